@@ -1,0 +1,296 @@
+//! Every limit and interval, as plain fields with their unit, default and what they cost.
+
+use std::time::Duration;
+
+/// How a server behaves. All fields are public; start from [`Config::default`] or
+/// [`Config::device`] and change what you need.
+///
+/// ```
+/// use holdline::Config;
+///
+/// let config = Config { history_messages: 100, ..Config::default() }.listen("127.0.0.1:0");
+/// assert_eq!(config.listen, ["127.0.0.1:0"]);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    // Where and for whom.
+    /// Addresses: `7070` (both loopback addresses), `ADDR:PORT`, `:7070` or `[::]:7070` (every
+    /// interface), port 0 (a free one), `unix:PATH`. Empty: `7070`.
+    pub listen: Vec<String>,
+    /// Anyone may do everything: no check of Origin, Host or address. Limits of size stay. Default off.
+    pub open: bool,
+    /// Loopback and unix peers may publish without an [`App`](crate::App) that allows it. Off in the
+    /// library, on in the binary.
+    pub local_publish: bool,
+    /// Origins that are allowed besides the page's own host: `https://example.org`.
+    pub origins: Vec<String>,
+    /// Host names that are served besides the addresses listened on and localhost.
+    pub hosts: Vec<String>,
+    /// Which of the built-in routes answer. Default all.
+    pub routes: Routes,
+
+    // The order.
+    /// Bytes that all publications may hold together; 0, the default: a quarter of the memory of the
+    /// machine or control group, at most 512 MiB (64 MiB where a program drives the engine itself).
+    pub memory_bytes: usize,
+    /// Messages kept per channel. Default 1 000.
+    pub history_messages: usize,
+    /// How long messages are kept. Default 5 min.
+    pub history_age: Duration,
+    /// Bytes kept per channel. Default 1 MiB.
+    pub history_bytes: usize,
+    /// Bytes of the newest publications of all channels that live delivery works from. Default 1 MiB.
+    pub recent_bytes: usize,
+    /// Channels that exist at a time. Default 100 000, some 200 bytes each.
+    pub channels_max: usize,
+    /// How long an empty channel's last position is remembered. Default 1 h.
+    pub channel_memory: Duration,
+    /// Payload of one message. Default 64 KiB.
+    pub message_bytes_max: usize,
+    /// How long an idempotency key is remembered. Default 5 min.
+    pub idempotency_window: Duration,
+    /// Idempotency keys remembered at a time, some 150 bytes each. Default 65 536.
+    pub idempotency_keys_max: usize,
+
+    // Connections.
+    /// Connections at a time; 0: the descriptor limit less 64. Each costs about 250 bytes.
+    pub connections_max: u32,
+    /// Channels of one connection. Default 128.
+    pub channels_per_connection_max: usize,
+    /// Own bytes (replies, not publications) waiting for one connection. Default 64 KiB.
+    pub outbox_bytes_max: usize,
+    /// A connection that takes nothing of what waits for it is closed after this. Default 30 s.
+    pub write_stall: Duration,
+    /// How long an answer that comes later may take ([`Answer::Later`](crate::Answer)). Default 10 s.
+    pub answer_deadline: Duration,
+
+    // HTTP.
+    /// Request head. Default 16 KiB.
+    pub head_bytes_max: usize,
+    /// Request line, and any other line of the head. Default 8 KiB.
+    pub line_bytes_max: usize,
+    /// Header fields. Default 64.
+    pub headers_max: usize,
+    /// Query pairs besides `channel`. Default 32.
+    pub query_pairs_max: usize,
+    /// Body of `POST /publish`. Default 1 MiB.
+    pub batch_bytes_max: usize,
+    /// Lines of `POST /publish`. Default 1 000.
+    pub batch_lines_max: usize,
+    /// From accept, or the first byte of a further request, to the end of the head. Default 10 s.
+    pub head_timeout: Duration,
+    /// From the head to the end of the body. Default 30 s.
+    pub body_timeout: Duration,
+    /// Before the rate of a body counts. Default 5 s.
+    pub body_grace: Duration,
+    /// Slowest body, in bytes per second on average. Default 1 024.
+    pub body_rate_min: u64,
+    /// Idle between two requests. Default 75 s.
+    pub keep_alive: Duration,
+    /// Requests on one connection. Default 1 000.
+    pub keep_alive_requests: u16,
+    /// Age of a connection that still takes requests. Default 1 h.
+    pub keep_alive_age: Duration,
+    /// After the last answer: how long to read on without a byte. Default 2 s.
+    pub linger_idle: Duration,
+    /// After the last answer: how long to read on in all. Default 5 s.
+    pub linger: Duration,
+    /// After the last answer: how much to read on. Default 16 MiB.
+    pub linger_bytes_max: usize,
+    /// A peer that has closed its sending side still gets what a held poll or a stream owes it
+    /// (`nc -N`); else it counts as gone. Default off.
+    pub allow_half_close: bool,
+
+    // Streams, polls, WebSockets.
+    /// Silence on a WebSocket before a heartbeat. Default 25 s; each time a random 0.8–1.0 of it.
+    pub heartbeat: Duration,
+    /// The same on an event stream. Default 15 s.
+    pub sse_heartbeat: Duration,
+    /// After a ping: how long any byte may take. Default 10 s.
+    pub pong_timeout: Duration,
+    /// After our Close: how long the peer's may take. Default 5 s.
+    pub close_timeout: Duration,
+    /// How long a poll is held if it does not say. Default 25 s.
+    pub poll_wait: Duration,
+    /// How long a poll may be held. Default 55 s.
+    pub poll_wait_max: Duration,
+    /// Messages in one poll answer. Default 100.
+    pub poll_messages_max: usize,
+    /// Bytes of messages in one poll answer. Default 256 KiB.
+    pub poll_bytes_max: usize,
+    /// Shortest reconnect delay that a stream is given. Default 2 s.
+    pub retry_min: Duration,
+    /// Longest reconnect delay that a stream is given. Default 5 s.
+    pub retry_max: Duration,
+    /// Message of an application's own WebSocket. Default 64 KiB.
+    pub ws_message_bytes_max: usize,
+    /// Frame of an application's own WebSocket. Default 64 KiB.
+    pub ws_frame_bytes_max: usize,
+    /// Fragments of a message of an application's own WebSocket; 0: any number. Default 128.
+    pub ws_fragments_max: u32,
+
+    // The loop.
+    /// The one receive buffer of a loop. Default 64 KiB.
+    pub receive_buffer: usize,
+    /// Bytes read from one connection in a turn. Default 16 KiB.
+    pub read_bytes_per_turn: usize,
+    /// Replies to one connection in a turn, before its next event waits. Default 8 KiB.
+    pub reply_bytes_per_turn: usize,
+    /// Replies to all connections before they are written out. Default 256 KiB.
+    pub arena_bytes: usize,
+    /// Connections accepted in a turn. Default 64.
+    pub accepts_per_turn: usize,
+    /// Deliveries written in a turn. Default 1 024.
+    pub writes_per_turn: usize,
+    /// Bytes delivered in a turn. Default 1 MiB.
+    pub write_bytes_per_turn: usize,
+    /// Timers handled in a turn. Default 256.
+    pub timers_per_turn: usize,
+    /// Connections that the kernel may queue before they are accepted. Default 4 096.
+    pub backlog: i32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: Vec::new(),
+            open: false,
+            local_publish: false,
+            origins: Vec::new(),
+            hosts: Vec::new(),
+            routes: Routes::default(),
+            memory_bytes: 0,
+            history_messages: 1_000,
+            history_age: Duration::from_secs(300),
+            history_bytes: MIB,
+            recent_bytes: MIB,
+            channels_max: 100_000,
+            channel_memory: Duration::from_secs(3_600),
+            message_bytes_max: 64 * KIB,
+            idempotency_window: Duration::from_secs(300),
+            idempotency_keys_max: 65_536,
+            connections_max: 0,
+            channels_per_connection_max: 128,
+            outbox_bytes_max: 64 * KIB,
+            write_stall: Duration::from_secs(30),
+            answer_deadline: Duration::from_secs(10),
+            head_bytes_max: 16 * KIB,
+            line_bytes_max: 8 * KIB,
+            headers_max: 64,
+            query_pairs_max: 32,
+            batch_bytes_max: MIB,
+            batch_lines_max: 1_000,
+            head_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            body_grace: Duration::from_secs(5),
+            body_rate_min: 1_024,
+            keep_alive: Duration::from_secs(75),
+            keep_alive_requests: 1_000,
+            keep_alive_age: Duration::from_secs(3_600),
+            linger_idle: Duration::from_secs(2),
+            linger: Duration::from_secs(5),
+            linger_bytes_max: 16 * MIB,
+            allow_half_close: false,
+            heartbeat: Duration::from_secs(25),
+            sse_heartbeat: Duration::from_secs(15),
+            pong_timeout: Duration::from_secs(10),
+            close_timeout: Duration::from_secs(5),
+            poll_wait: Duration::from_secs(25),
+            poll_wait_max: Duration::from_secs(55),
+            poll_messages_max: 100,
+            poll_bytes_max: 256 * KIB,
+            retry_min: Duration::from_secs(2),
+            retry_max: Duration::from_secs(5),
+            ws_message_bytes_max: 64 * KIB,
+            ws_frame_bytes_max: 64 * KIB,
+            ws_fragments_max: 128,
+            receive_buffer: 64 * KIB,
+            read_bytes_per_turn: 16 * KIB,
+            reply_bytes_per_turn: 8 * KIB,
+            arena_bytes: 256 * KIB,
+            accepts_per_turn: 64,
+            writes_per_turn: 1_024,
+            write_bytes_per_turn: MIB,
+            timers_per_turn: 256,
+            backlog: 4_096,
+        }
+    }
+}
+
+impl Config {
+    /// Limits for small devices: 64 connections, 256 KiB of history, small buffers.
+    #[must_use]
+    pub fn device() -> Self {
+        Self {
+            memory_bytes: 256 * KIB,
+            history_messages: 100,
+            history_bytes: 32 * KIB,
+            recent_bytes: 16 * KIB,
+            channels_max: 64,
+            message_bytes_max: 8 * KIB,
+            idempotency_keys_max: 64,
+            connections_max: 64,
+            outbox_bytes_max: 8 * KIB,
+            head_bytes_max: 4 * KIB,
+            line_bytes_max: 2 * KIB,
+            batch_bytes_max: 32 * KIB,
+            batch_lines_max: 100,
+            poll_bytes_max: 16 * KIB,
+            ws_message_bytes_max: 8 * KIB,
+            ws_frame_bytes_max: 8 * KIB,
+            receive_buffer: 4 * KIB,
+            read_bytes_per_turn: 4 * KIB,
+            reply_bytes_per_turn: 2 * KIB,
+            arena_bytes: 8 * KIB,
+            write_bytes_per_turn: 64 * KIB,
+            backlog: 64,
+            ..Self::default()
+        }
+    }
+
+    /// Adds an address to listen on; see [`Config::listen`](Self#structfield.listen).
+    #[must_use]
+    pub fn listen(mut self, address: impl Into<String>) -> Self {
+        self.listen.push(address.into());
+        self
+    }
+
+    /// Lets anyone do everything; see [`Config::open`](Self#structfield.open).
+    #[must_use]
+    pub fn open(mut self) -> Self {
+        self.open = true;
+        self
+    }
+}
+
+/// Which of the built-in routes answer; what is off is 404 unless the application answers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Routes {
+    /// `/channels/{name}`: raw mode.
+    pub channels: bool,
+    /// `/events`, `/poll`, `/ws`, `/publish`: protocol mode.
+    pub protocol: bool,
+    /// `/`: the console.
+    pub console: bool,
+    /// `/health` and `/ready`.
+    pub health: bool,
+    /// `/stats`.
+    pub stats: bool,
+}
+
+impl Routes {
+    /// No built-in route at all.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self { channels: false, protocol: false, console: false, health: false, stats: false }
+    }
+}
+
+impl Default for Routes {
+    fn default() -> Self {
+        Self { channels: true, protocol: true, console: true, health: true, stats: true }
+    }
+}
+
+pub(crate) const KIB: usize = 1024;
+pub(crate) const MIB: usize = 1024 * 1024;

@@ -1,0 +1,91 @@
+//! Answers that come later: a connection waits with its input paused until another thread answers,
+//! or the deadline does.
+//!
+//! What was asked is kept as it was received. With the answer it is looked at *again* from the
+//! start, and each question that was answered before is answered from memory: so deciding has one
+//! code path, whether answers come now or later. Nothing with an effect happens before the last
+//! question of a request is answered.
+
+use super::app::{Response, Route};
+use crate::collections::slots::ConnId;
+use crate::conn::{Body, State};
+use crate::wire::http::Head;
+
+/// An answer, now or later.
+#[derive(Clone, Debug)]
+pub enum Answer<T> {
+    /// Here it is.
+    Done(T),
+    /// It comes by `Hub::answer`, or the deadline refuses.
+    Later(Ticket),
+}
+
+/// Whether somebody may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// As the configuration says.
+    #[default]
+    Default,
+    /// Yes.
+    Allow,
+    /// No: credentials are missing (401).
+    Unauthorized,
+    /// No (403).
+    Forbidden,
+}
+
+/// Names one owed answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket {
+    pub(crate) id: ConnId,
+    pub(crate) number: u32,
+}
+
+/// What an owed answer is, in the end.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// To a question of who may.
+    Verdict(Verdict),
+    /// To a request.
+    Route(Route),
+}
+
+impl From<Verdict> for Outcome {
+    fn from(verdict: Verdict) -> Self {
+        Self::Verdict(verdict)
+    }
+}
+
+impl From<Route> for Outcome {
+    fn from(route: Route) -> Self {
+        Self::Route(route)
+    }
+}
+
+impl From<Response> for Outcome {
+    fn from(response: Response) -> Self {
+        Self::Route(Route::Respond(response))
+    }
+}
+
+/// What waits for an answer, as it was received.
+#[derive(Debug)]
+pub(crate) enum Question {
+    Request { head: Vec<u8>, parsed: Head, body: Option<Vec<u8>> },
+    Body(Box<Body>),
+    Command(String),
+    Payload { is_text: bool, bytes: Vec<u8> },
+}
+
+/// A connection's owed answer.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) ticket: Ticket,
+    pub(crate) question: Question,
+    /// What was answered before, in the order of asking.
+    pub(crate) answered: Vec<Outcome>,
+    /// The state to go back to.
+    pub(crate) state: State,
+}

@@ -1,0 +1,287 @@
+//! What an application may add: who may do what, answers and WebSockets of its own.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::answer::{Answer, Ticket, Verdict};
+use super::core::Core;
+use super::slot::Peer;
+use crate::code::Refusal;
+use crate::collections::slots::ConnId;
+use crate::cursor::Since;
+use crate::hub::Published;
+use crate::message::Message;
+use crate::time::Now;
+use crate::wire::http;
+
+/// An application's behaviour, one per loop. Every method has a default.
+///
+/// Callbacks run on the loop's thread and must not block: whoever needs time answers
+/// [`Answer::Later`] and lets another thread call `Hub::answer`.
+pub trait App: Send {
+    /// Decides who may. The default leaves it to the configuration.
+    fn authorize(&mut self, _: &mut Ctx<'_>, _id: ConnId, _: Action<'_>) -> Answer<Verdict> {
+        Answer::Done(Verdict::Default)
+    }
+
+    /// Sees each request before the built-in routes.
+    fn request(&mut self, _: &mut Ctx<'_>, _id: ConnId, _: &Request<'_>) -> Answer<Route> {
+        Answer::Done(Route::Pass)
+    }
+
+    /// A WebSocket of the application's own is established.
+    fn open(&mut self, _: &mut Ctx<'_>, _id: ConnId) {}
+
+    /// A message on a WebSocket of the application's own. The bytes are borrowed for the call.
+    fn message(&mut self, _: &mut Ctx<'_>, _id: ConnId, _kind: Kind, _bytes: &[u8]) {}
+
+    /// After [`Queued::Full`]: less than half of the allowed bytes wait now.
+    fn writable(&mut self, _: &mut Ctx<'_>, _id: ConnId) {}
+
+    /// A WebSocket of the application's own is gone; the id finds nothing any more.
+    fn closed(&mut self, _: &mut Ctx<'_>, _id: ConnId, _reason: CloseReason) {}
+
+    /// A value that another thread sent by `Hub::signal`.
+    fn signal(&mut self, _: &mut Ctx<'_>, _value: u64) {}
+
+    /// A timer that [`Ctx::timer`] set.
+    fn timer(&mut self, _: &mut Ctx<'_>, _key: u64) {}
+}
+
+/// What somebody wants to do.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Action<'a> {
+    /// Open a stream, a poll or a WebSocket of the built-in routes.
+    Connect {
+        /// The request that asks for it.
+        request: &'a Request<'a>,
+    },
+    /// Listen to a channel.
+    Subscribe {
+        /// Which.
+        channel: &'a str,
+    },
+    /// Publish to a channel, or drop its history.
+    Publish {
+        /// Which.
+        channel: &'a str,
+    },
+}
+
+/// Text or binary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// UTF-8, checked when it is received.
+    Text,
+    /// Any bytes.
+    Binary,
+}
+
+/// A request, borrowed for the call.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    pub(crate) head: &'a [u8],
+    pub(crate) parsed: &'a http::Head,
+    pub(crate) body: &'a [u8],
+}
+
+impl<'a> Request<'a> {
+    /// `GET`, `POST` …
+    #[must_use]
+    pub fn method(&self) -> &'static str {
+        self.parsed.method.name()
+    }
+
+    /// The path as it was sent, percent-encoding included.
+    #[must_use]
+    pub fn path(&self) -> &'a str {
+        ascii(self.parsed.path.of(self.head))
+    }
+
+    /// What stands behind the question mark.
+    #[must_use]
+    pub fn query(&self) -> Option<&'a str> {
+        self.parsed.query.map(|span| ascii(span.of(self.head)))
+    }
+
+    /// The value of the first header field of that name, whatever its case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&'a [u8]> {
+        http::header(self.head, name)
+    }
+
+    /// The body, at most `message_bytes_max`.
+    #[must_use]
+    pub fn body(&self) -> &'a [u8] {
+        self.body
+    }
+
+    /// Whether it asks to become a WebSocket.
+    #[must_use]
+    pub fn is_websocket(&self) -> bool {
+        self.parsed.upgrade_websocket
+    }
+}
+
+/// Targets are ASCII by the time they are parsed.
+fn ascii(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or("")
+}
+
+/// Who answers a request.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub enum Route {
+    /// The built-in routes.
+    #[default]
+    Pass,
+    /// This response.
+    Respond(Response),
+    /// A WebSocket of the application's own. An invalid handshake is refused by the server.
+    WebSocket {
+        /// The subprotocol to select, one of those offered.
+        protocol: Option<String>,
+    },
+}
+
+/// An application's own HTTP answer.
+#[derive(Clone, Debug)]
+pub struct Response {
+    pub(crate) status: u16,
+    pub(crate) content_type: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Response {
+    /// A response with a body.
+    #[must_use]
+    pub fn new(status: u16, content_type: impl Into<String>, body: impl Into<Vec<u8>>) -> Self {
+        Self { status, content_type: content_type.into(), body: body.into() }
+    }
+}
+
+/// What became of a send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queued {
+    /// It will be written; so many bytes wait now.
+    Bytes(usize),
+    /// Too much waits already (`outbox_bytes_max`): nothing was taken, [`App::writable`] will tell.
+    Full,
+    /// There is no such connection, or it is not a WebSocket.
+    Gone,
+}
+
+/// Why a connection is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The peer closed with this code (1005: it gave none).
+    Peer(u16),
+    /// We closed with this code.
+    Local(u16),
+    /// The connection broke without a close.
+    Lost,
+}
+
+impl CloseReason {
+    /// The close code, 1006 for a broken connection (RFC 6455 §7.4.1).
+    #[must_use]
+    pub const fn code(self) -> u16 {
+        match self {
+            Self::Peer(code) | Self::Local(code) => code,
+            Self::Lost => 1006,
+        }
+    }
+}
+
+/// What a callback may do. Closing takes effect at the end of the turn; everything else at once.
+pub struct Ctx<'a> {
+    pub(crate) core: &'a mut Core,
+}
+
+impl fmt::Debug for Ctx<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ctx").finish_non_exhaustive()
+    }
+}
+
+impl Ctx<'_> {
+    /// Sends a message on a WebSocket.
+    pub fn send(&mut self, id: ConnId, kind: Kind, bytes: &[u8]) -> Queued {
+        self.core.app_send(id, kind, bytes)
+    }
+
+    /// Publishes to a channel.
+    ///
+    /// # Errors
+    /// What is wrong with the channel or the message, or `overloaded`.
+    pub fn publish(
+        &mut self,
+        channel: &str,
+        message: impl Into<Message>,
+    ) -> Result<Published, Refusal> {
+        self.core.publish_checked(channel, message.into())
+    }
+
+    /// Subscribes a WebSocket to a channel; pushes arrive as raw payloads on an own protocol.
+    ///
+    /// # Errors
+    /// What is wrong with the channel, too many of them, or `not_found` for an id that is gone.
+    pub fn subscribe(
+        &mut self,
+        id: ConnId,
+        channel: &str,
+        since: Option<Since>,
+    ) -> Result<(), Refusal> {
+        self.core.app_subscribe(id, channel, since)
+    }
+
+    /// Ends a subscription; whether there was one.
+    pub fn unsubscribe(&mut self, id: ConnId, channel: &str) -> bool {
+        self.core.app_unsubscribe(id, channel)
+    }
+
+    /// Closes a WebSocket with a code and a reason of at most 123 bytes; whether it was there.
+    pub fn close(&mut self, id: ConnId, code: u16, reason: &str) -> bool {
+        self.core.app_close(id, code, reason)
+    }
+
+    /// The number that was set for a connection; 0 before.
+    #[must_use]
+    pub fn data(&self, id: ConnId) -> Option<u64> {
+        let slot = self.core.slots.get(self.core.slots.find(id)?)?;
+        Some(slot.extra.as_ref().map_or(0, |extra| extra.data))
+    }
+
+    /// Sets a number for a connection, such as an index into a table of the application's own.
+    pub fn set_data(&mut self, id: ConnId, data: u64) -> bool {
+        let Some(index) = self.core.slots.find(id) else { return false };
+        let Some(slot) = self.core.slots.get_mut(index) else { return false };
+        slot.extra().data = data;
+        slot.tidy();
+        true
+    }
+
+    /// A ticket for an answer that comes later. Return it as [`Answer::Later`].
+    pub fn ticket(&mut self, id: ConnId) -> Ticket {
+        self.core.new_ticket(id)
+    }
+
+    /// Calls [`App::timer`] with `key` after a while.
+    pub fn timer(&mut self, after: Duration, key: u64) {
+        self.core.set_timer(after, key);
+    }
+
+    /// Who is at the other end.
+    #[must_use]
+    pub fn peer(&self, id: ConnId) -> Option<Peer> {
+        self.core.slots.get(self.core.slots.find(id)?).map(|slot| slot.peer)
+    }
+
+    /// The moment of this turn.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        self.core.now
+    }
+}

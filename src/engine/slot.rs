@@ -1,0 +1,303 @@
+//! What one connection occupies: a slot of fixed size, and a box only while something is unfinished.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::net::SocketAddr;
+
+use crate::conn::State;
+use crate::engine::answer::Waiting;
+use crate::hub::{Item, RoomIndex};
+use crate::time::Stamp;
+use crate::wire::dialect::{Dialect, Gap};
+use crate::wire::http::HeadScan;
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// A process on this machine, over a unix socket.
+    Unix,
+    /// An address.
+    Ip(SocketAddr),
+}
+
+impl Peer {
+    /// Whether it is on this machine.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Unix => true,
+            Self::Ip(address) => address.ip().to_canonical().is_loopback(),
+        }
+    }
+}
+
+/// One bit each, in a slot.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Flags(u16);
+
+impl Flags {
+    /// In the dirty list.
+    pub(crate) const DIRTY: Self = Self(1);
+    /// `cursor` is stored; without it, it is the horizon.
+    pub(crate) const BEHIND: Self = Self(1 << 1);
+    /// The socket takes nothing now.
+    pub(crate) const BLOCKED: Self = Self(1 << 2);
+    /// In the list of those with own bytes to write.
+    pub(crate) const REPLYING: Self = Self(1 << 3);
+    /// In the list of those whose kept bytes are offered again.
+    pub(crate) const AGAIN: Self = Self(1 << 4);
+    /// The peer has closed its sending side.
+    pub(crate) const EOF: Self = Self(1 << 5);
+    /// To be freed in this turn's second phase.
+    pub(crate) const CLOSED: Self = Self(1 << 6);
+    /// Asked for `gap=live`.
+    pub(crate) const GAP_LIVE: Self = Self(1 << 7);
+    /// Takes no further request after this one.
+    pub(crate) const LAST: Self = Self(1 << 8);
+    /// The application knows it and is told when it closes.
+    pub(crate) const OPENED: Self = Self(1 << 9);
+    /// The application is told when its bytes have drained.
+    pub(crate) const WANTS_WRITABLE: Self = Self(1 << 10);
+    /// Over the limit of connections: only here to be told so.
+    pub(crate) const REFUSED: Self = Self(1 << 11);
+
+    pub(crate) fn has(self, flag: Self) -> bool {
+        self.0 & flag.0 != 0
+    }
+
+    pub(crate) fn set(&mut self, flag: Self) {
+        self.0 |= flag.0;
+    }
+
+    pub(crate) fn clear(&mut self, flag: Self) {
+        self.0 &= !flag.0;
+    }
+
+    /// Sets it; whether it was not set before.
+    pub(crate) fn raise(&mut self, flag: Self) -> bool {
+        let before = self.0;
+        self.set(flag);
+        before != self.0
+    }
+}
+
+impl fmt::Debug for Flags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#b}", self.0)
+    }
+}
+
+/// One channel of one connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sub {
+    pub(crate) room: RoomIndex,
+    /// Invariant: `roster.members(room)[place]` is this slot.
+    pub(crate) place: u32,
+    /// What follows it is owed (and follows the connection's cursor, unless `later`).
+    pub(crate) position: u64,
+    /// Replays, and has not reached the horizon yet.
+    pub(crate) catching_up: bool,
+    /// Joined a connection that was further: while catching up, `position` alone counts.
+    pub(crate) later: bool,
+}
+
+impl Sub {
+    /// Everything up to here has been looked at, given the connection's cursor.
+    pub(crate) fn after(&self, cursor: u64) -> u64 {
+        if self.catching_up && self.later { self.position } else { self.position.max(cursor) }
+    }
+}
+
+/// The channels of one connection; a single one needs no heap.
+#[derive(Debug, Default)]
+pub(crate) enum Subs {
+    #[default]
+    None,
+    One(Sub),
+    Many(Box<Vec<Sub>>),
+}
+
+impl Subs {
+    pub(crate) fn as_slice(&self) -> &[Sub] {
+        match self {
+            Self::None => &[],
+            Self::One(sub) => std::slice::from_ref(sub),
+            Self::Many(subs) => subs,
+        }
+    }
+
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [Sub] {
+        match self {
+            Self::None => &mut [],
+            Self::One(sub) => std::slice::from_mut(sub),
+            Self::Many(subs) => subs,
+        }
+    }
+
+    pub(crate) fn push(&mut self, sub: Sub) {
+        *self = match std::mem::take(self) {
+            Self::None => Self::One(sub),
+            Self::One(first) => Self::Many(Box::new(vec![first, sub])),
+            Self::Many(mut subs) => {
+                subs.push(sub);
+                Self::Many(subs)
+            }
+        };
+    }
+
+    pub(crate) fn remove(&mut self, room: RoomIndex) -> Option<Sub> {
+        let at = self.as_slice().iter().position(|sub| sub.room == room)?;
+        match std::mem::take(self) {
+            Self::None => None,
+            Self::One(sub) => Some(sub),
+            Self::Many(mut subs) => {
+                let sub = subs.swap_remove(at);
+                *self = match subs[..] {
+                    [last] => Self::One(last),
+                    _ => Self::Many(subs),
+                };
+                Some(sub)
+            }
+        }
+    }
+
+    pub(crate) fn find(&self, room: RoomIndex) -> Option<&Sub> {
+        self.as_slice().iter().find(|sub| sub.room == room)
+    }
+}
+
+/// A publication that a short write cut.
+#[derive(Debug)]
+pub(crate) struct Cut {
+    pub(crate) publication: Item,
+    pub(crate) dialect: Dialect,
+    /// How much of its rendering has been written.
+    pub(crate) written: usize,
+}
+
+/// What only a connection with something unfinished has.
+#[derive(Debug, Default)]
+pub(crate) struct Extra {
+    /// Received and not used yet: a partial head or frame header, or what waits.
+    pub(crate) tail: Vec<u8>,
+    /// Own bytes that the socket did not take, from `outbox_at`.
+    pub(crate) outbox: Vec<u8>,
+    pub(crate) outbox_at: usize,
+    pub(crate) cut: Option<Cut>,
+    /// Replies that name a position which the connection has not reached yet, with that position.
+    pub(crate) later: VecDeque<(u64, Vec<u8>)>,
+    /// To be announced in the answer to a held poll.
+    pub(crate) gaps: Vec<Gap>,
+    pub(crate) waiting: Option<Box<Waiting>>,
+    /// Answers to the tickets of the request that waited, while it is looked at again.
+    pub(crate) data: u64,
+}
+
+impl Extra {
+    pub(crate) fn outbox_len(&self) -> usize {
+        self.outbox.len() - self.outbox_at
+    }
+
+    fn is_empty(&self) -> bool {
+        self.tail.is_empty()
+            && self.outbox.is_empty()
+            && self.cut.is_none()
+            && self.later.is_empty()
+            && self.gaps.is_empty()
+            && self.waiting.is_none()
+            && self.data == 0
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) state: State,
+    pub(crate) subs: Subs,
+    pub(crate) extra: Option<Box<Extra>>,
+    /// Only while `BEHIND`.
+    pub(crate) cursor: u64,
+    /// Own bytes of this turn, as a range of the arena.
+    pub(crate) arena_at: u32,
+    pub(crate) arena_len: u32,
+    pub(crate) peer: Peer,
+    pub(crate) opened: Stamp,
+    /// When the current phase began: the head, the idle time, the close handshake.
+    pub(crate) phase: Stamp,
+    pub(crate) last_in: Stamp,
+    pub(crate) last_out: Stamp,
+    /// When the socket last took something of what waited.
+    pub(crate) progress: Stamp,
+    pub(crate) requests: u16,
+    /// Seconds between heartbeats; 0: as configured.
+    pub(crate) heartbeat_s: u16,
+    pub(crate) flags: Flags,
+    /// Where in the spread of 0.8 to 1.0 this connection's next heartbeat lies.
+    pub(crate) jitter: u8,
+}
+
+impl Slot {
+    pub(crate) fn new(peer: Peer, now: Stamp, jitter: u8) -> Self {
+        Self {
+            state: State::Head(HeadScan::default()),
+            subs: Subs::None,
+            extra: None,
+            cursor: 0,
+            arena_at: 0,
+            arena_len: 0,
+            peer,
+            opened: now,
+            phase: now,
+            last_in: now,
+            last_out: now,
+            progress: now,
+            requests: 0,
+            heartbeat_s: 0,
+            flags: Flags::default(),
+            jitter,
+        }
+    }
+
+    pub(crate) fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    /// Gives the box back once nothing is unfinished.
+    pub(crate) fn tidy(&mut self) {
+        if self.extra.as_ref().is_some_and(|extra| extra.is_empty()) {
+            self.extra = None;
+        }
+    }
+
+    pub(crate) fn has_tail(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| !extra.tail.is_empty())
+    }
+
+    pub(crate) fn has_later(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| !extra.later.is_empty())
+    }
+
+    /// Own bytes that wait, those of this turn included.
+    pub(crate) fn own_len(&self) -> usize {
+        let later = |extra: &Extra| extra.later.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
+        self.arena_len as usize
+            + self.extra.as_ref().map_or(0, |extra| extra.outbox_len() + later(extra))
+    }
+
+    /// Whether anything must be written before what is new.
+    pub(crate) fn has_backlog(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.cut.is_some() || extra.outbox_len() > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_stays_small() {
+        let bytes = size_of::<Slot>() + size_of::<u64>(); // the slab's tag and the generation
+        println!("slot {bytes} bytes, state {} bytes", size_of::<State>());
+        assert!(bytes <= 192, "{bytes}");
+    }
+}

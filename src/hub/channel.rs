@@ -1,0 +1,192 @@
+//! One channel's part of the order: a ring of what is kept, and how far limits have eaten into it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::message::Publication;
+
+/// A channel's place in the history's table. Stays its own while anyone listens or anything is kept.
+pub type ChannelIndex = u32;
+
+/// What history lets go of; dropped by the caller after it has unlocked.
+pub(crate) type Evicted = Vec<Arc<Publication>>;
+
+#[derive(Debug)]
+pub(crate) struct Channel {
+    pub(crate) name: Arc<str>,
+    /// In order of seq. The first `hidden` are past a limit and only stay because `recent` still
+    /// holds them, for those who listened when they were published.
+    ring: VecDeque<Arc<Publication>>,
+    hidden: usize,
+    /// Published with `ttl=0`: never replayed, kept exactly as long as `recent` holds them.
+    passing: VecDeque<Arc<Publication>>,
+    /// Payload bytes of what is not hidden.
+    kept_bytes: usize,
+    /// Newest seq that a limit took out of the sight of a `since`, and its time.
+    pub(crate) floor: u64,
+    pub(crate) floor_ms: u64,
+    /// Newest seq that a limit took and that is not even in the ring any more.
+    pub(crate) gone: u64,
+    /// Newest seq, `ttl=0` included.
+    pub(crate) last: u64,
+    /// On all loops.
+    pub(crate) subscribers: u32,
+    /// When it was last used (monotonic ms).
+    pub(crate) touched_ms: u64,
+}
+
+impl Channel {
+    /// A channel whose past up to `floor` is unknown.
+    pub(crate) fn new(name: Arc<str>, floor: u64, floor_ms: u64, now_ms: u64) -> Self {
+        Self {
+            name,
+            ring: VecDeque::new(),
+            hidden: 0,
+            passing: VecDeque::new(),
+            kept_bytes: 0,
+            floor,
+            floor_ms,
+            gone: floor,
+            last: 0,
+            subscribers: 0,
+            touched_ms: now_ms,
+        }
+    }
+
+    pub(crate) fn push(&mut self, publication: Arc<Publication>) {
+        self.last = publication.seq;
+        if publication.is_passing() {
+            self.passing.push_back(publication);
+        } else {
+            self.kept_bytes += publication.payload.len();
+            self.ring.push_back(publication);
+        }
+    }
+
+    /// How many a `since` could see, those past their own ttl included.
+    pub(crate) fn kept(&self) -> usize {
+        self.ring.len() - self.hidden
+    }
+
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.kept_bytes
+    }
+
+    /// What a `since` can see now.
+    pub(crate) fn visible(&self, unix_ms: u64) -> impl Iterator<Item = &Arc<Publication>> {
+        self.ring.iter().skip(self.hidden).filter(move |p| !p.is_expired(unix_ms))
+    }
+
+    pub(crate) fn oldest_kept(&self) -> Option<&Arc<Publication>> {
+        self.ring.get(self.hidden)
+    }
+
+    /// Hides the oldest kept publication. Past its own ttl it raises no floor: nobody lost it.
+    pub(crate) fn hide_oldest(&mut self, unix_ms: u64) {
+        let Some(oldest) = self.ring.get(self.hidden) else { return };
+        if !oldest.is_expired(unix_ms) {
+            self.floor = oldest.seq;
+            self.floor_ms = oldest.time_ms;
+        }
+        self.kept_bytes -= oldest.payload.len();
+        self.hidden += 1;
+    }
+
+    /// Hides what is over the limits of count, bytes and age.
+    pub(crate) fn enforce(&mut self, count: usize, bytes: usize, age_ms: u64, unix_ms: u64) {
+        while self.kept() > count || self.kept_bytes > bytes {
+            self.hide_oldest(unix_ms);
+        }
+        while self.oldest_kept().is_some_and(|p| {
+            p.is_expired(unix_ms) || unix_ms.saturating_sub(p.time_ms) > age_ms
+        }) {
+            self.hide_oldest(unix_ms);
+        }
+    }
+
+    /// Hides everything: the floor becomes the newest, so that whoever has seen it sees no gap.
+    pub(crate) fn hide_all(&mut self, unix_ms: u64) {
+        while self.kept() > 0 {
+            self.hide_oldest(unix_ms);
+        }
+    }
+
+    /// Lets go of what is hidden and no longer in `recent`, which begins after `recent_gone`.
+    pub(crate) fn trim(&mut self, recent_gone: u64, evicted: &mut Evicted) {
+        while self.hidden > 0 && self.ring.front().is_some_and(|p| p.seq <= recent_gone) {
+            let Some(oldest) = self.ring.pop_front() else { break };
+            self.hidden -= 1;
+            if oldest.seq <= self.floor {
+                self.gone = oldest.seq;
+            }
+            evicted.push(oldest);
+        }
+        while self.passing.front().is_some_and(|p| p.seq <= recent_gone) {
+            evicted.extend(self.passing.pop_front());
+        }
+        // A burst must not leave its table behind.
+        if self.ring.capacity() > 64 && self.ring.len() < self.ring.capacity() / 4 {
+            self.ring.shrink_to(self.ring.len() * 2);
+        }
+    }
+
+    /// Whether it holds nothing at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ring.is_empty() && self.passing.is_empty()
+    }
+
+    /// Where replay of everything visible starts, at or before `horizon`.
+    pub(crate) fn earliest(&self, horizon: u64, unix_ms: u64) -> u64 {
+        self.visible(unix_ms).next().map_or(horizon, |p| (p.seq - 1).min(horizon))
+    }
+
+    /// Where replay of everything accepted at or after `from_ms` starts.
+    pub(crate) fn position_at(&self, from_ms: u64, horizon: u64, unix_ms: u64) -> u64 {
+        let first = self.visible(unix_ms).find(|p| p.time_ms >= from_ms);
+        first.map_or(horizon, |p| (p.seq - 1).min(horizon))
+    }
+
+    /// What a reader after `after` is owed, in order. Whoever joined stood behind all that is hidden
+    /// then, so what is hidden since belongs to it; only what was never to be replayed is left out
+    /// for one that catches up.
+    pub(crate) fn owed(&self, after: u64, catching_up: bool) -> Owed<'_> {
+        let at = self.ring.partition_point(|p| p.seq <= after);
+        let passing_at = if catching_up {
+            self.passing.len()
+        } else {
+            self.passing.partition_point(|p| p.seq <= after)
+        };
+        Owed { channel: self, at, passing_at }
+    }
+}
+
+/// A place in a channel's two rings.
+#[derive(Debug)]
+pub(crate) struct Owed<'a> {
+    channel: &'a Channel,
+    at: usize,
+    passing_at: usize,
+}
+
+impl<'a> Owed<'a> {
+    fn heads(&self) -> (Option<&'a Arc<Publication>>, Option<&'a Arc<Publication>>) {
+        (self.channel.ring.get(self.at), self.channel.passing.get(self.passing_at))
+    }
+
+    /// The next one, without moving.
+    pub(crate) fn peek(&self) -> Option<&'a Arc<Publication>> {
+        match self.heads() {
+            (Some(kept), Some(passing)) if passing.seq < kept.seq => Some(passing),
+            (None, passing) => passing,
+            (kept, _) => kept,
+        }
+    }
+
+    pub(crate) fn advance(&mut self) {
+        match self.heads() {
+            (Some(kept), Some(passing)) if passing.seq < kept.seq => self.passing_at += 1,
+            (None, _) => self.passing_at += 1,
+            (Some(_), _) => self.at += 1,
+        }
+    }
+}

@@ -1,0 +1,634 @@
+//! The one order of everything published, shared by all loops under one mutex that is never held
+//! over I/O or rendering.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use slab::Slab;
+
+use super::GapReason;
+use super::bell::Bell;
+use super::channel::{Channel, ChannelIndex, Evicted};
+use super::keys::Keys;
+use super::pull::{self, Item, Lost, PullLimits, Pulled, Want};
+use crate::code::{Code, Refusal};
+use crate::config::{Config, MIB};
+use crate::cursor::{Cursor, Epoch, Since};
+use crate::message::{Budget, Message, Publication};
+use crate::time::Now;
+
+/// How often everything that is only old is looked for.
+const SWEEP_MS: u64 = 30_000;
+
+/// What history keeps, and for how long.
+#[derive(Clone, Debug)]
+pub struct HistoryLimits {
+    memory_bytes: usize,
+    messages: usize,
+    age_ms: u64,
+    bytes: usize,
+    recent_bytes: usize,
+    channels_max: usize,
+    channel_memory_ms: u64,
+    keys_max: usize,
+    key_window_ms: u64,
+}
+
+impl From<&Config> for HistoryLimits {
+    fn from(config: &Config) -> Self {
+        let memory_bytes = if config.memory_bytes == 0 { 64 * MIB } else { config.memory_bytes };
+        Self {
+            memory_bytes,
+            messages: config.history_messages,
+            age_ms: config.history_age.as_millis() as u64,
+            bytes: config.history_bytes,
+            // Live delivery may not take the whole budget.
+            recent_bytes: config.recent_bytes.min(memory_bytes / 2),
+            channels_max: config.channels_max,
+            channel_memory_ms: config.channel_memory.as_millis() as u64,
+            keys_max: config.idempotency_keys_max,
+            key_window_ms: config.idempotency_window.as_millis() as u64,
+        }
+    }
+}
+
+/// The order. Any thread may publish; each loop takes in what is new up to its own horizon.
+#[derive(Debug)]
+pub struct History {
+    epoch: Epoch,
+    budget: Arc<Budget>,
+    limits: HistoryLimits,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    head: u64,
+    names: HashMap<Arc<str>, ChannelIndex>,
+    channels: Slab<Channel>,
+    /// Oldest first over all channels, for the byte budget. May name what is gone: checked when popped.
+    order: VecDeque<(u64, ChannelIndex)>,
+    recent: VecDeque<(ChannelIndex, Arc<Publication>)>,
+    recent_bytes: usize,
+    /// Newest seq that `recent` has let go of.
+    recent_gone: u64,
+    /// Weight of what the rings hold; the rest of the budget's use is pinned by connections.
+    held: usize,
+    /// Floor of channels that are not in the table any more.
+    folded_floor: u64,
+    folded_floor_ms: u64,
+    keys: Keys,
+    swept_ms: u64,
+    published: u64,
+    bells: Arc<[Arc<Bell>]>,
+}
+
+/// What a publication became.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Its id.
+    pub id: Cursor,
+    /// Who listened at that moment, on all loops.
+    pub subscribers: u32,
+}
+
+/// Where a new reader of a channel stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// The channel.
+    pub channel: ChannelIndex,
+    /// What follows this is owed.
+    pub position: u64,
+    /// What was lost, to be announced before anything else.
+    pub gap: Option<GapReason>,
+}
+
+/// What a look at the order found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TakenIn {
+    /// The new horizon.
+    pub horizon: u64,
+    /// `recent` no longer reaches back to the old one: any channel may have news.
+    pub overrun: bool,
+}
+
+/// What `GET /channels/{name}` tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChannelInfo {
+    /// On all loops.
+    pub subscribers: u32,
+    /// Messages that a `since` can see.
+    pub messages: usize,
+    /// Their payload bytes.
+    pub bytes: usize,
+}
+
+/// Totals for `/stats`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HistoryStats {
+    /// Newest seq.
+    pub seq: u64,
+    /// Channels in the table.
+    pub channels: usize,
+    /// Messages that a `since` can see.
+    pub messages: usize,
+    /// Their payload bytes.
+    pub bytes: usize,
+    /// Publications since the start.
+    pub published: u64,
+    /// Bytes counted against the budget, pinned ones included.
+    pub memory_used: usize,
+    /// The budget.
+    pub memory_budget: usize,
+}
+
+impl History {
+    /// An empty order under a new epoch.
+    #[must_use]
+    pub fn new(config: &Config, epoch: Epoch, now: Now) -> Self {
+        Self {
+            epoch,
+            budget: Arc::default(),
+            limits: HistoryLimits::from(config),
+            inner: Mutex::new(Inner {
+                head: 0,
+                names: HashMap::new(),
+                channels: Slab::new(),
+                order: VecDeque::new(),
+                recent: VecDeque::new(),
+                recent_bytes: 0,
+                recent_gone: 0,
+                held: 0,
+                folded_floor: 0,
+                folded_floor_ms: 0,
+                keys: Keys::default(),
+                swept_ms: now.mono_ms,
+                published: 0,
+                bells: Arc::new([]),
+            }),
+        }
+    }
+
+    /// The epoch of all its cursors.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The position `seq` as clients see it.
+    #[must_use]
+    pub fn cursor(&self, seq: u64) -> Cursor {
+        Cursor { epoch: self.epoch, seq }
+    }
+
+    /// Adds a loop that wants to be woken.
+    pub fn add_bell(&self, bell: Arc<Bell>) {
+        let mut inner = self.lock();
+        inner.bells = inner.bells.iter().cloned().chain([bell]).collect();
+    }
+
+    /// Gives a checked message its place in the order and wakes who sleeps.
+    ///
+    /// # Errors
+    /// `overloaded` when a table or the byte budget is full.
+    pub fn publish(
+        &self,
+        channel: &str,
+        mut message: Message,
+        now: Now,
+    ) -> Result<Published, Refusal> {
+        let mut evicted = Evicted::new();
+        let mut inner = self.lock();
+        let key = message.idempotency_key.take().map(|key| Keys::scoped(channel, &key));
+        if let Some(key) = &key {
+            inner.keys.expire(now.mono_ms);
+            if let Some(seq) = inner.keys.find(key) {
+                let subscribers = inner.subscribers(channel);
+                return Ok(Published { id: self.cursor(seq), subscribers });
+            }
+            if inner.keys.len() >= self.limits.keys_max {
+                return Err(KEYS_FULL);
+            }
+        }
+        let weight = Publication::weight_of(&message);
+        let made = inner.make_room(weight, &self.budget, &self.limits, now, &mut evicted);
+        let found = made.and_then(|()| inner.find_or_add(channel, &self.limits, now));
+        let published = found.map(|index| {
+            let seq = inner.append(index, message, &self.budget, &self.limits, now, &mut evicted);
+            if let Some(key) = key {
+                inner.keys.insert(key, seq, now.mono_ms + self.limits.key_window_ms);
+            }
+            Published { id: self.cursor(seq), subscribers: inner.channels[index as usize].subscribers }
+        });
+        let bells = Arc::clone(&inner.bells);
+        drop(inner);
+        drop(evicted);
+        if published.is_ok() {
+            bells.iter().for_each(|bell| bell.ring());
+        }
+        published
+    }
+
+    /// The newest seq.
+    #[must_use]
+    pub fn head(&self) -> u64 {
+        self.lock().head
+    }
+
+    /// Lists into `channels`, once each, those with news in `(horizon, head]`.
+    pub fn take_in(&self, horizon: u64, channels: &mut Vec<ChannelIndex>) -> TakenIn {
+        let inner = self.lock();
+        let overrun = inner.recent_gone > horizon;
+        if !overrun {
+            let news = inner.recent.iter().rev().take_while(|(_, p)| p.seq > horizon);
+            for (channel, _) in news {
+                if channels.last() != Some(channel) {
+                    channels.push(*channel);
+                }
+            }
+        }
+        let head = inner.head;
+        drop(inner);
+        channels.sort_unstable();
+        channels.dedup();
+        TakenIn { horizon: head, overrun }
+    }
+
+    /// Adds a listener to a channel and says where it stands. Nothing beyond `horizon` is named.
+    ///
+    /// # Errors
+    /// `overloaded` when there are too many channels.
+    pub fn join(
+        &self,
+        channel: &str,
+        since: Option<Since>,
+        horizon: u64,
+        now: Now,
+    ) -> Result<Joined, Refusal> {
+        let mut inner = self.lock();
+        let index = inner.find_or_add(channel, &self.limits, now)?;
+        let epoch = self.epoch;
+        let entry = &mut inner.channels[index as usize];
+        entry.subscribers += 1;
+        let (position, gap) = verdict(entry, since, epoch, horizon, now);
+        Ok(Joined { channel: index, position, gap })
+    }
+
+    /// Takes a listener away.
+    pub fn leave(&self, channel: ChannelIndex, now: Now) {
+        let mut inner = self.lock();
+        let entry = &mut inner.channels[channel as usize];
+        entry.subscribers -= 1;
+        entry.touched_ms = now.mono_ms;
+        // Nothing is forgotten by letting go of a channel that never kept anything.
+        if entry.subscribers == 0 && entry.is_empty() && entry.floor <= inner.folded_floor {
+            inner.remove_channel(channel);
+        }
+    }
+
+    /// Collects into `out` what a reader of `wants` is owed up to `horizon`. Channels whose place was
+    /// lost are listed in `lost` *instead*: nothing is collected then, the caller moves those wants
+    /// and pulls again.
+    pub fn pull(
+        &self,
+        wants: &[Want],
+        horizon: u64,
+        limits: PullLimits,
+        now: Now,
+        out: &mut Vec<Item>,
+        lost: &mut Vec<Lost>,
+    ) -> Pulled {
+        let inner = self.lock();
+        for (number, want) in wants.iter().enumerate() {
+            let channel = &inner.channels[want.channel as usize];
+            // Not the floor: whoever has joined keeps a claim to what only `recent` still holds.
+            if channel.gone > want.after {
+                let resumed = channel.earliest(horizon, now.unix_ms).max(want.after);
+                lost.push(Lost { want: number, resumed });
+            }
+        }
+        if !lost.is_empty() {
+            return Pulled { up_to: horizon, more: false };
+        }
+        let channels = wants.iter().map(|want| (&inner.channels[want.channel as usize], *want));
+        pull::merge(channels, horizon, limits, now.unix_ms, out)
+    }
+
+    /// The number of the only want whose channel has anything after its place, if there is just one.
+    #[must_use]
+    pub fn only_news(&self, wants: &[Want]) -> Option<usize> {
+        let inner = self.lock();
+        let mut news = wants.iter().enumerate().filter(|(_, want)| {
+            let channel = &inner.channels[want.channel as usize];
+            channel.last > want.after
+        });
+        let (first, _) = news.next()?;
+        news.next().is_none().then_some(first)
+    }
+
+    /// What is known of a channel.
+    #[must_use]
+    pub fn info(&self, channel: &str, now: Now) -> ChannelInfo {
+        let inner = self.lock();
+        let Some(index) = inner.names.get(channel) else { return ChannelInfo::default() };
+        let entry = &inner.channels[*index as usize];
+        let (messages, bytes) = entry
+            .visible(now.unix_ms)
+            .filter(|p| now.unix_ms.saturating_sub(p.time_ms) <= self.limits.age_ms)
+            .fold((0, 0), |(messages, bytes), p| (messages + 1, bytes + p.payload.len()));
+        ChannelInfo { subscribers: entry.subscribers, messages, bytes }
+    }
+
+    /// Drops a channel's history. Those who listened when it was published still get it.
+    pub fn clear(&self, channel: &str, now: Now) {
+        let mut evicted = Evicted::new();
+        let mut inner = self.lock();
+        if let Some(index) = inner.names.get(channel).copied() {
+            inner.channels[index as usize].hide_all(now.unix_ms);
+            inner.trim(index, &mut evicted);
+        }
+        drop(inner);
+        drop(evicted);
+    }
+
+    /// Lets go of what is only old. Cheap to call early; returns when to call again.
+    pub fn sweep(&self, now: Now) -> Option<u64> {
+        let mut evicted = Evicted::new();
+        let mut inner = self.lock();
+        if now.mono_ms >= inner.swept_ms + SWEEP_MS {
+            inner.swept_ms = now.mono_ms;
+            inner.sweep(&self.limits, now, &mut evicted);
+        }
+        let next = inner.next_sweep();
+        drop(inner);
+        drop(evicted);
+        next
+    }
+
+    /// When [`sweep`](Self::sweep) has something to do.
+    #[must_use]
+    pub fn next_sweep(&self) -> Option<u64> {
+        self.lock().next_sweep()
+    }
+
+    /// Totals.
+    #[must_use]
+    pub fn stats(&self) -> HistoryStats {
+        let inner = self.lock();
+        HistoryStats {
+            seq: inner.head,
+            channels: inner.channels.len(),
+            messages: inner.channels.iter().map(|(_, c)| c.kept()).sum(),
+            bytes: inner.channels.iter().map(|(_, c)| c.kept_bytes()).sum(),
+            published: inner.published,
+            memory_used: self.budget.used(),
+            memory_budget: self.limits.memory_bytes,
+        }
+    }
+
+    /// A panic of a publisher's thread leaves the order as it was before its call or after.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where a `since` stands in a channel, and whether something is missing from there on.
+fn verdict(
+    channel: &Channel,
+    since: Option<Since>,
+    epoch: Epoch,
+    horizon: u64,
+    now: Now,
+) -> (u64, Option<GapReason>) {
+    let earliest = || channel.earliest(horizon, now.unix_ms);
+    let from_time = |from_ms: u64| {
+        if from_ms > now.unix_ms {
+            return (horizon, None);
+        }
+        let lost = channel.floor > 0 && from_ms <= channel.floor_ms;
+        let position = channel.position_at(from_ms, horizon, now.unix_ms);
+        (position, lost.then_some(GapReason::Trimmed))
+    };
+    match since {
+        None | Some(Since::Latest) => (horizon, None),
+        Some(Since::Earliest) => (earliest(), None),
+        Some(Since::Unknown) => (earliest(), Some(GapReason::Epoch)),
+        Some(Since::Ago { ms }) => from_time(now.unix_ms.saturating_sub(ms)),
+        Some(Since::At { unix_ms }) => from_time(unix_ms),
+        Some(Since::Cursor(cursor)) if cursor.epoch != epoch || cursor.seq > horizon => {
+            (earliest(), Some(GapReason::Epoch))
+        }
+        Some(Since::Cursor(cursor)) if cursor.seq < channel.floor => {
+            (earliest().max(cursor.seq), Some(GapReason::Trimmed))
+        }
+        Some(Since::Cursor(cursor)) => (cursor.seq, None),
+    }
+}
+
+impl Inner {
+    fn subscribers(&self, channel: &str) -> u32 {
+        self.names.get(channel).map_or(0, |index| self.channels[*index as usize].subscribers)
+    }
+
+    fn find_or_add(
+        &mut self,
+        channel: &str,
+        limits: &HistoryLimits,
+        now: Now,
+    ) -> Result<ChannelIndex, Refusal> {
+        if let Some(index) = self.names.get(channel).copied() {
+            self.channels[index as usize].touched_ms = now.mono_ms;
+            return Ok(index);
+        }
+        if self.channels.len() >= limits.channels_max {
+            self.fold(now.mono_ms, 0);
+            if self.channels.len() >= limits.channels_max {
+                return Err(CHANNELS_FULL);
+            }
+        }
+        let name: Arc<str> = channel.into();
+        let (floor, floor_ms) = (self.folded_floor, self.folded_floor_ms);
+        let entry = Channel::new(Arc::clone(&name), floor, floor_ms, now.mono_ms);
+        let index = self.channels.insert(entry) as ChannelIndex;
+        self.names.insert(name, index);
+        Ok(index)
+    }
+
+    fn append(
+        &mut self,
+        index: ChannelIndex,
+        message: Message,
+        budget: &Arc<Budget>,
+        limits: &HistoryLimits,
+        now: Now,
+        evicted: &mut Evicted,
+    ) -> u64 {
+        self.head += 1;
+        self.published += 1;
+        let channel = &mut self.channels[index as usize];
+        let name = Arc::clone(&channel.name);
+        let publication = Publication::new(message, name, self.head, now.unix_ms, budget);
+        let publication = Arc::new(publication);
+        if !publication.is_passing() {
+            self.order.push_back((publication.seq, index));
+        }
+        self.held += publication.weight();
+        self.recent_bytes += publication.weight();
+        self.recent.push_back((index, Arc::clone(&publication)));
+        channel.push(publication);
+        channel.enforce(limits.messages, limits.bytes, limits.age_ms, now.unix_ms);
+        // The newest always stays: whoever has not taken it in yet must find it.
+        while self.recent_bytes > limits.recent_bytes && self.recent.len() > 1 {
+            self.drop_recent(evicted);
+        }
+        self.trim(index, evicted);
+        self.compact_order();
+        self.head
+    }
+
+    /// Frees room for `weight` bytes, oldest publication first.
+    fn make_room(
+        &mut self,
+        weight: usize,
+        budget: &Budget,
+        limits: &HistoryLimits,
+        now: Now,
+        evicted: &mut Evicted,
+    ) -> Result<(), Refusal> {
+        let used = budget.used();
+        // What connections pin cannot be freed here: do not empty history for nothing.
+        let pinned = used.saturating_sub(self.held);
+        if pinned.saturating_add(weight) > limits.memory_bytes {
+            return Err(MEMORY_FULL);
+        }
+        while pinned + self.held + weight > limits.memory_bytes {
+            if !self.evict_oldest(now, evicted) {
+                return Err(MEMORY_FULL);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets go of the oldest publication of all; `false` if there is none.
+    fn evict_oldest(&mut self, now: Now, evicted: &mut Evicted) -> bool {
+        while let Some((seq, index)) = self.order.pop_front() {
+            if !self.is_oldest_kept(seq, index) {
+                continue;
+            }
+            self.channels[index as usize].hide_oldest(now.unix_ms);
+            while self.recent.front().is_some_and(|(_, p)| p.seq <= seq) {
+                self.drop_recent(evicted);
+            }
+            self.trim(index, evicted);
+            return true;
+        }
+        let some = !self.recent.is_empty();
+        self.drop_recent(evicted);
+        some
+    }
+
+    fn is_oldest_kept(&self, seq: u64, index: ChannelIndex) -> bool {
+        let channel = self.channels.get(index as usize);
+        channel.and_then(Channel::oldest_kept).is_some_and(|oldest| oldest.seq == seq)
+    }
+
+    fn drop_recent(&mut self, evicted: &mut Evicted) {
+        let Some((index, publication)) = self.recent.pop_front() else { return };
+        self.recent_bytes -= publication.weight();
+        self.recent_gone = publication.seq;
+        evicted.push(publication);
+        self.trim(index, evicted);
+    }
+
+    /// Lets go of what a channel hides and `recent` has passed, and keeps the count of what is held.
+    fn trim(&mut self, index: ChannelIndex, evicted: &mut Evicted) {
+        let from = evicted.len();
+        self.channels[index as usize].trim(self.recent_gone, evicted);
+        self.held -= evicted[from..].iter().map(|p| p.weight()).sum::<usize>();
+    }
+
+    /// Channels drop publications without telling the index: rebuild it when most of it is stale.
+    fn compact_order(&mut self) {
+        let Some((seq, index)) = self.order.front().copied() else { return };
+        if !self.is_oldest_kept(seq, index) {
+            let oldest = self.channels.get(index as usize).and_then(Channel::oldest_kept);
+            if oldest.is_none_or(|oldest| oldest.seq > seq) {
+                self.order.pop_front();
+            }
+        }
+        if self.order.len() < 4096 || self.order.len() < self.order.capacity() {
+            return;
+        }
+        let oldest: Vec<u64> = (0..self.channels.vacant_key().max(self.channels.capacity()))
+            .map(|i| self.channels.get(i).and_then(Channel::oldest_kept).map_or(u64::MAX, |p| p.seq))
+            .collect();
+        self.order.retain(|(seq, index)| {
+            oldest.get(*index as usize).is_some_and(|oldest| oldest <= seq)
+        });
+    }
+
+    fn sweep(&mut self, limits: &HistoryLimits, now: Now, evicted: &mut Evicted) {
+        self.keys.expire(now.mono_ms);
+        let keep_ms = limits.age_ms.max(SWEEP_MS);
+        while self.recent.front().is_some_and(|(_, p)| {
+            now.unix_ms.saturating_sub(p.time_ms) > keep_ms
+        }) {
+            self.drop_recent(evicted);
+        }
+        let indexes: Vec<_> = self.channels.iter().map(|(index, _)| index as ChannelIndex).collect();
+        for index in indexes {
+            let channel = &mut self.channels[index as usize];
+            channel.enforce(limits.messages, limits.bytes, limits.age_ms, now.unix_ms);
+            self.trim(index, evicted);
+        }
+        self.fold(now.mono_ms, limits.channel_memory_ms);
+        if self.recent.is_empty() {
+            self.recent.shrink_to_fit();
+        }
+    }
+
+    /// Forgets empty channels that nobody has used for `idle_ms`; what is known of their past joins
+    /// the floor of all channels that are not in the table.
+    fn fold(&mut self, now_ms: u64, idle_ms: u64) {
+        let idle: Vec<_> = self
+            .channels
+            .iter()
+            .filter(|(_, c)| c.subscribers == 0 && c.is_empty())
+            .filter(|(_, c)| c.floor <= self.folded_floor || now_ms >= c.touched_ms + idle_ms)
+            .map(|(index, _)| index as ChannelIndex)
+            .collect();
+        for index in idle {
+            self.remove_channel(index);
+        }
+    }
+
+    fn remove_channel(&mut self, index: ChannelIndex) {
+        let channel = self.channels.remove(index as usize);
+        self.names.remove(&channel.name);
+        if channel.floor > self.folded_floor {
+            self.folded_floor = channel.floor;
+            self.folded_floor_ms = self.folded_floor_ms.max(channel.floor_ms);
+        }
+    }
+
+    fn next_sweep(&self) -> Option<u64> {
+        let kept = !self.channels.is_empty() || !self.recent.is_empty();
+        let keys = self.keys.next_expiry().is_some();
+        (kept || keys).then_some(self.swept_ms + SWEEP_MS)
+    }
+}
+
+const KEYS_FULL: Refusal = Refusal::new(
+    Code::Overloaded,
+    "too many idempotency keys are remembered: try again in a few minutes, or publish without one",
+);
+const CHANNELS_FULL: Refusal =
+    Refusal::new(Code::Overloaded, "too many channels are in use: try again later");
+pub(crate) const MEMORY_FULL: Refusal = Refusal::new(
+    Code::Overloaded,
+    "the memory budget is held by slow readers: try again in a few seconds",
+);
+
+#[cfg(test)]
+#[path = "history_tests.rs"]
+mod tests;

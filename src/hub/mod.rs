@@ -1,0 +1,43 @@
+//! Channels: the one order of everything published ([`History`], shared by all loops) and who
+//! listens on one loop ([`Roster`]). Knows nothing of connections beyond a number.
+
+mod bell;
+mod channel;
+mod history;
+mod keys;
+mod pull;
+mod roster;
+
+pub use bell::Bell;
+pub use channel::ChannelIndex;
+pub use history::{
+    ChannelInfo, History, HistoryLimits, HistoryStats, Joined, Published, TakenIn,
+};
+pub use pull::{Item, Lost, Pulled, PullLimits, Want};
+pub use roster::{RoomIndex, Roster};
+
+/// Why a reader's place in the order is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GapReason {
+    /// The position belongs to another run of the sequence, or was never given out.
+    Epoch,
+    /// History no longer reaches back to it.
+    Trimmed,
+    /// The connection fell behind what history keeps.
+    Slow,
+}
+
+impl GapReason {
+    /// All reasons, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::Epoch, Self::Trimmed, Self::Slow];
+
+    /// The word on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Epoch => "epoch",
+            Self::Trimmed => "trimmed",
+            Self::Slow => "slow",
+        }
+    }
+}

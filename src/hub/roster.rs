@@ -1,0 +1,116 @@
+//! Who listens on one loop: per channel a dense list of slots, so that marking all listeners of a
+//! channel is one walk over memory that lies together.
+
+use std::collections::HashMap;
+
+use slab::Slab;
+
+use super::channel::ChannelIndex;
+
+/// A channel's place in one loop's roster, for as long as anyone here listens.
+pub type RoomIndex = u32;
+
+#[derive(Debug)]
+struct Room {
+    channel: ChannelIndex,
+    members: Vec<u32>,
+}
+
+/// The listeners of one loop.
+#[derive(Debug, Default)]
+pub struct Roster {
+    rooms: Slab<Room>,
+    by_channel: HashMap<ChannelIndex, RoomIndex>,
+}
+
+impl Roster {
+    /// An empty roster.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds `slot` to the listeners of `channel`; returns the room and the slot's place in it.
+    pub fn join(&mut self, channel: ChannelIndex, slot: u32) -> (RoomIndex, u32) {
+        let rooms = &mut self.rooms;
+        let room = *self.by_channel.entry(channel).or_insert_with(|| {
+            rooms.insert(Room { channel, members: Vec::new() }) as RoomIndex
+        });
+        let members = &mut self.rooms[room as usize].members;
+        if members.len() == members.capacity() {
+            members.reserve_exact((members.len() / 8).max(1));
+        }
+        members.push(slot);
+        (room, members.len() as u32 - 1)
+    }
+
+    /// Takes out who is at `place`. Whoever was last now is there: the caller fixes that slot's
+    /// stored place if one is returned.
+    pub fn leave(&mut self, room: RoomIndex, place: u32) -> Option<u32> {
+        let members = &mut self.rooms[room as usize].members;
+        members.swap_remove(place as usize);
+        let moved = members.get(place as usize).copied();
+        if members.is_empty() {
+            let channel = self.rooms.remove(room as usize).channel;
+            self.by_channel.remove(&channel);
+        } else if members.len() < members.capacity() / 2 && members.capacity() > 64 {
+            members.shrink_to(members.len() + members.len() / 8);
+        }
+        moved
+    }
+
+    /// The room of `channel`, if anyone here listens to it.
+    #[must_use]
+    pub fn room(&self, channel: ChannelIndex) -> Option<RoomIndex> {
+        self.by_channel.get(&channel).copied()
+    }
+
+    /// The channel of a room.
+    #[must_use]
+    pub fn channel(&self, room: RoomIndex) -> ChannelIndex {
+        self.rooms[room as usize].channel
+    }
+
+    /// The slots that listen.
+    #[must_use]
+    pub fn members(&self, room: RoomIndex) -> &[u32] {
+        &self.rooms[room as usize].members
+    }
+
+    /// All rooms.
+    pub fn rooms(&self) -> impl Iterator<Item = RoomIndex> + '_ {
+        self.rooms.iter().map(|(room, _)| room as RoomIndex)
+    }
+
+    /// Subscriptions in all.
+    #[must_use]
+    pub fn subscriptions(&self) -> usize {
+        self.rooms.iter().map(|(_, room)| room.members.len()).sum()
+    }
+
+    /// Whether nobody listens.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rooms.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_takes_the_place_of_a_leaver_is_handed_back() {
+        let mut roster = Roster::new();
+        let (room, a) = roster.join(9, 100);
+        let (_, b) = roster.join(9, 200);
+        let (_, c) = roster.join(9, 300);
+        assert_eq!((a, b, c), (0, 1, 2));
+        assert_eq!(roster.leave(room, a), Some(300));
+        assert_eq!(roster.members(room), [300, 200]);
+        assert_eq!(roster.leave(room, 1), None);
+        assert_eq!(roster.leave(room, 0), None);
+        assert_eq!(roster.room(9), None);
+        assert!(roster.is_empty());
+    }
+}

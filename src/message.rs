@@ -1,0 +1,390 @@
+//! What a publisher gives ([`Message`]) and what the order keeps of it ([`Publication`]).
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::code::{Code, Refusal};
+use crate::json;
+
+/// Longest channel name, in bytes.
+pub const CHANNEL_BYTES_MAX: usize = 255;
+/// Longest event name, in bytes.
+pub const EVENT_BYTES_MAX: usize = 64;
+/// Longest media type, in bytes.
+pub const MEDIA_TYPE_BYTES_MAX: usize = 255;
+/// Longest idempotency key, in bytes.
+pub const KEY_BYTES_MAX: usize = 128;
+
+/// The alphabet of channel names, for the answer to a name outside it.
+pub const CHANNEL_RULE: &str = "a channel name is 1 to 255 of A-Z a-z 0-9 _ . ~ : - and begins with \
+                                a letter or digit";
+
+/// Whether `name` may name a channel.
+#[must_use]
+pub fn is_channel(name: &[u8]) -> bool {
+    let body = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'~' | b':' | b'-');
+    name.len() <= CHANNEL_BYTES_MAX
+        && name.first().is_some_and(u8::is_ascii_alphanumeric)
+        && name.iter().all(body)
+}
+
+/// Whether `name` may name an event: visible ASCII, none of the names that clients give a meaning.
+#[must_use]
+pub fn is_event(name: &[u8]) -> bool {
+    (1..=EVENT_BYTES_MAX).contains(&name.len())
+        && name.iter().all(u8::is_ascii_graphic)
+        && !matches!(name, b"open" | b"error" | b"binary")
+        && !name.starts_with(b"holdline-")
+}
+
+/// Whether `key` may be an idempotency key: visible ASCII.
+#[must_use]
+pub fn is_idempotency_key(key: &[u8]) -> bool {
+    (1..=KEY_BYTES_MAX).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic)
+}
+
+/// Whether `media_type` can be one: printable ASCII.
+#[must_use]
+pub fn is_media_type(media_type: &[u8]) -> bool {
+    (1..=MEDIA_TYPE_BYTES_MAX).contains(&media_type.len())
+        && media_type.iter().all(|b| (b' '..=b'~').contains(b))
+}
+
+/// Whether a media type promises JSON: `application/json` or `+json` (RFC 6839 §3.1).
+#[must_use]
+pub fn is_json_type(media_type: &str) -> bool {
+    let essence = media_type.split(';').next().unwrap_or("").trim();
+    let suffix = essence.len().saturating_sub(5);
+    essence.eq_ignore_ascii_case("application/json")
+        || essence.get(suffix..).is_some_and(|tail| tail.eq_ignore_ascii_case("+json"))
+}
+
+/// What a publisher gives: a payload, and how to treat it.
+///
+/// ```
+/// use std::time::Duration;
+/// use holdline::Message;
+///
+/// let plain = Message::from("hello");
+/// let tick = Message::json(br#"{"t":1}"#)?.event("tick").ttl(Duration::from_secs(5));
+/// # Ok::<(), holdline::Refusal>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Message {
+    pub(crate) payload: Vec<u8>,
+    pub(crate) is_json: bool,
+    pub(crate) media_type: Option<String>,
+    pub(crate) event: Option<String>,
+    pub(crate) ttl_s: Option<u64>,
+    pub(crate) idempotency_key: Option<String>,
+}
+
+impl Message {
+    /// Any bytes. Clients see text where they are UTF-8, else base64.
+    #[must_use]
+    pub fn bytes(payload: impl Into<Vec<u8>>) -> Self {
+        Self { payload: payload.into(), ..Self::default() }
+    }
+
+    /// One JSON value, at most 32 levels deep; its bytes are kept as they are, but on one line.
+    ///
+    /// # Errors
+    /// `bad_json` if it is none.
+    pub fn json(payload: impl Into<Vec<u8>>) -> Result<Self, Refusal> {
+        let mut payload = payload.into();
+        if !json::is_valid(&payload) {
+            return Err(BAD_JSON);
+        }
+        json::flatten(&mut payload);
+        Ok(Self { payload, is_json: true, ..Self::default() })
+    }
+
+    /// The event's name: 1 to 64 of visible ASCII; not `open`, `error`, `binary`, `holdline-…`.
+    #[must_use]
+    pub fn event(mut self, name: impl Into<String>) -> Self {
+        self.event = Some(name.into());
+        self
+    }
+
+    /// The media type of the payload. One that promises JSON is held to it when publishing.
+    #[must_use]
+    pub fn media_type(mut self, media_type: impl Into<String>) -> Self {
+        self.media_type = Some(media_type.into());
+        self
+    }
+
+    /// How long the message may be replayed, in whole seconds, rounded up; zero: only for those who
+    /// listen now (as the TTL of RFC 8030 §5.2). It never prolongs what history keeps.
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        let whole = ttl.as_secs();
+        self.ttl_s = Some(whole.saturating_add(u64::from(ttl.subsec_nanos() > 0)));
+        self
+    }
+
+    /// A key of 1 to 128 visible ASCII: the same key on the same channel within five minutes is the
+    /// same publication.
+    #[must_use]
+    pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.idempotency_key = Some(key.into());
+        self
+    }
+
+    /// Checks every field, and makes the payload JSON where the media type promises it.
+    pub(crate) fn check(&mut self, bytes_max: usize) -> Result<(), Refusal> {
+        if self.payload.len() > bytes_max {
+            return Err(TOO_LARGE);
+        }
+        if self.event.as_ref().is_some_and(|e| !is_event(e.as_bytes())) {
+            return Err(BAD_EVENT);
+        }
+        if self.idempotency_key.as_ref().is_some_and(|k| !is_idempotency_key(k.as_bytes())) {
+            return Err(BAD_KEY);
+        }
+        let Some(media_type) = &self.media_type else { return Ok(()) };
+        if !is_media_type(media_type.as_bytes()) {
+            return Err(BAD_TYPE);
+        }
+        if is_json_type(media_type) && !self.is_json {
+            if !json::is_valid(&self.payload) {
+                return Err(BAD_JSON);
+            }
+            json::flatten(&mut self.payload);
+            self.is_json = true;
+        }
+        Ok(())
+    }
+}
+
+impl From<&str> for Message {
+    fn from(text: &str) -> Self {
+        Self::bytes(text)
+    }
+}
+
+impl From<String> for Message {
+    fn from(text: String) -> Self {
+        Self::bytes(text)
+    }
+}
+
+impl From<&[u8]> for Message {
+    fn from(bytes: &[u8]) -> Self {
+        Self::bytes(bytes)
+    }
+}
+
+impl From<Vec<u8>> for Message {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::bytes(bytes)
+    }
+}
+
+pub(crate) const BAD_JSON: Refusal =
+    Refusal::new(Code::BadJson, "the payload is not JSON, or nests deeper than 32 levels");
+pub(crate) const TOO_LARGE: Refusal =
+    Refusal::new(Code::TooLarge, "the payload is larger than this server takes in one message");
+pub(crate) const BAD_EVENT: Refusal = Refusal::new(
+    Code::BadRequest,
+    "an event name is 1 to 64 visible ASCII characters, not open, error, binary or holdline-…",
+);
+pub(crate) const BAD_KEY: Refusal =
+    Refusal::new(Code::BadRequest, "an idempotency key is 1 to 128 visible ASCII characters");
+pub(crate) const BAD_TYPE: Refusal =
+    Refusal::new(Code::BadRequest, "a media type is 1 to 255 printable ASCII characters");
+pub(crate) const BAD_TTL: Refusal =
+    Refusal::new(Code::BadRequest, "a TTL is a whole number of seconds, 0 or more");
+pub(crate) const BAD_CHANNEL: Refusal = Refusal::new(Code::BadChannel, CHANNEL_RULE);
+
+/// How a payload goes into an envelope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Published as JSON: `data`.
+    Data,
+    /// UTF-8: `text`.
+    Text,
+    /// Anything else: `b64`.
+    Binary,
+}
+
+/// The bytes that all publications hold together, from allocation to drop.
+#[derive(Debug, Default)]
+pub struct Budget {
+    used: AtomicUsize,
+}
+
+impl Budget {
+    /// Bytes held now, pinned ones included.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+}
+
+/// A message with its place in the order. Never changes; shared by everyone who owes it to somebody.
+pub struct Publication {
+    pub(crate) seq: u64,
+    pub(crate) time_ms: u64,
+    /// Unix ms after which it is not replayed; `u64::MAX` without a ttl, 0 for "never".
+    pub(crate) expires_ms: u64,
+    pub(crate) form: Form,
+    pub(crate) channel: Arc<str>,
+    pub(crate) media_type: Option<Box<str>>,
+    pub(crate) event: Option<Box<str>>,
+    pub(crate) payload: Box<[u8]>,
+    budget: Arc<Budget>,
+}
+
+impl Publication {
+    /// Gives a checked message its place.
+    pub(crate) fn new(
+        message: Message,
+        channel: Arc<str>,
+        seq: u64,
+        time_ms: u64,
+        budget: &Arc<Budget>,
+    ) -> Self {
+        let form = if message.is_json {
+            Form::Data
+        } else if std::str::from_utf8(&message.payload).is_ok() {
+            Form::Text
+        } else {
+            Form::Binary
+        };
+        let publication = Self {
+            seq,
+            time_ms,
+            expires_ms: expiry(message.ttl_s, time_ms),
+            form,
+            channel,
+            media_type: message.media_type.map(String::into_boxed_str),
+            event: message.event.map(String::into_boxed_str),
+            payload: message.payload.into_boxed_slice(),
+            budget: Arc::clone(budget),
+        };
+        budget.used.fetch_add(publication.weight(), Ordering::Relaxed);
+        publication
+    }
+
+    /// The bytes it counts for: its fields, its payload, and its places in ring, index and `recent`.
+    pub(crate) fn weight(&self) -> usize {
+        let texts = self.media_type.as_ref().map_or(0, |t| t.len())
+            + self.event.as_ref().map_or(0, |e| e.len());
+        size_of::<Self>() + 64 + self.payload.len() + texts
+    }
+
+    /// What a message of this size will weigh, before it is made.
+    pub(crate) fn weight_of(message: &Message) -> usize {
+        size_of::<Self>()
+            + 64
+            + message.payload.len()
+            + message.media_type.as_ref().map_or(0, String::len)
+            + message.event.as_ref().map_or(0, String::len)
+    }
+
+    /// Whether it is only for those who listen when it is published.
+    pub(crate) fn is_passing(&self) -> bool {
+        self.expires_ms == 0
+    }
+
+    /// Whether its publisher's ttl is over.
+    pub(crate) fn is_expired(&self, unix_ms: u64) -> bool {
+        self.expires_ms <= unix_ms
+    }
+
+    /// The media type that an HTTP answer or a meta frame states.
+    pub(crate) fn stated_type(&self) -> Option<Cow<'_, str>> {
+        match (&self.media_type, self.form) {
+            (Some(given), _) => Some(Cow::Borrowed(given)),
+            (None, Form::Data) => Some(Cow::Borrowed("application/json")),
+            (None, Form::Text | Form::Binary) => None,
+        }
+    }
+}
+
+fn expiry(ttl_s: Option<u64>, time_ms: u64) -> u64 {
+    match ttl_s {
+        None => u64::MAX,
+        Some(0) => 0,
+        Some(seconds) => time_ms.saturating_add(seconds.saturating_mul(1000)),
+    }
+}
+
+impl Drop for Publication {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.weight(), Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Publication {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publication")
+            .field("seq", &self.seq)
+            .field("channel", &self.channel)
+            .field("bytes", &self.payload.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channel_names_follow_the_alphabet() {
+        for good in ["a", "0", "sensors.kitchen.temp", "A_b~c:d-e", &"x".repeat(255)] {
+            assert!(is_channel(good.as_bytes()), "{good}");
+        }
+        for bad in ["", "_a", ".a", "-a", "~a", "a/b", "a b", "ä", "a%", &"x".repeat(256)] {
+            assert!(!is_channel(bad.as_bytes()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn event_names_exclude_what_clients_give_a_meaning() {
+        for good in ["tick", "!", "~", "holdline", "message", &"e".repeat(64)] {
+            assert!(is_event(good.as_bytes()), "{good}");
+        }
+        for bad in ["", "open", "error", "binary", "holdline-gap", "a b", "a\n", &"e".repeat(65)] {
+            assert!(!is_event(bad.as_bytes()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn json_types_are_recognised() {
+        for json in ["application/json", "Application/JSON; charset=utf-8", "application/ld+json"] {
+            assert!(is_json_type(json), "{json}");
+        }
+        for other in ["text/plain", "application/jsonp", "json", "application/x-ndjson", "é"] {
+            assert!(!is_json_type(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_json_type_must_hold_its_promise() {
+        let mut good = Message::bytes("[1,\n2]").media_type("application/json");
+        assert_eq!(good.check(100), Ok(()));
+        assert_eq!((good.is_json, &good.payload[..]), (true, &b"[1, 2]"[..]));
+        let mut bad = Message::bytes("[1,").media_type("application/problem+json");
+        assert_eq!(bad.check(100), Err(BAD_JSON));
+    }
+
+    #[test]
+    fn a_budget_counts_from_allocation_to_drop() {
+        let budget = Arc::new(Budget::default());
+        let publication = Publication::new("hello".into(), "a".into(), 1, 0, &budget);
+        assert_eq!(budget.used(), publication.weight());
+        drop(publication);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_ttl_rounds_up_and_saturates() {
+        assert_eq!(Message::from("").ttl(Duration::from_millis(1)).ttl_s, Some(1));
+        assert_eq!(Message::from("").ttl(Duration::ZERO).ttl_s, Some(0));
+        assert_eq!(expiry(Some(u64::MAX), 5), u64::MAX);
+    }
+}

@@ -1,0 +1,302 @@
+//! Every route with every method: statuses, Allow, HEAD, OPTIONS, and the fields of answers.
+
+use crate::case::{After, Case, Want, error, status};
+use crate::http::Req;
+use crate::lint::METHODS;
+
+/// Target, methods, status of GET.
+const ROUTES: [(&str, &[&str], u16); 13] = [
+    ("/", READ, 200),
+    ("/client.js", READ, 200),
+    ("/client.iife.js", READ, 200),
+    ("/health", READ, 200),
+    ("/ready", READ, 200),
+    ("/stats", READ, 200),
+    ("/metrics", READ, 200),
+    ("/channels/routes", &["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"], 200),
+    ("/channels/routes/presence", READ, 200),
+    ("/events?channel=routes-stream", READ, 200),
+    ("/poll?channel=routes", READ, 200),
+    ("/ws", &["GET", "HEAD?", "OPTIONS"], 426),
+    ("/publish", &["POST", "OPTIONS"], 405),
+];
+const READ: &[&str] = &["GET", "HEAD", "OPTIONS"];
+
+pub fn table() -> Vec<Case> {
+    let mut table = Vec::new();
+    for (target, methods, get) in ROUTES {
+        methods_of(&mut table, target, methods, get);
+    }
+    heads(&mut table);
+    missing(&mut table);
+    contents(&mut table);
+    streams(&mut table);
+    publishing(&mut table);
+    media_types(&mut table);
+    table
+}
+
+fn get(target: &str) -> Req {
+    Req::new(&format!("GET {target}"))
+}
+
+fn stream() -> Want {
+    status(200)
+        .has("content-type", "text/event-stream")
+        .has("cache-control", "no-store")
+        .has("cache-control", "no-transform")
+        .has("x-accel-buffering", "no")
+        .has("x-content-type-options", "nosniff")
+        .has("vary", "origin")
+        .has("vary", "accept")
+        .lacks("content-length")
+        .lacks("content-encoding")
+}
+
+fn methods_of(table: &mut Vec<Case>, target: &str, methods: &[&'static str], get: u16) {
+    for method in METHODS {
+        let line = format!("{method} {target}");
+        let case = Case::new(format!("{line}: allowed or not"), Req::new(&line));
+        let known = methods.contains(&method);
+        let case = match method {
+            // RFC 9110 §15.5.6: 405 says what would be right.
+            _ if !known && method == "HEAD" && get != 426 => case.want(error(405, "method").head().allow(methods)),
+            _ if !known && method != "HEAD" => case.want(error(405, "method").allow(methods)),
+            "GET" if target.starts_with("/events") => case.want(stream().open()).after(After::Open),
+            "GET" => case.want(status(get)),
+            // `/ws` has no GET but the upgrade. That HEAD repeats the headers of GET and that
+            // HEAD is 200 on streams are both written.
+            "HEAD" if get == 426 => case.want(error(426, "").head().or(200, "")),
+            "HEAD" => case.want(status(200).head()),
+            "OPTIONS" => case.want(status(204).allow(methods)),
+            "DELETE" => case.want(status(204)),
+            _ => case.want(status(202)),
+        };
+        table.push(case);
+    }
+}
+
+/// RFC 9110 §9.3.2: the headers of GET, at once even where GET would be held.
+fn heads(table: &mut Vec<Case>) {
+    let head = |target: &str| Req::new(&format!("HEAD {target}"));
+    let sse = "Accept: text/event-stream";
+    let rows: [(&str, Req, Want); 8] = [
+        ("HEAD of a stream", head("/events?channel=routes-none"), stream()),
+        ("HEAD of a raw stream", head("/channels/routes-none").field(sse), stream()),
+        ("HEAD of a poll that would hold", head("/poll?channel=routes-none&since=latest&wait=55"), status(200)),
+        (
+            "HEAD of a raw poll that would hold",
+            head("/channels/routes-none?since=latest&wait=55"),
+            status(200),
+        ),
+        ("HEAD of a raw poll without since", head("/channels/routes-none?wait=55"), status(200)),
+        ("HEAD of a stream without channel", head("/events"), error(400, "bad_query")),
+        ("HEAD of a poll with a bad since", head("/poll?channel=a&since=x"), error(400, "bad_since")),
+        ("HEAD of no route", head("/nope"), error(404, "not_found")),
+    ];
+    for (name, request, want) in rows {
+        let case = Case::new(name, request.clone()).want(want.clone().head()).kept();
+        table.push(case);
+        // What a body of the answer to HEAD would be, is the next answer instead.
+        let two = Case::new(format!("{name}, pipelined"), request).and(get("/health"));
+        table.push(two.want(want.head()).want(status(200)).kept());
+    }
+    let ten = Case::new("HEAD of a stream in HTTP/1.0", head("/events?channel=routes-none").ten());
+    table.push(ten.want(status(200).head().has("content-type", "text/event-stream")).closed());
+}
+
+fn missing(table: &mut Vec<Case>) {
+    for target in [
+        "/nope", "//", "//health", "/health/", "/Health", "/HEALTH", "/health//", "/health/x", "/health;a=b",
+        "/channels", "/channels/a/b", "/channels/a/presence/", "/channels/a/presence/x", "/channels/a/Presence",
+        "/events/", "/poll/a", "/publish/", "/ws/", "/client.js/", "/index.html", "/./health",
+        "/../health", "/x/../health", "/health/.", "/health/..", "/%2e/health", "/%2e%2e/health",
+        "/health%2F", "/x%2f..%2fhealth", "/.git/config", "/etc/passwd",
+    ] {
+        let case = Case::new(format!("{target} is no route"), get(target));
+        table.push(case.want(error(404, "not_found")).kept());
+    }
+    for method in METHODS {
+        let want = error(404, "not_found");
+        let want = if method == "HEAD" { want.head() } else { want };
+        let case = Case::new(format!("{method} /nope"), Req::new(&format!("{method} /nope")));
+        table.push(case.want(want).kept());
+    }
+    // Open: whether a fixed segment is compared before or after decoding.
+    let want = || status(200).or(404, "not_found");
+    table.push(Case::new("/%68ealth", get("/%68ealth")).want(want()).kept());
+    // An empty path segment is no route, a `..` no channel: which is named first is open.
+    let want = error(404, "not_found").or(400, "bad_channel");
+    table.push(Case::new("/channels/../health", get("/channels/../health")).want(want).kept());
+}
+
+fn contents(table: &mut Vec<Case>) {
+    let json = || status(200).has("content-type", "application/json").has("cache-control", "no-store");
+    let none = "/channels/routes-none";
+    let rows: [(&str, Req, Want); 14] = [
+        ("health", get("/health"), status(200).has("cache-control", "no-store")),
+        ("ready", get("/ready"), status(200).has("cache-control", "no-store")),
+        ("metrics", get("/metrics"), status(200).has("content-type", "text/plain").says("holdline_")),
+        ("stats", get("/stats"), json().says("\"epoch\"").says("\"uptime_s\"")),
+        ("presence", get("/channels/routes-none/presence"), json().says("\"members\"").says("\"more\"")),
+        ("channel", get(none), json().says("\"channel\":\"routes-none\"").says("\"subscribers\"")),
+        ("console", get("/"), status(200).has("content-type", "text/html")),
+        ("client", get("/client.js"), status(200).has("content-type", "javascript")),
+        ("client, plain", get("/client.iife.js"), status(200).has("content-type", "javascript")),
+        (
+            "poll without since",
+            get("/poll?channel=routes-none"),
+            json()
+                .says("\"cursor\":\"")
+                .says("\"next\":\"?channel=routes-none&since=")
+                .has("link", "rel=\"next\"")
+                .has("holdline-cursor", "-")
+                .has("x-content-type-options", "nosniff"),
+        ),
+        (
+            "short poll",
+            get("/poll?channel=routes-none&since=latest&wait=0"),
+            json().says("\"messages\":[]").says("\"more\":false").has("holdline-cursor", "-"),
+        ),
+        (
+            "short raw poll",
+            get("/channels/routes-none?since=latest&wait=0"),
+            status(204).has("holdline-cursor", "-"),
+        ),
+        ("the console of a channel", get(none).field("Accept: text/html"), status(200).has("content-type", "text/html")),
+        ("*/* asks for no page", get(none).field("Accept: */*"), json()),
+    ];
+    table.extend(rows.map(|(name, request, want)| Case::new(name, request).want(want).kept()));
+    let sandboxed = status(200)
+        .body("<b>hello</b>")
+        .has("content-type", "text/html")
+        .has("x-content-type-options", "nosniff")
+        .has("content-security-policy", "sandbox")
+        .has("cache-control", "no-store")
+        .has("holdline-id", "-")
+        .has("holdline-cursor", "-")
+        .has("event", "greeting");
+    let publish = Req::new("POST /channels/routes-html").field("Content-Type: text/html");
+    let publish = publish.field("Event: greeting").body("<b>hello</b>");
+    let case = Case::new("a page of a publisher is sandboxed", publish);
+    let case = case.and(get("/channels/routes-html?since=earliest"));
+    table.push(case.want(status(202)).want(sandboxed).kept());
+}
+
+fn streams(table: &mut Vec<Case>) {
+    let chunked = || stream().open().has("transfer-encoding", "chunked");
+    let raw = |accept: &str| get("/channels/routes-none").field(format!("Accept: {accept}"));
+    let rows: [(&str, Req, Want); 6] = [
+        ("stream", get("/events?channel=routes-none"), chunked()),
+        ("stream, whatever Accept says", get("/events?channel=a").field("Accept: text/html"), chunked()),
+        ("raw stream", raw("text/event-stream"), chunked()),
+        ("raw stream, Accept in capitals", raw("TEXT/Event-Stream"), chunked()),
+        ("raw stream, before a page", raw("text/html, text/event-stream;q=0.5"), chunked()),
+        (
+            "stream in HTTP/1.0",
+            get("/events?channel=routes-none").ten(),
+            stream().open().lacks("transfer-encoding").has("connection", "close"),
+        ),
+    ];
+    for (name, request, want) in rows {
+        table.push(Case::new(name, request).want(want).after(After::Open));
+    }
+    let json = status(200).has("content-type", "application/json");
+    let none = Case::new("q=0 counts as absent", raw("text/event-stream;q=0")).want(json);
+    table.push(none.kept());
+    // A client that has lost its place must not get an error: a native EventSource would be dead.
+    let lost = get("/events?channel=routes-none").field("Last-Event-ID: no cursor of ours");
+    table.push(Case::new("stream after an unknown id", lost).want(chunked()).after(After::Open));
+    let lost = get("/poll?channel=routes-none").field("Last-Event-ID: \"<>'");
+    let want = status(200).says("\"gap\":[{").says("\"reason\":\"epoch\"").says("\"since\":\"\"");
+    table.push(Case::new("poll after an unknown id", lost).want(want).kept());
+}
+
+fn publishing(table: &mut Vec<Case>) {
+    let post = || Req::new("POST /channels/routes");
+    let publish = || Req::new("POST /publish");
+    let object = "{\"channel\":\"routes\",\"text\":\"hi\"}";
+    let json = "Content-Type: application/json";
+    let rows: [(&str, Req, Want); 18] = [
+        ("publish", post().body("hi"), status(202).says("\"channel\":\"routes\"").says("\"subscribers\":0")),
+        ("publish nothing", post(), status(202)),
+        ("publish an Event", post().field("Event: price").body(""), status(202)),
+        ("publish by a query", Req::new("POST /channels/routes?event=price&ttl=5"), status(202)),
+        ("publish with a vast TTL", post().field("TTL: 99999999999999999999999"), status(202)),
+        ("publish JSON", post().field(json).body("{\"a\": [1]}"), status(202)),
+        ("publish +json", post().field("Content-Type: a/b+json").body("1"), status(202)),
+        ("publish JSON 32 deep", post().field(json).body(nested(32)), status(202)),
+        ("publish a form's type", post().field("Content-Type: application/x-www-form-urlencoded").body("{"), status(202)),
+        ("publish lines", publish().body(format!("{object}\n\n{object}\n")), status(200).says("\"id\"")),
+        ("publish no lines", publish(), status(200)),
+        ("publish lines as a form", publish().field("Content-Type: application/x-www-form-urlencoded").body(object), status(200)),
+        ("publish ndjson", publish().field("Content-Type: application/x-ndjson").body(object), status(200)),
+        ("publish an object", publish().field(json).body(object), status(202).says("\"id\"")),
+        (
+            "publish an object with a charset",
+            publish().field("Content-Type: Application/JSON; charset=utf-8").body(object),
+            status(202),
+        ),
+        ("publish a bad line", publish().body("{\n"), status(200).says("\"error\":\"bad_json\"")),
+        ("delete", Req::new("DELETE /channels/routes-none"), status(204).lacks("content-length")),
+        ("delete, PUT again", Req::new("PUT /channels/routes").body("hi"), status(202)),
+    ];
+    table.extend(rows.map(|(name, request, want)| Case::new(name, request).want(want).kept()));
+    // All of the body was read, so the connection goes on.
+    let rows: [(&str, Req, &str); 6] = [
+        ("bad JSON", post().field(json).body("{"), "bad_json"),
+        ("empty JSON", post().field(json).body(""), "bad_json"),
+        ("bad +json", post().field("Content-Type: a/b+json").body("x"), "bad_json"),
+        ("JSON 33 deep", post().field(json).body(nested(33)), "bad_json"),
+        ("a bad object", publish().field(json).body("{"), "bad_json"),
+        ("an object that is none", publish().field(json).body("[]"), "bad_request"),
+    ];
+    for (name, request, code) in rows {
+        let case = Case::new(name, request).want(error(400, code));
+        // `bad_request` is said to close when it is about the head; this one is about the body.
+        table.push(if code == "bad_json" { case.kept() } else { case.either() });
+    }
+    let bad = [
+        ("TTL", "x"), ("TTL", "-1"), ("TTL", "1.5"), ("TTL", "+5"), ("Event", "open"), ("Event", "error"),
+        ("Event", "binary"), ("Event", "holdline-gap"), ("Event", "a b"), ("Event", "caf\u{e9}"),
+        ("Event", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"), ("Idempotency-Key", "a b"),
+    ];
+    for (field, value) in bad {
+        let request = post().field(format!("{field}: {value}")).body("");
+        // Whether a bad value of a field that does not frame closes is open.
+        let case = Case::new(format!("publish with {field}: {value}"), request);
+        table.push(case.want(error(400, "bad_request")).either());
+    }
+    for query in ["ttl=x", "ttl=-1", "event=open", "event=a%0d%0aX-Injected:%20b", "ttl=1&ttl=2", "event=a%00"] {
+        let request = Req::new(&format!("POST /channels/routes?{query}")).body("");
+        let case = Case::new(format!("publish with ?{query}"), request);
+        table.push(case.want(error(400, "bad_query")).kept());
+    }
+}
+
+fn nested(depth: usize) -> String {
+    format!("{}{}", "[".repeat(depth), "]".repeat(depth))
+}
+
+fn media_types(table: &mut Vec<Case>) {
+    for media in ["text/plain", "text/xml", "multipart/form-data; boundary=a", "application/octet-stream", "a/b"] {
+        let request = Req::new("POST /publish").field(format!("Content-Type: {media}")).body("");
+        let want = error(415, "media_type").has("accept", "application/json").has("accept", "application/x-ndjson");
+        table.push(Case::new(format!("/publish of {media}"), request).want(want).kept());
+    }
+    for (line, coding) in [
+        ("POST /channels/routes", "gzip"), ("POST /channels/routes", "br"), ("PUT /channels/routes", "deflate"),
+        ("POST /channels/routes", "identity"), ("POST /publish", "gzip"), ("POST /channels/routes", "x"),
+    ] {
+        let request = Req::new(line).field(format!("Content-Encoding: {coding}"));
+        let case = Case::new(format!("{line} in {coding}"), request.clone());
+        table.push(case.want(error(415, "media_type")).kept());
+        let case = Case::new(format!("{line} in {coding}, with a body"), request.body("hello"));
+        table.push(case.want(error(415, "media_type")).either());
+    }
+    for media in ["text/plain", "image/png", "a/b", "text/html; charset=x", "nonsense"] {
+        let request = Req::new("POST /channels/routes").field(format!("Content-Type: {media}")).body("hi");
+        let case = Case::new(format!("any media type: {media}"), request);
+        table.push(case.want(status(202)).kept());
+    }
+}

@@ -1,0 +1,70 @@
+//! What the tests of the real binary share: start it on a free port, stop it, speak raw bytes to it.
+#![allow(dead_code, missing_docs, unreachable_pub)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// A running `holdline` binary; killed when dropped.
+pub struct Running {
+    child: Child,
+    pub addr: SocketAddr,
+}
+
+impl Running {
+    /// Starts the binary with `args` after `--listen 127.0.0.1:0` and waits for its first line.
+    pub fn start(args: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_holdline"))
+            .args(["--listen", "127.0.0.1:0", "--log-level", "error"])
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        let mut line = String::new();
+        lines.read_line(&mut line).expect("a first line");
+        let addr = line
+            .trim()
+            .strip_prefix("listening on http://")
+            .unwrap_or_else(|| panic!("unexpected first line {line:?}"))
+            .parse()
+            .expect("an address");
+        // Keep reading, so that the server never blocks on a full pipe.
+        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+        Self { child, addr }
+    }
+
+    /// A raw connection whose reads time out after ten seconds.
+    pub fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.addr).expect("connects");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a read timeout");
+        stream.set_nodelay(true).expect("nodelay");
+        stream
+    }
+
+    /// Sends `request`, then reads until the server closes or ten seconds of silence.
+    pub fn exchange(&self, request: &[u8]) -> Vec<u8> {
+        let mut stream = self.connect();
+        stream.write_all(request).expect("the request is sent");
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        answer
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
