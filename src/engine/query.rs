@@ -1,0 +1,150 @@
+//! The options of a request's query, read strictly: what cannot be read is refused, what is unknown
+//! is ignored but counted.
+
+use std::borrow::Cow;
+
+use crate::code::{Code, Refusal};
+use crate::config::Config;
+use crate::cursor::{Since, parse_digits};
+use crate::message::{self, BAD_CHANNEL};
+use crate::wire::http::{Head, Query};
+
+/// What a request's query and headers ask for.
+#[derive(Debug, Default)]
+pub(crate) struct Options<'b> {
+    pub(crate) channels: Vec<Cow<'b, str>>,
+    pub(crate) since: Option<Since>,
+    pub(crate) has_since_query: bool,
+    pub(crate) wait_s: Option<u64>,
+    pub(crate) heartbeat_s: u16,
+    pub(crate) gap_live: bool,
+    pub(crate) is_own_client: bool,
+    pub(crate) event: Option<Cow<'b, str>>,
+    pub(crate) ttl_s: Option<u64>,
+    pub(crate) idempotency_key: Option<Cow<'b, str>>,
+}
+
+const UNREADABLE: Refusal = Refusal::new(
+    Code::BadQuery,
+    "the query has a bad percent-encoding or is not UTF-8: encode it with encodeURIComponent",
+);
+const TOO_MANY: Refusal =
+    Refusal::new(Code::BadQuery, "at most 128 channels and 32 other pairs: for more, use /ws");
+const REPEATED: Refusal =
+    Refusal::new(Code::BadQuery, "only channel may be given more than once");
+const BAD_VALUE: Refusal = Refusal::new(
+    Code::BadQuery,
+    "wait and heartbeat are whole seconds, ttl is digits, gap is live or retained, v is 1",
+);
+pub(crate) const BAD_SINCE: Refusal = Refusal::new(
+    Code::BadSince,
+    "since is a cursor as it was received, earliest, latest, a duration such as 10m, or ten digits \
+     of unix seconds",
+);
+pub(crate) const NO_CHANNEL: Refusal =
+    Refusal::new(Code::BadQuery, "name at least one channel: ?channel=news");
+
+/// The single-valued names, to notice repetition.
+const SINGLES: [&str; 12] = [
+    "since",
+    "last_event_id",
+    "lastEventId",
+    "wait",
+    "heartbeat",
+    "gap",
+    "v",
+    "presence",
+    "event",
+    "ttl",
+    "idempotency_key",
+    "next",
+];
+
+impl<'b> Options<'b> {
+    /// Reads the query, then the headers, which win.
+    pub(crate) fn read(head: &'b [u8], parsed: &Head, config: &Config) -> Result<Self, Refusal> {
+        let mut options = Self::default();
+        let (mut pairs, mut seen, mut alias) = (0, 0u16, None);
+        for pair in Query::new(parsed.query.map(|span| span.of(head))) {
+            let (name, value) = pair.map_err(|_| UNREADABLE)?;
+            if name == "channel" {
+                options.add_channel(value, config)?;
+                continue;
+            }
+            pairs += 1;
+            if pairs > config.query_pairs_max {
+                return Err(TOO_MANY);
+            }
+            if let Some(bit) = SINGLES.iter().position(|single| *single == name) {
+                if seen & (1 << bit) != 0 {
+                    return Err(REPEATED);
+                }
+                seen |= 1 << bit;
+            }
+            options.set(&name, value, &mut alias)?;
+        }
+        // A polyfill appends its newer position to the original query.
+        options.since = alias.or(options.since);
+        if let Some(id) = parsed.last_event_id.map(|span| span.of(head)) {
+            options.since = Since::from_last_event_id(id).or(options.since);
+        }
+        Ok(options)
+    }
+
+    fn add_channel(&mut self, name: Cow<'b, str>, config: &Config) -> Result<(), Refusal> {
+        if !message::is_channel(name.as_bytes()) {
+            return Err(BAD_CHANNEL);
+        }
+        if self.channels.len() >= config.channels_per_connection_max {
+            return Err(TOO_MANY);
+        }
+        if !self.channels.contains(&name) {
+            self.channels.push(name);
+        }
+        Ok(())
+    }
+
+    fn set(
+        &mut self,
+        name: &str,
+        value: Cow<'b, str>,
+        alias: &mut Option<Since>,
+    ) -> Result<(), Refusal> {
+        match name {
+            "since" => {
+                self.since = Some(Since::parse(value.as_bytes()).ok_or(BAD_SINCE)?);
+                self.has_since_query = true;
+            }
+            "last_event_id" | "lastEventId" => {
+                *alias = Some(Since::parse(value.as_bytes()).ok_or(BAD_SINCE)?);
+                self.has_since_query = true;
+            }
+            "wait" => self.wait_s = Some(whole(&value)?),
+            "heartbeat" => self.heartbeat_s = whole(&value)?.clamp(10, 300) as u16,
+            "gap" => {
+                self.gap_live = match &*value {
+                    "live" => true,
+                    "retained" => false,
+                    _ => return Err(BAD_VALUE),
+                }
+            }
+            "v" if value == "1" => self.is_own_client = true,
+            "v" => return Err(BAD_VALUE),
+            "event" => self.event = Some(value),
+            "ttl" => self.ttl_s = Some(whole(&value)?),
+            "idempotency_key" => self.idempotency_key = Some(value),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn whole(value: &str) -> Result<u64, Refusal> {
+    saturating_digits(value.as_bytes()).ok_or(BAD_VALUE)
+}
+
+/// Digits of any length; what is too large for a number is the largest.
+pub(crate) fn saturating_digits(digits: &[u8]) -> Option<u64> {
+    let all = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    all.then(|| parse_digits(digits).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,167 @@
+//! Counters, and what `/stats` says. Gauges are derived from the tables, so they cannot drift.
+
+use crate::code::Code;
+use crate::hub::{GapReason, HistoryStats};
+use crate::json;
+
+/// What one loop has counted.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// Publications written to connections.
+    pub delivered: u64,
+    /// Announced gaps, by [`GapReason`].
+    pub gaps: [u64; GapReason::ALL.len()],
+    /// Refusals, by [`Code`].
+    pub rejected: Rejected,
+    /// Connections closed for breaking the WebSocket protocol: 1002, 1007, 1008, 1009.
+    pub ws_closes: [u64; 4],
+}
+
+/// Refusals by code.
+#[derive(Clone, Debug)]
+pub struct Rejected([u64; Code::COUNT]);
+
+impl Default for Rejected {
+    fn default() -> Self {
+        Self([0; Code::COUNT])
+    }
+}
+
+impl Rejected {
+    pub(crate) fn count(&mut self, code: Code) {
+        self.0[code as usize] += 1;
+    }
+
+    /// How often something was refused for this reason.
+    #[must_use]
+    pub fn of(&self, code: Code) -> u64 {
+        self.0[code as usize]
+    }
+}
+
+/// Connections by what they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Connections {
+    /// Between requests, in one, or closing.
+    pub http: usize,
+    /// WebSockets.
+    pub ws: usize,
+    /// Event streams.
+    pub sse: usize,
+    /// Held polls.
+    pub poll: usize,
+}
+
+/// The codes that [`Stats::ws_closes`] counts.
+pub(crate) const WS_CLOSES: [u16; 4] = [1002, 1007, 1008, 1009];
+
+/// What `/stats` is made of.
+#[derive(Debug)]
+pub(crate) struct Snapshot<'a> {
+    pub(crate) epoch: &'a str,
+    pub(crate) uptime_s: u64,
+    pub(crate) connections: Connections,
+    pub(crate) subscriptions: usize,
+    pub(crate) history: HistoryStats,
+    pub(crate) stats: &'a Stats,
+    pub(crate) loops: usize,
+}
+
+impl Snapshot<'_> {
+    pub(crate) fn write_json(&self, out: &mut Vec<u8>) {
+        let mut object = Object::open(out);
+        object.text("version", env!("CARGO_PKG_VERSION"));
+        object.text("epoch", self.epoch);
+        object.number("seq", self.history.seq);
+        object.number("uptime_s", self.uptime_s);
+        object.object("connections", |o| {
+            o.number("http", self.connections.http as u64);
+            o.number("ws", self.connections.ws as u64);
+            o.number("sse", self.connections.sse as u64);
+            o.number("poll", self.connections.poll as u64);
+        });
+        object.number("subscriptions", self.subscriptions as u64);
+        object.number("channels", self.history.channels as u64);
+        object.object("history", |o| {
+            o.number("messages", self.history.messages as u64);
+            o.number("bytes", self.history.bytes as u64);
+        });
+        object.number("published", self.history.published);
+        object.number("delivered", self.stats.delivered);
+        object.object("gaps", |o| {
+            for (reason, count) in GapReason::ALL.iter().zip(self.stats.gaps) {
+                o.number(reason.name(), count);
+            }
+        });
+        object.object("rejected", |o| self.write_rejected(o));
+        object.object("memory", |o| {
+            o.number("budget", self.history.memory_budget as u64);
+            o.number("used", self.history.memory_used as u64);
+        });
+        object.number("loops", self.loops as u64);
+        object.close();
+    }
+
+    fn write_rejected(&self, object: &mut Object<'_>) {
+        for code in Code::ALL {
+            let count = self.stats.rejected.of(code);
+            if count > 0 {
+                object.number(code.name(), count);
+            }
+        }
+        for (code, count) in WS_CLOSES.iter().zip(self.stats.ws_closes) {
+            if count > 0 {
+                object.number(&format!("ws_{code}"), count);
+            }
+        }
+    }
+}
+
+/// Writes the fields of one JSON object.
+#[derive(Debug)]
+pub(crate) struct Object<'o> {
+    out: &'o mut Vec<u8>,
+    empty: bool,
+}
+
+impl<'o> Object<'o> {
+    pub(crate) fn open(out: &'o mut Vec<u8>) -> Self {
+        out.push(b'{');
+        Self { out, empty: true }
+    }
+
+    fn name(&mut self, name: &str) {
+        if !self.empty {
+            self.out.push(b',');
+        }
+        self.empty = false;
+        json::write_string(self.out, name);
+        self.out.push(b':');
+    }
+
+    pub(crate) fn text(&mut self, name: &str, value: &str) {
+        self.name(name);
+        json::write_string(self.out, value);
+    }
+
+    pub(crate) fn number(&mut self, name: &str, value: u64) {
+        self.name(name);
+        json::write_number(self.out, value);
+    }
+
+    pub(crate) fn raw(&mut self, name: &str, value: &[u8]) {
+        self.name(name);
+        self.out.extend_from_slice(value);
+    }
+
+    pub(crate) fn object(&mut self, name: &str, fields: impl FnOnce(&mut Object<'_>)) {
+        self.name(name);
+        let mut inner = Object::open(self.out);
+        fields(&mut inner);
+        inner.close();
+    }
+
+    pub(crate) fn close(self) {
+        self.out.push(b'}');
+    }
+}
