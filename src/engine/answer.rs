@@ -8,7 +8,7 @@
 
 use super::app::{Response, Route};
 use crate::collections::slots::ConnId;
-use crate::conn::{Body, State};
+use crate::conn::State;
 use crate::wire::http::Head;
 
 /// An answer, now or later.
@@ -74,7 +74,6 @@ impl From<Response> for Outcome {
 #[derive(Debug)]
 pub(crate) enum Question {
     Request { head: Vec<u8>, parsed: Head, body: Option<Vec<u8>> },
-    Body(Box<Body>),
     Command(String),
     Payload { is_text: bool, bytes: Vec<u8> },
 }
@@ -88,4 +87,6 @@ pub(crate) struct Waiting {
     pub(crate) answered: Vec<Outcome>,
     /// The state to go back to.
     pub(crate) state: State,
+    /// Nobody is asked: it waits until the connection has been told what it missed.
+    pub(crate) is_for_position: bool,
 }

@@ -2,6 +2,7 @@
 //! over I/O or rendering.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use slab::Slab;
@@ -58,6 +59,8 @@ pub struct History {
     epoch: Epoch,
     budget: Arc<Budget>,
     limits: HistoryLimits,
+    /// Counts publications, to see without the lock that there is nothing new.
+    version: AtomicUsize,
     inner: Mutex<Inner>,
 }
 
@@ -93,10 +96,12 @@ pub struct Published {
 }
 
 /// Where a new reader of a channel stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Joined {
     /// The channel.
     pub channel: ChannelIndex,
+    /// Its name.
+    pub name: Arc<str>,
     /// What follows this is owed.
     pub position: u64,
     /// What was lost, to be announced before anything else.
@@ -150,6 +155,7 @@ impl History {
             epoch,
             budget: Arc::default(),
             limits: HistoryLimits::from(config),
+            version: AtomicUsize::new(0),
             inner: Mutex::new(Inner {
                 head: 0,
                 names: HashMap::new(),
@@ -221,12 +227,19 @@ impl History {
             Published { id: self.cursor(seq), subscribers: inner.channels[index as usize].subscribers }
         });
         let bells = Arc::clone(&inner.bells);
+        self.version.fetch_add(1, Ordering::SeqCst);
         drop(inner);
         drop(evicted);
         if published.is_ok() {
             bells.iter().for_each(|bell| bell.ring());
         }
         published
+    }
+
+    /// A number that changes with every publication.
+    #[must_use]
+    pub fn version(&self) -> usize {
+        self.version.load(Ordering::SeqCst)
     }
 
     /// The newest seq.
@@ -271,7 +284,7 @@ impl History {
         let entry = &mut inner.channels[index as usize];
         entry.subscribers += 1;
         let (position, gap) = verdict(entry, since, epoch, horizon, now);
-        Ok(Joined { channel: index, position, gap })
+        Ok(Joined { channel: index, name: Arc::clone(&entry.name), position, gap })
     }
 
     /// Takes a listener away.

@@ -2,6 +2,7 @@
 //! channel is one walk over memory that lies together.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use slab::Slab;
 
@@ -13,6 +14,7 @@ pub type RoomIndex = u32;
 #[derive(Debug)]
 struct Room {
     channel: ChannelIndex,
+    name: Arc<str>,
     members: Vec<u32>,
 }
 
@@ -31,14 +33,15 @@ impl Roster {
     }
 
     /// Adds `slot` to the listeners of `channel`; returns the room and the slot's place in it.
-    pub fn join(&mut self, channel: ChannelIndex, slot: u32) -> (RoomIndex, u32) {
+    pub fn join(&mut self, channel: ChannelIndex, name: &Arc<str>, slot: u32) -> (RoomIndex, u32) {
         let rooms = &mut self.rooms;
         let room = *self.by_channel.entry(channel).or_insert_with(|| {
-            rooms.insert(Room { channel, members: Vec::new() }) as RoomIndex
+            let name = Arc::clone(name);
+            rooms.insert(Room { channel, name, members: Vec::new() }) as RoomIndex
         });
         let members = &mut self.rooms[room as usize].members;
         if members.len() == members.capacity() {
-            members.reserve_exact((members.len() / 8).max(1));
+            members.reserve_exact((members.len() / 8).max(4));
         }
         members.push(slot);
         (room, members.len() as u32 - 1)
@@ -69,6 +72,12 @@ impl Roster {
     #[must_use]
     pub fn channel(&self, room: RoomIndex) -> ChannelIndex {
         self.rooms[room as usize].channel
+    }
+
+    /// The name of a room's channel.
+    #[must_use]
+    pub fn name(&self, room: RoomIndex) -> &Arc<str> {
+        &self.rooms[room as usize].name
     }
 
     /// The slots that listen.
@@ -102,9 +111,10 @@ mod tests {
     #[test]
     fn whoever_takes_the_place_of_a_leaver_is_handed_back() {
         let mut roster = Roster::new();
-        let (room, a) = roster.join(9, 100);
-        let (_, b) = roster.join(9, 200);
-        let (_, c) = roster.join(9, 300);
+        let name = "news".into();
+        let (room, a) = roster.join(9, &name, 100);
+        let (_, b) = roster.join(9, &name, 200);
+        let (_, c) = roster.join(9, &name, 300);
         assert_eq!((a, b, c), (0, 1, 2));
         assert_eq!(roster.leave(room, a), Some(300));
         assert_eq!(roster.members(room), [300, 200]);

@@ -1,4 +1,4 @@
-//! Channel names, the query, positions: decoded once, bounded, never repaired.
+//! Channel names and the query: decoded once, bounded, never repaired.
 
 use crate::case::{Case, Want, error, status};
 use crate::http::Req;
@@ -10,9 +10,6 @@ pub fn table() -> Vec<Case> {
     queries(&mut table);
     queries_refused(&mut table);
     query_limits(&mut table);
-    positions(&mut table);
-    positions_refused(&mut table);
-    injections(&mut table);
     table
 }
 
@@ -21,7 +18,9 @@ fn get(target: &str) -> Req {
 }
 
 fn ok(target: &str, want: Want) -> Case {
-    Case::new(format!("GET {target}"), get(target)).want(want).kept()
+    Case::new(format!("GET {target}"), get(target))
+        .want(want)
+        .kept()
 }
 
 fn bad(target: &str, code: &'static str) -> Case {
@@ -30,97 +29,213 @@ fn bad(target: &str, code: &'static str) -> Case {
 
 fn channels(table: &mut Vec<Case>) {
     let longest = "a".repeat(255);
-    for name in ["a", "A", "0", "a.b_c~d:e-f", "a..b", "a.", "a~", "0-1", "sensors.kitchen.temp", &longest] {
+    for name in [
+        "a",
+        "A",
+        "0",
+        "a.b_c~d:e-f",
+        "a..b",
+        "a.",
+        "a~",
+        "0-1",
+        "sensors.kitchen.temp",
+        &longest,
+    ] {
         let want = status(200).says(&format!("\"channel\":\"{name}\""));
         table.push(ok(&format!("/channels/{name}"), want));
     }
     for (path, name) in [
-        ("%61", "a"), ("a%2Eb", "a.b"), ("a%2eb", "a.b"), ("a%3Ab", "a:b"), ("%41%42", "AB"), ("a%7Eb", "a~b"),
+        ("%61", "a"),
+        ("a%2Eb", "a.b"),
+        ("a%2eb", "a.b"),
+        ("a%3Ab", "a:b"),
+        ("%41%42", "AB"),
+        ("a%7Eb", "a~b"),
     ] {
         let want = status(200).says(&format!("\"channel\":\"{name}\""));
         table.push(ok(&format!("/channels/{path}"), want));
     }
-    table.push(ok("/channels/%70/presence", status(200).says("\"channel\":\"p\"")));
+    table.push(ok(
+        "/channels/%70/presence",
+        status(200).says("\"channel\":\"p\""),
+    ));
 }
 
 fn channels_refused(table: &mut Vec<Case>) {
     let too_long = "a".repeat(256);
     for name in [
-        "", "_", "_x", ".a", "-a", "~a", ":a", "a+b", "a,b", "a*", "a!b", "a@b", "a$b", "a&b", "a=b", "a;b",
-        "a'b", "(a)", &too_long,
+        "", "_", "_x", ".a", "-a", "~a", ":a", "a+b", "a,b", "a*", "a!b", "a@b", "a$b", "a&b",
+        "a=b", "a;b", "a'b", "(a)", &too_long,
     ] {
         table.push(bad(&format!("/channels/{name}"), "bad_channel"));
     }
     // Decoded once, after the path was split: an encoded slash is a bad name, no separator.
     for name in [
-        "a%2Fb", "a%2fpresence", "%2F", "%2e%2e", "a%5Cb", "%2561", "%25", "a%252Fb", "a%20b", "caf%C3%A9",
-        "caf%e9", "%C0%AF", "%F0%9F%98%80", "a%3Fb", "a%23b", "%EF%BB%BFa",
+        "a%2Fb",
+        "a%2fpresence",
+        "%2F",
+        "%2e%2e",
+        "a%5Cb",
+        "%2561",
+        "%25",
+        "a%252Fb",
+        "a%20b",
+        "caf%C3%A9",
+        "caf%e9",
+        "%C0%AF",
+        "%F0%9F%98%80",
+        "a%3Fb",
+        "a%23b",
+        "%EF%BB%BFa",
     ] {
         table.push(bad(&format!("/channels/{name}"), "bad_channel"));
     }
-    for name in ["%00", "a%00", "a%00b", "a%0a", "a%0D%0A", "a%1b", "a%7f", "a%09b", "%0d%0aX-Injected:%20y"] {
+    for name in [
+        "%00",
+        "a%00",
+        "a%00b",
+        "a%0a",
+        "a%0D%0A",
+        "a%1b",
+        "a%7f",
+        "a%09b",
+        "%0d%0aX-Injected:%20y",
+    ] {
         table.push(bad(&format!("/channels/{name}"), "bad_channel"));
     }
-    for name in ["%", "%6", "a%", "a%6", "%zz", "a%g1", "%%61", "%u0061", "%+61", "%6%31", "%-1", "% 1"] {
-        if !name.contains(' ') {
-            table.push(bad(&format!("/channels/{name}"), "bad_channel"));
-        }
+    for name in [
+        "%", "%6", "a%", "a%6", "%zz", "a%g1", "%%61", "%u0061", "%+61", "%6%31", "%-1",
+    ] {
+        table.push(bad(&format!("/channels/{name}"), "bad_channel"));
     }
-    for target in ["/channels//presence", "/channels/_x/presence", "/channels/%00/presence"] {
+    for target in [
+        "/channels//presence",
+        "/channels/_x/presence",
+        "/channels/%00/presence",
+    ] {
         table.push(bad(target, "bad_channel"));
     }
     for method in ["POST", "PUT", "DELETE"] {
-        let case = Case::new(format!("{method} to a bad name"), Req::new(&format!("{method} /channels/_x")));
+        let case = Case::new(
+            format!("{method} to a bad name"),
+            Req::new(&format!("{method} /channels/_x")),
+        );
         table.push(case.want(error(400, "bad_channel")).kept());
     }
     let head = Req::new("HEAD /channels/_x");
-    table.push(Case::new("HEAD of a bad name", head).want(error(400, "bad_channel").head()).kept());
+    table.push(
+        Case::new("HEAD of a bad name", head)
+            .want(error(400, "bad_channel").head())
+            .kept(),
+    );
     for name in ["_x", "a%2Fb", "a+b", "a%20b", "%2561", "a,b", ".a"] {
         table.push(bad(&format!("/poll?channel={name}"), "bad_channel"));
-        table.push(bad(&format!("/events?channel=a&channel={name}"), "bad_channel"));
+        table.push(bad(
+            &format!("/events?channel=a&channel={name}"),
+            "bad_channel",
+        ));
     }
     // An empty name in a query is an error of the query, and no name either.
     let want = || error(400, "bad_query").or(400, "bad_channel");
-    for target in ["/poll?channel=", "/poll?channel", "/events?channel=&channel=a", "/poll?channel=a%00"] {
+    for target in [
+        "/poll?channel=",
+        "/poll?channel",
+        "/events?channel=&channel=a",
+        "/poll?channel=a%00",
+    ] {
         table.push(ok(target, want()));
     }
 }
 
 fn queries(table: &mut Vec<Case>) {
     for query in [
-        "channel=a&channel=b", "channel=a&channel=a", "channel=%61", "ch%61nnel=a", "channel=a&x=y",
-        "channel=a&x", "channel=a&x=", "channel=a&wait=0", "channel=a&wait=55", "channel=a&wait=007",
-        "channel=a&wait=99999999999999999999999", "channel=a&gap=live", "channel=a&heartbeat=10",
-        "channel=a&heartbeat=1", "channel=a&heartbeat=100000", "channel=a&v=1", "channel=a&x=%41%20+%2B",
-        "x=y&channel=a", "channel=a&x=/?:@", "channel=a&token=x",
+        "channel=a&channel=b",
+        "channel=a&channel=a",
+        "channel=%61",
+        "ch%61nnel=a",
+        "channel=a&x=y",
+        "channel=a&x",
+        "channel=a&x=",
+        "channel=a&wait=0",
+        "channel=a&wait=55",
+        "channel=a&wait=007",
+        "channel=a&wait=99999999999999999999999",
+        "channel=a&gap=live",
+        "channel=a&heartbeat=10",
+        "channel=a&heartbeat=1",
+        "channel=a&heartbeat=100000",
+        "channel=a&v=1",
+        "channel=a&x=%41%20+%2B",
+        "x=y&channel=a",
+        "channel=a&x=/?:@",
+        "channel=a&token=x",
     ] {
         table.push(ok(&format!("/poll?{query}"), status(200)));
     }
     // Open: empty pairs, unknown names twice or not UTF-8, other values of `v`.
-    for query in ["channel=a&", "&channel=a", "channel=a&&x=y", "channel=a&=y", "channel=a&x=1&x=2", "channel=a&x=%ff", "channel=a&v=2"] {
-        table.push(ok(&format!("/poll?{query}"), status(200).or(400, "bad_query")));
+    for query in [
+        "channel=a&",
+        "&channel=a",
+        "channel=a&&x=y",
+        "channel=a&=y",
+        "channel=a&x=1&x=2",
+        "channel=a&x=%ff",
+        "channel=a&v=2",
+    ] {
+        table.push(ok(
+            &format!("/poll?{query}"),
+            status(200).or(400, "bad_query"),
+        ));
     }
 }
 
 fn queries_refused(table: &mut Vec<Case>) {
     for target in [
-        "/poll", "/poll?", "/poll?x=y", "/poll?CHANNEL=a", "/poll?since=latest", "/events", "/events?",
-        "/events?since=latest", "/events?Channel=a",
+        "/poll",
+        "/poll?",
+        "/poll?x=y",
+        "/poll?CHANNEL=a",
+        "/poll?since=latest",
+        "/events",
+        "/events?",
+        "/events?since=latest",
+        "/events?Channel=a",
     ] {
         table.push(bad(target, "bad_query"));
     }
     for query in [
-        "x=%", "x=%4", "x=%zz", "x=a%", "%zz=x", "x=%%41", "wait=%zz", "wait=", "wait", "wait=abc", "wait=-1",
-        "wait=+1", "wait=1.5", "wait=1e1", "wait=0x1", "wait=1s", "wait=%201", "wait=1+", "wait=\u{665}",
-        "wait=1&wait=2", "wait=1&wait=1", "gap=x", "gap=", "gap=live&gap=live", "heartbeat=x", "heartbeat=",
-        "heartbeat=-1", "heartbeat=10.5", "heartbeat=20&heartbeat=20", "since=latest&since=latest",
+        "x=%",
+        "x=%4",
+        "x=%zz",
+        "x=a%",
+        "%zz=x",
+        "x=%%41",
+        "wait=%zz",
+        "wait=",
+        "wait",
+        "wait=abc",
+        "wait=-1",
+        "wait=+1",
+        "wait=1.5",
+        "wait=1e1",
+        "wait=0x1",
+        "wait=1s",
+        "wait=%201",
+        "wait=1+",
+        "wait=%D9%A5",
+        "wait=1&wait=2",
+        "wait=1&wait=1",
+        "gap=x",
+        "gap=",
+        "gap=live&gap=live",
+        "heartbeat=x",
+        "heartbeat=",
+        "heartbeat=-1",
+        "heartbeat=10.5",
+        "heartbeat=%00",
+        "heartbeat=20&heartbeat=20",
+        "since=latest&since=latest",
     ] {
-        // Raw bytes beyond ASCII would be an error of the request line.
-        if query.is_ascii() {
-            table.push(bad(&format!("/poll?channel=a&{query}"), "bad_query"));
-        }
-    }
-    for query in ["wait=%D9%A5", "heartbeat=%00"] {
         table.push(bad(&format!("/poll?channel=a&{query}"), "bad_query"));
     }
     table.push(bad("/events?channel=a&heartbeat=x", "bad_query"));
@@ -133,97 +248,60 @@ fn queries_refused(table: &mut Vec<Case>) {
 }
 
 fn query_limits(table: &mut Vec<Case>) {
-    let channels = |n: usize| (0..n).map(|i| format!("channel=c{i}")).collect::<Vec<_>>().join("&");
-    let others = |n: usize| (0..n).map(|i| format!("x{i}=y")).collect::<Vec<_>>().join("&");
+    let channels = |n: usize| {
+        (0..n)
+            .map(|i| format!("channel=c{i}"))
+            .collect::<Vec<_>>()
+            .join("&")
+    };
+    let others = |n: usize| {
+        (0..n)
+            .map(|i| format!("x{i}=y"))
+            .collect::<Vec<_>>()
+            .join("&")
+    };
     let rows: [(&str, String, Want); 8] = [
         ("128 channels", channels(128), status(200)),
         ("129 channels", channels(129), error(400, "bad_query")),
         ("500 channels", channels(500), error(400, "bad_query")),
-        ("a channel 129 times", vec!["channel=a"; 129].join("&"), error(400, "bad_query")),
-        ("32 other pairs", format!("channel=a&{}", others(32)), status(200)),
-        ("33 other pairs", format!("channel=a&{}", others(33)), error(400, "bad_query")),
-        ("128 channels and 32 others", format!("{}&{}", channels(128), others(32)), status(200)),
-        ("200 other pairs", format!("channel=a&{}", others(200)), error(400, "bad_query")),
+        (
+            "a channel 129 times",
+            vec!["channel=a"; 129].join("&"),
+            error(400, "bad_query"),
+        ),
+        (
+            "32 other pairs",
+            format!("channel=a&{}", others(32)),
+            status(200),
+        ),
+        (
+            "33 other pairs",
+            format!("channel=a&{}", others(33)),
+            error(400, "bad_query"),
+        ),
+        (
+            "128 channels and 32 others",
+            format!("{}&{}", channels(128), others(32)),
+            status(200),
+        ),
+        (
+            "200 other pairs",
+            format!("channel=a&{}", others(200)),
+            error(400, "bad_query"),
+        ),
     ];
     for (name, query, want) in rows {
-        table.push(Case::new(name, get(&format!("/poll?{query}"))).want(want).kept());
+        table.push(
+            Case::new(name, get(&format!("/poll?{query}")))
+                .want(want)
+                .kept(),
+        );
     }
     // A longer list is too long a line.
     let many = get(&format!("/poll?{}", channels(1000)));
-    table.push(Case::new("1000 channels", many).want(error(414, "uri_too_long")).closed());
-}
-
-fn positions(table: &mut Vec<Case>) {
-    let none = "channel=names-none&wait=0";
-    for since in [
-        "earliest", "latest", "1s", "10m", "24h", "7d", "9999d", "0s", "0010m", "1764000000", "9999999999",
-        "0000000000", "%6catest",
-    ] {
-        let want = status(200).says("\"gap\":null").says("\"messages\":[]");
-        table.push(ok(&format!("/poll?{none}&since={since}"), want));
-    }
-    for since in ["k3J9xQ-42", "abcdef-0", "ABCDEF012345-18446744073709551615", "000000-1"] {
-        let gap = status(200).says("\"reason\":\"epoch\"").says(&format!("\"since\":\"{since}\""));
-        table.push(ok(&format!("/poll?{none}&since={since}"), gap));
-    }
-    for name in ["last_event_id", "lastEventId"] {
-        table.push(ok(&format!("/poll?{none}&{name}=latest"), status(200).says("\"gap\":null")));
-        table.push(bad(&format!("/poll?{none}&{name}=x"), "bad_since"));
-    }
-    // Where a value is given as header and as query, the header wins, and an empty one is none.
-    for (header, since, want) in [
-        ("abcdef-7", "latest", status(200).says("\"since\":\"abcdef-7\"")),
-        ("", "latest", status(200).says("\"gap\":null")),
-        ("", "x", error(400, "bad_since")),
-    ] {
-        let request = get(&format!("/poll?{none}&since={since}")).field(format!("Last-Event-ID: {header}"));
-        let case = Case::new(format!("Last-Event-ID {header:?} before since={since}"), request);
-        table.push(case.want(want).kept());
-    }
-}
-
-/// The parser of positions is attack surface: total, without allocation by a given length.
-fn positions_refused(table: &mut Vec<Case>) {
-    let long = "9".repeat(300);
-    let long_epoch = format!("{}-1", "a".repeat(300));
-    for since in [
-        "", "x", "Latest", "EARLIEST", "latest%20", "%20latest", "now", "0", "42", "-", "-1", "--", "abcdef",
-        "abcdef-", "-42", "abcde-1", "abcdefghijklm-1", "abcdef-01", "abcdef-00", "abcdef--1", "abcdef-+1",
-        "abcdef-1%20", "abcdef-1x", "abcdef-0x1", "abcdef-1-1", "abcdef-1.0", "abc_ef-1", "abc.ef-1", "ab%20def-1",
-        "caf%C3%A9xx-1", "abcdef-18446744073709551616", "abcdef-99999999999999999999", "abcdef-184467440737095516150",
-        "abcdef-%D9%A1", "12345s", "s", "m", "10", "10x", "10M", "10ms", "-10m", "+10m", "1.5h", "10m%20", "10%20m",
-        "123456789", "12345678901", "1764000000.5", "-764000000", "0x64000000", "%00", "abcdef-1%00", "%0d%0a",
-        "1:2", "0,%5B0%5D,0", "$", "0-0", "*", &long, &long_epoch,
-    ] {
-        table.push(bad(&format!("/poll?channel=a&since={since}"), "bad_since"));
-    }
-    for target in ["/events?channel=a&since=x", "/channels/a?since=x", "/channels/a?since=", "/events?channel=a&since="] {
-        table.push(bad(target, "bad_since"));
-    }
-    let stream = get("/channels/a?since=x").field("Accept: text/event-stream");
-    table.push(Case::new("raw stream since x", stream).want(error(400, "bad_since")).kept());
-}
-
-/// RFC 9110 §5.5: nothing that a client names reaches a field line undecoded and unchecked.
-fn injections(table: &mut Vec<Case>) {
-    for target in [
-        "/poll?channel=a%0d%0aX-Injected:%20y", "/channels/a%0d%0aSet-Cookie:%20a=b?since=latest&wait=0",
-    ] {
-        table.push(bad(target, "bad_channel"));
-    }
-    table.push(bad("/poll?channel=a&since=%0d%0aX-Injected:%20y", "bad_since"));
-    table.push(bad("/channels/a?since=%0d%0aX-Injected:%20y", "bad_since"));
-    // A gap repeats what was asked for only if it has the form of a cursor.
-    let request = get("/channels/names-none?wait=0").field("Last-Event-ID: x; X-Injected: y\t\"");
-    let want = status(204).has("holdline-gap", "reason=epoch").lacks("x-injected");
-    table.push(Case::new("an id that looks like a field", request).want(want).kept());
-    let event = Req::new("POST /channels/names?event=a%0aX-Injected:%20y").body("");
-    table.push(Case::new("an event with a line end", event).want(error(400, "bad_query")).kept());
-    let media = Req::new("POST /channels/names").field(b"Content-Type: text/plain\x80x").body("");
-    let want = error(400, "bad_request");
-    table.push(Case::new("a media type beyond ASCII", media).want(want).either());
-    let media = format!("Content-Type: a/{}", "b".repeat(254));
-    let media = Req::new("POST /channels/names").field(media).body("");
-    let want = error(400, "bad_request");
-    table.push(Case::new("a media type of 256", media).want(want).either());
+    table.push(
+        Case::new("1000 channels", many)
+            .want(error(414, "uri_too_long"))
+            .closed(),
+    );
 }

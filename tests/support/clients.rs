@@ -146,6 +146,11 @@ impl Answer {
         self.header(name).unwrap_or_else(|| panic!("expected a header {name}, came {self:?}"))
     }
 
+    /// The server ends the connection after this answer.
+    pub fn closes(&self) -> bool {
+        self.header("connection").is_some_and(|c| c.eq_ignore_ascii_case("close"))
+    }
+
     pub fn text(&self) -> String {
         lossy(&self.body)
     }
@@ -208,6 +213,17 @@ impl Http {
         self.ask(method, target, headers, b);
         self.answer(method)
     }
+
+    /// Publishes in raw mode, on a new connection when the server ends this one.
+    #[track_caller]
+    pub fn publish(&mut self, channel: &str, body: &str) -> String {
+        let answer = self.call("POST", &format!("/channels/{channel}"), &[], body.as_bytes());
+        assert!(matches!(answer.status, 201 | 202), "expected 201 or 202, came {answer:?}");
+        if answer.closes() {
+            self.wire = Wire::new(TcpStream::connect(self.addr).expect("connects again"));
+        }
+        text_of(&answer.json(), "id").to_owned()
+    }
 }
 
 /// A request head; a `Host` among `headers` replaces the true one.
@@ -253,7 +269,7 @@ pub fn get(server: &Running, target: &str) -> Answer {
 pub fn publish(server: &Running, channel: &str, body: impl AsRef<[u8]>) -> String {
     let answer = call(server, "POST", &format!("/channels/{channel}"), &[], body.as_ref());
     assert!(matches!(answer.status, 201 | 202), "expected 201 or 202, came {answer:?}");
-    answer.json()["id"].as_str().expect("an id").to_owned()
+    text_of(&answer.json(), "id").to_owned()
 }
 
 /// Publishes the texts `from..to` in one request and gives their ids.

@@ -53,7 +53,10 @@ impl std::fmt::Display for Trouble {
 impl Answer {
     /// All values of a field, in order; names match without regard to case.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        let hits = self.fields.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name));
+        let hits = self
+            .fields
+            .iter()
+            .filter(move |(n, _)| n.eq_ignore_ascii_case(name));
         hits.map(|(_, value)| value.as_str())
     }
 
@@ -85,10 +88,19 @@ impl Wire {
     /// Connects; every read gives up after `patience`.
     pub fn open(addr: SocketAddr, patience: Duration) -> Self {
         let stream = TcpStream::connect(addr).expect("connects");
-        stream.set_read_timeout(Some(patience)).expect("a read timeout");
-        stream.set_write_timeout(Some(patience)).expect("a write timeout");
+        stream
+            .set_read_timeout(Some(patience))
+            .expect("a read timeout");
+        stream
+            .set_write_timeout(Some(patience))
+            .expect("a write timeout");
         stream.set_nodelay(true).expect("nodelay");
-        Self { stream, got: Vec::new(), at: 0, continues: 0 }
+        Self {
+            stream,
+            got: Vec::new(),
+            at: 0,
+            continues: 0,
+        }
     }
 
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -122,7 +134,9 @@ impl Wire {
                     return Ok(true);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
                     return Err(Trouble::Silence);
                 }
                 Err(error) => return Err(Trouble::Reset(error)),
@@ -131,7 +145,11 @@ impl Wire {
     }
 
     fn need(&mut self) -> Result<(), Trouble> {
-        if self.fill()? { Ok(()) } else { Err(Trouble::End) }
+        if self.fill()? {
+            Ok(())
+        } else {
+            Err(Trouble::End)
+        }
     }
 
     /// Takes the bytes up to and with the next `mark`.
@@ -164,7 +182,10 @@ impl Wire {
     pub fn await_continue(&mut self) -> Result<(), Trouble> {
         let answer = self.head()?;
         if answer.status != 100 {
-            return Err(Trouble::Malformed(format!("{} instead of 100 Continue", answer.status)));
+            return Err(Trouble::Malformed(format!(
+                "{} instead of 100 Continue",
+                answer.status
+            )));
         }
         self.continues += 1;
         Ok(())
@@ -227,6 +248,29 @@ impl Wire {
         Ok(rest)
     }
 
+    /// Whether anything came that was not read yet; does not wait.
+    pub fn is_answered(&self) -> bool {
+        let _ = self.stream.set_nonblocking(true);
+        let came =
+            !matches!(self.stream.peek(&mut [0]), Err(e) if e.kind() == ErrorKind::WouldBlock);
+        let _ = self.stream.set_nonblocking(false);
+        came || !self.unread().is_empty()
+    }
+
+    /// The first block of an event stream: one chunk, or what comes up to an empty line.
+    pub fn block(&mut self, chunked: bool) -> Result<String, Trouble> {
+        let block = if chunked {
+            let size = self.take_until(b"\r\n")?;
+            let size = String::from_utf8_lossy(&size[..size.len() - 2]).into_owned();
+            let bad = || Trouble::Malformed(format!("chunk size {size:?}"));
+            let size = usize::from_str_radix(&size, 16).map_err(|_| bad())?;
+            self.take(size)?
+        } else {
+            self.take_until(b"\n\n")?
+        };
+        String::from_utf8(block).map_err(|_| Trouble::Malformed("a block beyond UTF-8".to_owned()))
+    }
+
     /// Bytes that came but belong to no answer that was read.
     pub fn unread(&self) -> &[u8] {
         &self.got[self.at..]
@@ -236,14 +280,19 @@ impl Wire {
 /// Parses a response head, its final empty line included (RFC 9112 §4, §5).
 fn parse_head(head: &[u8]) -> Result<Answer, String> {
     let text = std::str::from_utf8(head).map_err(|_| "the head is not ASCII".to_owned())?;
-    if let Some(bad) = text.bytes().find(|b| !matches!(b, b' '..=b'~' | b'\r' | b'\n' | b'\t')) {
+    if let Some(bad) = text
+        .bytes()
+        .find(|b| !matches!(b, b' '..=b'~' | b'\r' | b'\n' | b'\t'))
+    {
         return Err(format!("byte {bad:#04x} in the head"));
     }
     let text = text.strip_suffix("\r\n\r\n").unwrap_or(text);
     let mut lines = text.split("\r\n");
     let mut answer = parse_status(lines.next().unwrap_or(""))?;
     for line in lines {
-        let (name, value) = line.split_once(':').ok_or_else(|| format!("field line {line:?}"))?;
+        let (name, value) = line
+            .split_once(':')
+            .ok_or_else(|| format!("field line {line:?}"))?;
         let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
         if name.is_empty() || !name.bytes().all(token) {
             return Err(format!("field name {name:?}"));
@@ -251,7 +300,9 @@ fn parse_head(head: &[u8]) -> Result<Answer, String> {
         if value.contains(['\r', '\n']) {
             return Err(format!("a bare CR or LF in field {name}"));
         }
-        answer.fields.push((name.to_owned(), value.trim_matches([' ', '\t']).to_owned()));
+        answer
+            .fields
+            .push((name.to_owned(), value.trim_matches([' ', '\t']).to_owned()));
     }
     Ok(answer)
 }
@@ -266,7 +317,11 @@ fn parse_status(line: &str) -> Result<Answer, String> {
         return Err(bad());
     }
     let status = code.parse().map_err(|_| bad())?;
-    Ok(Answer { status, version: version.to_owned(), ..Answer::default() })
+    Ok(Answer {
+        status,
+        version: version.to_owned(),
+        ..Answer::default()
+    })
 }
 
 /// A request under construction: its bytes, with nothing added that was not asked for.
@@ -357,7 +412,14 @@ pub fn shown(bytes: &[u8]) -> String {
     if bytes.len() <= SHOWN_MAX {
         return bytes.escape_ascii().to_string();
     }
-    let (head, tail) = (&bytes[..SHOWN_MAX * 2 / 3], &bytes[bytes.len() - SHOWN_MAX / 3..]);
+    let (head, tail) = (
+        &bytes[..SHOWN_MAX * 2 / 3],
+        &bytes[bytes.len() - SHOWN_MAX / 3..],
+    );
     let left_out = bytes.len() - head.len() - tail.len();
-    format!("{} …{left_out} bytes… {}", head.escape_ascii(), tail.escape_ascii())
+    format!(
+        "{} …{left_out} bytes… {}",
+        head.escape_ascii(),
+        tail.escape_ascii()
+    )
 }

@@ -1,0 +1,336 @@
+//! Everything of an engine but the application: tables, lists, and the small moves that all parts
+//! share (reply, mark, close). Callbacks get at it through [`Ctx`](super::Ctx).
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::answer::Ticket;
+use super::app::CloseReason;
+use super::deliver::Delivery;
+use super::policy::Policy;
+use super::slot::{Flags, Slot};
+use super::stats::{Connections, Stats};
+use crate::code::Refusal;
+use crate::collections::slots::{ConnId, Slots};
+use crate::collections::wheel::Wheel;
+use crate::config::Config;
+use crate::conn::{Closing, ConnLimits, State};
+use crate::cursor::Cursor;
+use crate::hub::{History, Published, Roster};
+use crate::message::{BAD_CHANNEL, Message, is_channel};
+use crate::time::{Now, Stamp};
+use crate::wire::http::HeadScan;
+
+pub(crate) struct Core {
+    pub(crate) config: Arc<Config>,
+    pub(crate) limits: ConnLimits,
+    pub(crate) policy: Policy,
+    pub(crate) history: Arc<History>,
+    pub(crate) slots: Slots<Slot>,
+    pub(crate) roster: Roster,
+    pub(crate) wheel: Wheel,
+    pub(crate) rng: fastrand::Rng,
+    /// How far this loop has taken the order in.
+    /// Invariant: nothing on it reads, names or promises a position beyond.
+    pub(crate) horizon: u64,
+    pub(crate) seen_version: Option<usize>,
+    /// Own bytes of this turn, one contiguous range per connection.
+    pub(crate) arena: Vec<u8>,
+    /// Slots with own bytes to write, or whose end has come.
+    pub(crate) replies: VecDeque<u32>,
+    /// Slots that may be owed publications.
+    pub(crate) dirty: VecDeque<u32>,
+    /// Slots whose kept bytes are to be offered again.
+    pub(crate) again: VecDeque<u32>,
+    /// Slots to be freed.
+    pub(crate) closes: VecDeque<u32>,
+    /// Slots whose sockets may be read again.
+    pub(crate) resumed: VecDeque<u32>,
+    /// Slots whose application is to be told that its bytes have drained.
+    pub(crate) writable: Vec<u32>,
+    pub(crate) delivery: Delivery,
+    pub(crate) now: Now,
+    pub(crate) started: Now,
+    pub(crate) stats: Stats,
+    /// When history wants to be looked through for what is only old.
+    pub(crate) next_sweep: Option<u64>,
+    pub(crate) draining: bool,
+    pub(crate) loops: usize,
+    pub(crate) connections_max: usize,
+    pub(crate) refused: usize,
+    /// When a refusal of Host or Origin was last logged.
+    pub(crate) logged_ms: Option<u64>,
+    /// Why WebSockets of the application's own are about to be gone.
+    pub(crate) reasons: HashMap<u32, CloseReason>,
+    /// By moment and order of setting.
+    pub(crate) app_timers: BTreeMap<(u64, u64), u64>,
+    timers_set: u64,
+    tickets: u32,
+    date: String,
+    date_s: u64,
+}
+
+/// What an engine starts with.
+pub(crate) struct Start {
+    pub(crate) config: Arc<Config>,
+    pub(crate) history: Arc<History>,
+    pub(crate) policy: Policy,
+    pub(crate) loop_number: u8,
+    pub(crate) seed: u64,
+    pub(crate) now: Now,
+}
+
+impl Core {
+    pub(crate) fn new(start: Start) -> Self {
+        let Start { config, history, policy, loop_number, seed, now } = start;
+        let connections_max = match config.connections_max {
+            0 => 1024 - 64,
+            max => max as usize,
+        };
+        Self {
+            limits: ConnLimits::from(&*config),
+            policy,
+            slots: Slots::new(loop_number),
+            roster: Roster::new(),
+            wheel: Wheel::new(now.mono_ms),
+            rng: fastrand::Rng::with_seed(seed),
+            horizon: history.head(),
+            seen_version: None,
+            arena: Vec::new(),
+            replies: VecDeque::new(),
+            dirty: VecDeque::new(),
+            again: VecDeque::new(),
+            closes: VecDeque::new(),
+            resumed: VecDeque::new(),
+            writable: Vec::new(),
+            delivery: Delivery::default(),
+            now,
+            started: now,
+            stats: Stats::default(),
+            next_sweep: None,
+            draining: false,
+            loops: 1,
+            connections_max: connections_max.min(ConnId::INDEX_MAX - 64),
+            refused: 0,
+            logged_ms: None,
+            reasons: HashMap::new(),
+            app_timers: BTreeMap::new(),
+            timers_set: 0,
+            tickets: 0,
+            date: String::new(),
+            date_s: 0,
+            config,
+            history,
+        }
+    }
+
+    pub(crate) fn stamp(&self) -> Stamp {
+        Stamp::from(self.now)
+    }
+
+    pub(crate) fn cursor(&self, seq: u64) -> Cursor {
+        debug_assert!(seq <= self.horizon, "position {seq} beyond the horizon {}", self.horizon);
+        self.history.cursor(seq)
+    }
+
+    /// The `Date` header's value, formatted once a second.
+    pub(crate) fn date(&mut self) -> &str {
+        let second = self.now.unix_ms / 1000;
+        if second != self.date_s || self.date.is_empty() {
+            self.date_s = second;
+            self.date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(second));
+        }
+        &self.date
+    }
+
+    /// Appends own bytes for a connection; they leave in this turn's second phase.
+    pub(crate) fn reply(&mut self, index: u32, write: impl FnOnce(&mut Vec<u8>)) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        if slot.flags.has(Flags::CLOSED) {
+            return;
+        }
+        if slot.has_backlog() || slot.flags.has(Flags::BLOCKED) {
+            return write(&mut slot.extra().outbox);
+        }
+        let end = (slot.arena_at + slot.arena_len) as usize;
+        if slot.arena_len == 0 {
+            slot.arena_at = self.arena.len() as u32;
+        } else if end != self.arena.len() {
+            // Another connection wrote in between: the range moves to the end.
+            let at = self.arena.len() as u32;
+            self.arena.extend_from_within(slot.arena_at as usize..end);
+            slot.arena_at = at;
+        }
+        write(&mut self.arena);
+        slot.arena_len = self.arena.len() as u32 - slot.arena_at;
+        self.list_reply(index);
+    }
+
+    /// Puts a slot on the list of those with own bytes, or an end, to write.
+    pub(crate) fn list_reply(&mut self, index: u32) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        if slot.flags.raise(Flags::REPLYING) {
+            self.replies.push_back(index);
+        }
+    }
+
+    /// Notes that a connection may be owed something. If it was live until now, its cursor is where
+    /// the horizon is now: so marking comes before the horizon moves.
+    pub(crate) fn mark(&mut self, index: u32) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        if slot.flags.raise(Flags::BEHIND) {
+            slot.cursor = self.horizon;
+        }
+        self.list_dirty(index);
+    }
+
+    /// Puts a slot on the dirty list, unless its socket takes nothing now.
+    pub(crate) fn list_dirty(&mut self, index: u32) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        if !slot.flags.has(Flags::BLOCKED) && slot.flags.raise(Flags::DIRTY) {
+            self.dirty.push_back(index);
+        }
+    }
+
+    /// How far a connection has been told the order, all its channels considered.
+    pub(crate) fn position(&self, index: u32) -> u64 {
+        let Some(slot) = self.slots.get(index) else { return self.horizon };
+        let cursor = if slot.flags.has(Flags::BEHIND) { slot.cursor } else { self.horizon };
+        let later = slot.subs.as_slice().iter().filter(|sub| sub.catching_up && sub.later);
+        later.map(|sub| sub.position).fold(cursor, u64::min)
+    }
+
+    /// Offers a connection's kept bytes again in the next turn, and lets its socket be read.
+    pub(crate) fn resume_input(&mut self, index: u32) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        if slot.has_tail() && slot.flags.raise(Flags::AGAIN) {
+            self.again.push_back(index);
+        }
+        self.resumed.push_back(index);
+    }
+
+    /// Moves the deadline forward if a state needs an earlier one.
+    pub(crate) fn file(&mut self, index: u32) {
+        if let Some(deadline) = self.deadline(index) {
+            self.wheel.file_no_later(index, deadline);
+        }
+    }
+
+    /// The next request may come, or the end.
+    pub(crate) fn after_response(&mut self, index: u32, keep: bool) {
+        if !keep {
+            return self.begin_closing(index);
+        }
+        let now = self.stamp();
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        slot.state = State::Head(HeadScan::default());
+        slot.requests = slot.requests.saturating_add(1);
+        slot.phase = now;
+        if slot.flags.has(Flags::EOF) && !slot.has_tail() {
+            return self.begin_closing(index);
+        }
+        self.resume_input(index);
+        self.file(index);
+    }
+
+    /// What waits is still written, then the connection ends in order.
+    pub(crate) fn begin_closing(&mut self, index: u32) {
+        self.leave_all(index);
+        let now = self.now.mono_ms;
+        let (until, left) = (self.config.write_stall, self.config.linger_bytes_max);
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        if matches!(slot.state, State::Closing(_)) || slot.flags.has(Flags::CLOSED) {
+            return;
+        }
+        let until = Stamp::at(now + until.as_millis() as u64);
+        let left = u32::try_from(left).unwrap_or(u32::MAX);
+        slot.state = State::Closing(Closing { lingering: false, until, left });
+        if let Some(extra) = &mut slot.extra {
+            extra.tail = Vec::new();
+            extra.later.clear();
+            extra.gaps.clear();
+            extra.waiting = None;
+        }
+        slot.tidy();
+        self.list_reply(index);
+        self.resumed.push_back(index);
+        self.file(index);
+    }
+
+    /// Frees a connection in this turn's second phase, whatever waits.
+    pub(crate) fn close_now(&mut self, index: u32) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        if slot.flags.raise(Flags::CLOSED) {
+            self.closes.push_back(index);
+        }
+    }
+
+    /// Ends every subscription of a connection.
+    pub(crate) fn leave_all(&mut self, index: u32) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        slot.flags.clear(Flags::BEHIND);
+        for sub in std::mem::take(&mut slot.subs).as_slice() {
+            self.leave_room(index, sub.room, sub.place);
+        }
+    }
+
+    pub(crate) fn leave_room(&mut self, index: u32, room: u32, place: u32) {
+        debug_assert_eq!(self.roster.members(room)[place as usize], index);
+        let channel = self.roster.channel(room);
+        let moved = self.roster.leave(room, place);
+        self.history.leave(channel, self.now);
+        if let Some(slot) = moved.and_then(|moved| self.slots.get_mut(moved)) {
+            let subs = slot.subs.as_mut_slice();
+            if let Some(sub) = subs.iter_mut().find(|sub| sub.room == room) {
+                sub.place = place;
+            }
+        }
+    }
+
+    /// Publishes what an application, a request or a command gave.
+    pub(crate) fn publish_checked(
+        &mut self,
+        channel: &str,
+        mut message: Message,
+    ) -> Result<Published, Refusal> {
+        if !is_channel(channel.as_bytes()) {
+            return Err(BAD_CHANNEL);
+        }
+        message.check(self.config.message_bytes_max)?;
+        self.history.publish(channel, message, self.now)
+    }
+
+    pub(crate) fn new_ticket(&mut self, id: ConnId) -> Ticket {
+        self.tickets = self.tickets.wrapping_add(1).max(1);
+        Ticket { id, number: self.tickets }
+    }
+
+    pub(crate) fn set_timer(&mut self, after: Duration, key: u64) {
+        self.timers_set += 1;
+        let due = self.now.mono_ms.saturating_add(after.as_millis() as u64);
+        self.app_timers.insert((due, self.timers_set), key);
+    }
+
+    /// When a client should come back.
+    pub(crate) fn retry_ms(&mut self) -> u32 {
+        let min = self.config.retry_min.as_millis().max(1_000) as u32;
+        let max = (self.config.retry_max.as_millis() as u32).max(min);
+        self.rng.u32(min..=max)
+    }
+
+    pub(crate) fn connections(&self) -> Connections {
+        let mut count = Connections::default();
+        for (_, slot) in self.slots.iter() {
+            match slot.state {
+                State::Ws(_) => count.ws += 1,
+                State::Sse { .. } => count.sse += 1,
+                State::Hold(_) => count.poll += 1,
+                State::Head(_) | State::Body(_) | State::Wait { .. } | State::Closing(_) => {
+                    count.http += 1;
+                }
+            }
+        }
+        count
+    }
+}

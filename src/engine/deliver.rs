@@ -1,0 +1,841 @@
+//! Phase two: the horizon moves, and every connection that may be owed something is pulled for.
+//!
+//! Live delivery, replay and catching up are one walk. What it renders is kept as a *run*, keyed by
+//! channel, place, horizon and dialect: the next connection at the same place is lent the same bytes.
+
+use std::sync::Arc;
+
+use super::core::Core;
+use super::reply::Reply;
+use super::slot::{Cut, Flags, Slot};
+use super::subscribe::POLL_VARY;
+use super::{Engine, Transmit, What};
+use crate::conn::{Answering, State, WsMode};
+use crate::hub::{ChannelIndex, GapReason, Item, Lost, PullLimits, Pulled, Want};
+use crate::json;
+use crate::time::Stamp;
+use crate::wire::dialect::{Dialect, Gap};
+use crate::wire::http::response::push_header;
+
+/// One pull takes no more than this, so that a long replay does not hold the others up.
+const PULL: PullLimits = PullLimits { count: 256, bytes: 64 * 1024 };
+/// Runs that are kept at a time: several dialects, and a few channels in turn.
+const RUNS: usize = 8;
+
+/// What delivery keeps between two calls.
+#[derive(Debug, Default)]
+pub(crate) struct Delivery {
+    runs: Vec<Run>,
+    /// Which run is overwritten next.
+    next_run: usize,
+    lent: Option<Lent>,
+    /// The rest of a cut publication, rendered again.
+    scratch: Vec<u8>,
+    wants: Vec<Want>,
+    lost: Vec<Lost>,
+    news: Vec<ChannelIndex>,
+    writes_left: usize,
+    bytes_left: usize,
+}
+
+/// What the driver was given to write, until it says how much of it left.
+#[derive(Clone, Copy, Debug)]
+enum Lent {
+    Arena(u32),
+    Outbox(u32),
+    Cut(u32),
+    Run(u32, usize),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Key {
+    channel: ChannelIndex,
+    after: u64,
+    horizon: u64,
+    dialect: Dialect,
+    catching_up: bool,
+    /// Tells poll answers apart that differ in their head.
+    variant: u8,
+}
+
+/// Rendered publications, or a whole poll answer.
+#[derive(Debug, Default)]
+struct Run {
+    key: Option<Key>,
+    bytes: Vec<u8>,
+    items: Vec<Item>,
+    /// Where each item ends in `bytes`. Empty for a poll answer, which is one body.
+    ends: Vec<usize>,
+    up_to: u64,
+}
+
+impl Core {
+    /// Moves the horizon to the head, marking first whoever listens to what is new.
+    pub(crate) fn take_in_now(&mut self) {
+        let version = self.history.version();
+        if self.seen_version == Some(version) {
+            return;
+        }
+        self.seen_version = Some(version);
+        let mut news = std::mem::take(&mut self.delivery.news);
+        let taken = self.history.take_in(self.horizon, &mut news);
+        if taken.overrun {
+            let rooms: Vec<_> = self.roster.rooms().collect();
+            rooms.into_iter().for_each(|room| self.mark_room(room));
+        }
+        for channel in news.drain(..) {
+            if let Some(room) = self.roster.room(channel) {
+                self.mark_room(room);
+            }
+        }
+        self.delivery.news = news;
+        self.horizon = taken.horizon;
+    }
+
+    /// Marks in one go: a walk that is suspended and resumed after a removal would skip listeners.
+    fn mark_room(&mut self, room: u32) {
+        let (slots, dirty, horizon) = (&mut self.slots, &mut self.dirty, self.horizon);
+        for index in self.roster.members(room) {
+            let Some(slot) = slots.get_mut(*index) else { continue };
+            if slot.flags.raise(Flags::BEHIND) {
+                slot.cursor = horizon;
+            }
+            if !slot.flags.has(Flags::BLOCKED) && slot.flags.raise(Flags::DIRTY) {
+                dirty.push_back(*index);
+            }
+        }
+    }
+
+    /// Starts the second phase.
+    pub(crate) fn begin_writing(&mut self) {
+        self.take_in_now();
+        self.delivery.writes_left = self.config.writes_per_turn;
+        self.delivery.bytes_left = self.config.write_bytes_per_turn;
+    }
+
+    /// Chooses what the driver writes next.
+    fn prepare(&mut self) -> Option<Prepared> {
+        loop {
+            if let Some(index) = self.replies.pop_front() {
+                if let Some(prepared) = self.prepare_own(index) {
+                    return Some(prepared);
+                }
+                continue;
+            }
+            // Everything in it has been written, or moved to an outbox.
+            self.reset_arena();
+            if self.delivery.writes_left == 0 || self.delivery.bytes_left == 0 {
+                return None;
+            }
+            let Some(index) = self.dirty.pop_front() else {
+                self.drop_runs();
+                return None;
+            };
+            if let Some(prepared) = self.prepare_pull(index) {
+                return Some(prepared);
+            }
+        }
+    }
+
+    fn prepare_own(&mut self, index: u32) -> Option<Prepared> {
+        let slot = self.slots.get_mut(index)?;
+        slot.flags.clear(Flags::REPLYING);
+        if slot.flags.has(Flags::CLOSED) {
+            return None;
+        }
+        if slot.flags.has(Flags::BLOCKED) {
+            return None;
+        }
+        if let Some(extra) = &slot.extra {
+            if let Some(cut) = &extra.cut {
+                self.delivery.scratch.clear();
+                let epoch = self.history.epoch();
+                cut.dialect.publication(&mut self.delivery.scratch, &cut.publication, epoch);
+                return self.lend(Lent::Cut(index));
+            }
+            if extra.outbox_len() > 0 {
+                return self.lend(Lent::Outbox(index));
+            }
+        }
+        if slot.arena_len > 0 {
+            return self.lend(Lent::Arena(index));
+        }
+        self.end_if_closing(index)
+    }
+
+    fn lend(&mut self, lent: Lent) -> Option<Prepared> {
+        self.delivery.lent = Some(lent);
+        Some(Prepared::Lent(lent))
+    }
+
+    /// All own bytes are out: a connection that ends shuts its sending side.
+    fn end_if_closing(&mut self, index: u32) -> Option<Prepared> {
+        let now = self.now.mono_ms;
+        let linger = self.config.linger.as_millis() as u64;
+        let slot = self.slots.get_mut(index)?;
+        let State::Closing(closing) = &mut slot.state else { return None };
+        if slot.flags.has(Flags::EOF) {
+            self.close_now(index);
+            return None;
+        }
+        if closing.lingering {
+            return None;
+        }
+        closing.lingering = true;
+        closing.until = Stamp::at(now + linger);
+        slot.last_in = Stamp::at(now);
+        self.file(index);
+        Some(Prepared::Finish(index))
+    }
+
+    fn reset_arena(&mut self) {
+        self.arena.clear();
+        if self.arena.capacity() > 2 * self.config.arena_bytes {
+            self.arena.shrink_to(self.config.arena_bytes);
+        }
+    }
+
+    /// Runs pin what they were made of: none is kept once nobody waits for them.
+    fn drop_runs(&mut self) {
+        for run in &mut self.delivery.runs {
+            run.key = None;
+            run.items.clear();
+            run.ends.clear();
+            run.bytes.clear();
+            run.bytes.shrink_to(PULL.bytes * 2);
+        }
+    }
+
+    fn prepare_pull(&mut self, index: u32) -> Option<Prepared> {
+        let slot = self.slots.get_mut(index)?;
+        slot.flags.clear(Flags::DIRTY);
+        if slot.flags.has(Flags::BLOCKED) || slot.flags.has(Flags::CLOSED) {
+            return None;
+        }
+        let dialect = dialect_of(slot)?;
+        if slot.subs.as_slice().is_empty() {
+            return None;
+        }
+        self.fill_wants(index);
+        let run = if dialect == Dialect::Poll {
+            self.pull_poll(index)?
+        } else {
+            self.pull_stream(index, dialect)?
+        };
+        self.delivery.writes_left -= 1;
+        self.delivery.bytes_left =
+            self.delivery.bytes_left.saturating_sub(self.delivery.runs[run].bytes.len());
+        self.lend(Lent::Run(index, run))
+    }
+
+    fn fill_wants(&mut self, index: u32) {
+        let Some(slot) = self.slots.get(index) else { return };
+        let cursor = if slot.flags.has(Flags::BEHIND) { slot.cursor } else { self.horizon };
+        self.delivery.wants.clear();
+        for sub in slot.subs.as_slice() {
+            self.delivery.wants.push(Want {
+                channel: self.roster.channel(sub.room),
+                after: sub.after(cursor),
+                catching_up: sub.catching_up,
+            });
+        }
+    }
+
+    /// The run to write, or `None` when there was nothing (the connection has moved on by itself).
+    fn pull_stream(&mut self, index: u32, dialect: Dialect) -> Option<usize> {
+        let says_cursor = dialect == Dialect::WsJson && self.has_later_sub(index);
+        let dialect = if says_cursor { Dialect::WsJsonCursor } else { dialect };
+        let key = self.shared_key(dialect, 0);
+        if let Some(found) = self.find_run(key) {
+            return self.non_empty(index, found);
+        }
+        let (run, pulled) = self.pull(PULL)?;
+        if !self.delivery.lost.is_empty() {
+            self.give_back(run);
+            self.announce_lost(index, dialect);
+            return None;
+        }
+        let epoch = self.history.epoch();
+        let at = &mut self.delivery.runs[run];
+        at.key = key;
+        at.up_to = pulled.up_to;
+        for item in &at.items {
+            dialect.publication(&mut at.bytes, item, epoch);
+            at.ends.push(at.bytes.len());
+        }
+        self.non_empty(index, run)
+    }
+
+    fn has_later_sub(&self, index: u32) -> bool {
+        let subs = self.slots.get(index).map_or(&[][..], |slot| slot.subs.as_slice());
+        subs.iter().any(|sub| sub.catching_up && sub.later)
+    }
+
+    fn non_empty(&mut self, index: u32, run: usize) -> Option<usize> {
+        if self.delivery.runs[run].bytes.is_empty() {
+            let up_to = self.delivery.runs[run].up_to;
+            self.advance(index, up_to);
+            return None;
+        }
+        Some(run)
+    }
+
+    /// The key under which the pull's outcome is the same for others: one channel has all the news.
+    fn shared_key(&self, dialect: Dialect, variant: u8) -> Option<Key> {
+        let wants = &self.delivery.wants;
+        let want = match &wants[..] {
+            [want] => want,
+            _ => &wants[self.history.only_news(wants)?],
+        };
+        let Want { channel, after, catching_up } = *want;
+        let horizon = self.horizon;
+        Some(Key { channel, after, horizon, dialect, catching_up, variant })
+    }
+
+    fn find_run(&self, key: Option<Key>) -> Option<usize> {
+        key?;
+        self.delivery.runs.iter().position(|run| run.key == key)
+    }
+
+    /// Collects what the wants are owed into a fresh run.
+    fn pull(&mut self, limits: PullLimits) -> Option<(usize, Pulled)> {
+        let run = self.fresh_run();
+        let Delivery { runs, wants, lost, .. } = &mut self.delivery;
+        lost.clear();
+        let at = &mut runs[run];
+        let pulled =
+            self.history.pull(wants, self.horizon, limits, self.now, &mut at.items, lost);
+        Some((run, pulled))
+    }
+
+    fn fresh_run(&mut self) -> usize {
+        let delivery = &mut self.delivery;
+        let run = delivery.next_run;
+        delivery.next_run = (run + 1) % RUNS;
+        if run == delivery.runs.len() {
+            delivery.runs.push(Run::default());
+        }
+        self.give_back(run);
+        run
+    }
+
+    fn give_back(&mut self, run: usize) {
+        let at = &mut self.delivery.runs[run];
+        at.key = None;
+        at.items.clear();
+        at.ends.clear();
+        at.bytes.clear();
+    }
+
+    /// Channels whose place history has passed: said before anything else, then reading goes on.
+    fn announce_lost(&mut self, index: u32, dialect: Dialect) {
+        if dialect == Dialect::WsRaw && self.is_builtin_raw(index) {
+            self.stats.gaps[GapReason::Slow as usize] += 1;
+            return self.ws_close(index, 1013, "gap");
+        }
+        let gaps = self.move_lost(index);
+        let id = self.cursor(self.lowest_after(index));
+        self.reply(index, |out| gaps.iter().for_each(|gap| dialect.gap(out, gap, id)));
+        self.list_dirty(index);
+    }
+
+    /// The lowest position from which any of a connection's channels goes on.
+    fn lowest_after(&self, index: u32) -> u64 {
+        let Some(slot) = self.slots.get(index) else { return self.horizon };
+        let cursor = if slot.flags.has(Flags::BEHIND) { slot.cursor } else { self.horizon };
+        let after = slot.subs.as_slice().iter().map(|sub| sub.after(cursor));
+        after.fold(self.horizon, u64::min)
+    }
+
+    /// Moves each lost subscription to where what is kept begins.
+    fn move_lost(&mut self, index: u32) -> Vec<Gap> {
+        let horizon = self.horizon;
+        let mut gaps = Vec::new();
+        for Lost { want, resumed } in std::mem::take(&mut self.delivery.lost) {
+            let since = self.history.cursor(self.delivery.wants[want].after);
+            let Some(slot) = self.slots.get_mut(index) else { break };
+            let is_live = slot.flags.has(Flags::GAP_LIVE);
+            let resumed = if is_live { horizon } else { resumed.min(horizon) };
+            let Some(sub) = slot.subs.as_mut_slice().get_mut(want) else { break };
+            sub.position = resumed;
+            let name = Arc::clone(self.roster.name(sub.room));
+            self.stats.gaps[GapReason::Slow as usize] += 1;
+            let resumed = self.history.cursor(resumed);
+            self.add_gap(&mut gaps, &name, GapReason::Slow, Some(since), resumed);
+        }
+        gaps
+    }
+
+    fn is_builtin_raw(&self, index: u32) -> bool {
+        let state = self.slots.get(index).map(|slot| &slot.state);
+        matches!(state, Some(State::Ws(ws)) if ws.mode == WsMode::Raw)
+    }
+
+    /// Everything up to `up_to` is in a connection's output.
+    fn advance(&mut self, index: u32, up_to: u64) {
+        let horizon = self.horizon;
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let is_there = up_to >= horizon;
+        for sub in slot.subs.as_mut_slice() {
+            if sub.catching_up && sub.later {
+                sub.position = sub.position.max(up_to);
+            }
+        }
+        if !is_there {
+            slot.cursor = if slot.flags.raise(Flags::BEHIND) { up_to } else { slot.cursor.max(up_to) };
+            return self.list_dirty(index);
+        }
+        slot.flags.clear(Flags::BEHIND);
+        self.arrive(index);
+    }
+
+    /// A connection has caught up: it is told so, and gets the replies that waited for it.
+    fn arrive(&mut self, index: u32) {
+        let horizon = self.horizon;
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let says_live = matches!(dialect_of(slot), Some(Dialect::WsJson));
+        let mut rooms = Vec::new();
+        for sub in slot.subs.as_mut_slice() {
+            if std::mem::take(&mut sub.catching_up) && says_live {
+                rooms.push(sub.room);
+            }
+            sub.later = false;
+        }
+        let later = if slot.has_later() { std::mem::take(&mut slot.extra().later) } else { <_>::default() };
+        slot.tidy();
+        let cursor = self.cursor(horizon);
+        for room in rooms {
+            let name = Arc::clone(self.roster.name(room));
+            self.reply(index, |out| Dialect::WsJson.live(out, &name, cursor));
+        }
+        if later.is_empty() {
+            return;
+        }
+        for (seq, bytes) in later {
+            debug_assert!(seq <= horizon);
+            self.reply(index, |out| out.extend_from_slice(&bytes));
+        }
+        // A command may have waited for them.
+        if let Some(slot) = self.slots.get_mut(index)
+            && matches!(slot.state, State::Wait { .. })
+            && slot.flags.raise(Flags::AGAIN)
+        {
+            self.again.push_back(index);
+        }
+    }
+
+    /// Answers a held poll if there is something for it, or its time is up already.
+    fn pull_poll(&mut self, index: u32) -> Option<usize> {
+        let slot = self.slots.get(index)?;
+        let State::Hold(hold) = &slot.state else { return None };
+        let (is_raw, is_over) = (hold.is_raw, hold.until <= Stamp::from(self.now));
+        let answering = hold.answering.clone();
+        let has_gaps = slot.extra.as_ref().is_some_and(|extra| !extra.gaps.is_empty());
+        let keep = self.may_keep(index, &answering);
+        let is_plain = answering.origin.is_none() && !answering.is_http10 && !has_gaps;
+        let variant = u8::from(keep) | u8::from(is_raw) << 1;
+        let key = if is_plain { self.shared_key(Dialect::Poll, variant) } else { None };
+        if let Some(found) = self.find_run(key) {
+            self.release_poll(index, keep, found);
+            return Some(found);
+        }
+        let limits = if is_raw {
+            PullLimits { count: 1, bytes: usize::MAX }
+        } else {
+            let (count, bytes) = (self.config.poll_messages_max, self.config.poll_bytes_max);
+            PullLimits { count, bytes }
+        };
+        let (mut run, mut pulled) = self.pull(limits)?;
+        if !self.delivery.lost.is_empty() {
+            self.give_back(run);
+            let gaps = self.move_lost(index);
+            self.slots.get_mut(index)?.extra().gaps.extend(gaps);
+            self.fill_wants(index);
+            (run, pulled) = self.pull(limits)?;
+        }
+        let has_gaps = self.slots.get(index)?.extra.as_ref().is_some_and(|e| !e.gaps.is_empty());
+        if self.delivery.runs[run].items.is_empty() && !has_gaps && !is_over {
+            self.give_back(run);
+            self.advance(index, pulled.up_to);
+            return None;
+        }
+        let mut bytes = std::mem::take(&mut self.delivery.runs[run].bytes);
+        self.write_poll(index, &mut bytes, run, pulled, &answering, keep);
+        let at = &mut self.delivery.runs[run];
+        at.bytes = bytes;
+        // An empty answer is for this one alone: others may still be held.
+        at.key = if has_gaps || at.items.is_empty() { None } else { key };
+        at.up_to = pulled.up_to;
+        self.release_poll(index, keep, run);
+        Some(run)
+    }
+
+    /// The poll is answered; its connection is free for the next request.
+    fn release_poll(&mut self, index: u32, keep: bool, run: usize) {
+        self.stats.delivered += self.delivery.runs[run].items.len() as u64;
+        self.leave_all(index);
+        if let Some(slot) = self.slots.get_mut(index)
+            && let Some(extra) = &mut slot.extra
+        {
+            extra.gaps = Vec::new();
+            slot.tidy();
+        }
+        self.after_response(index, keep);
+    }
+
+    /// Ends a held poll whose time is up.
+    pub(crate) fn poll_is_over(&mut self, index: u32) {
+        let Some(slot) = self.slots.get(index) else { return };
+        let State::Hold(hold) = &slot.state else { return };
+        let (is_raw, answering) = (hold.is_raw, hold.answering.clone());
+        if slot.flags.has(Flags::BEHIND) {
+            // Something may be there after all: the pull answers, one way or the other.
+            return self.list_dirty(index);
+        }
+        let keep = self.may_keep(index, &answering);
+        let run = self.fresh_run();
+        let pulled = Pulled { up_to: self.horizon, more: false };
+        let mut bytes = Vec::new();
+        self.write_poll(index, &mut bytes, run, pulled, &answering, keep);
+        debug_assert!(!is_raw || bytes.windows(4).any(|end| end == b"\r\n\r\n"));
+        self.leave_all(index);
+        self.reply(index, |out| out.extend_from_slice(&bytes));
+        self.after_response(index, keep);
+    }
+
+    fn write_poll(
+        &mut self,
+        index: u32,
+        out: &mut Vec<u8>,
+        run: usize,
+        pulled: Pulled,
+        answering: &Answering,
+        keep: bool,
+    ) {
+        let extra = self.slots.get(index).and_then(|slot| slot.extra.as_ref());
+        let gaps = extra.map_or(Vec::new(), |extra| extra.gaps.clone());
+        let is_raw = matches!(
+            self.slots.get(index).map(|slot| &slot.state),
+            Some(State::Hold(hold)) if hold.is_raw
+        );
+        let retry_ms = self.draining.then(|| self.retry_ms());
+        let items = std::mem::take(&mut self.delivery.runs[run].items);
+        if is_raw {
+            self.write_raw_poll(out, &items, pulled, &gaps, answering, keep);
+        } else {
+            self.write_json_poll(out, &items, pulled, &gaps, answering, keep, retry_ms);
+        }
+        self.delivery.runs[run].items = items;
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the parts of one answer, used once")]
+    fn write_json_poll(
+        &mut self,
+        out: &mut Vec<u8>,
+        items: &[Item],
+        pulled: Pulled,
+        gaps: &[Gap],
+        answering: &Answering,
+        keep: bool,
+        retry_ms: Option<u32>,
+    ) {
+        let cursor = self.cursor(pulled.up_to).to_string();
+        let mut body = Vec::with_capacity(96 + items.iter().map(|i| i.payload.len() + 96).sum::<usize>());
+        body.extend_from_slice(b"{\"cursor\":\"");
+        body.extend_from_slice(cursor.as_bytes());
+        body.extend_from_slice(b"\",\"more\":");
+        body.extend_from_slice(if pulled.more { b"true" } else { b"false" });
+        body.extend_from_slice(b",\"gap\":");
+        write_list(&mut body, gaps, true, |out, gap| gap.write_json(out));
+        if let Some(retry_ms) = retry_ms {
+            body.extend_from_slice(b",\"retry_ms\":");
+            json::write_number(&mut body, u64::from(retry_ms));
+        }
+        body.extend_from_slice(b",\"messages\":");
+        let epoch = self.history.epoch();
+        write_list(&mut body, items, false, |out, item| Dialect::Poll.publication(out, item, epoch));
+        body.push(b'}');
+        let mut extra = Vec::with_capacity(48);
+        push_header(&mut extra, "Holdline-Cursor", cursor.as_bytes());
+        let reply = Reply { extra: &extra, vary: POLL_VARY, ..Reply::json(200, &body) };
+        self.write_response(out, answering, &reply, keep);
+    }
+
+    /// One message is the body; what JSON says beside it is said in headers.
+    fn write_raw_poll(
+        &mut self,
+        out: &mut Vec<u8>,
+        items: &[Item],
+        pulled: Pulled,
+        gaps: &[Gap],
+        answering: &Answering,
+        keep: bool,
+    ) {
+        let mut extra = Vec::with_capacity(128);
+        let cursor = self.cursor(pulled.up_to).to_string();
+        push_header(&mut extra, "Holdline-Cursor", cursor.as_bytes());
+        for gap in gaps {
+            let mut line = Vec::new();
+            gap.write_line(&mut line);
+            push_header(&mut extra, "Holdline-Gap", &line);
+        }
+        let Some(item) = items.first() else {
+            let reply = Reply { status: 204, extra: &extra, vary: POLL_VARY, ..Reply::default() };
+            return self.write_response(out, answering, &reply, keep);
+        };
+        push_header(&mut extra, "Holdline-Id", self.cursor(item.seq).to_string().as_bytes());
+        if let Some(event) = &item.event {
+            push_header(&mut extra, "Event", event.as_bytes());
+        }
+        extra.extend_from_slice(b"Content-Security-Policy: sandbox\r\n");
+        let stated = item.stated_type();
+        let implied = match item.form {
+            crate::message::Form::Binary => "application/octet-stream",
+            crate::message::Form::Data | crate::message::Form::Text => "text/plain; charset=utf-8",
+        };
+        let reply = Reply {
+            content_type: Some(stated.as_deref().unwrap_or(implied)),
+            body: &item.payload,
+            extra: &extra,
+            vary: POLL_VARY,
+            ..Reply::default()
+        };
+        self.write_response(out, answering, &reply, keep);
+    }
+
+    /// So much of what was lent has been written.
+    fn sent(&mut self, n: usize) {
+        let Some(lent) = self.delivery.lent.take() else { return };
+        let now = self.stamp();
+        let (Lent::Arena(index) | Lent::Outbox(index) | Lent::Cut(index) | Lent::Run(index, _)) = lent;
+        if let Some(slot) = self.slots.get_mut(index) {
+            if n > 0 {
+                slot.last_out = now;
+                slot.progress = now;
+            }
+            if let State::Ws(ws) = &mut slot.state {
+                ws.written = ws.written.saturating_add(n as u32);
+            }
+        }
+        match lent {
+            Lent::Arena(index) => self.sent_arena(index, n),
+            Lent::Outbox(index) => self.sent_outbox(index, n),
+            Lent::Cut(index) => self.sent_cut(index, n),
+            Lent::Run(index, run) => self.sent_run(index, run, n),
+        }
+    }
+
+    /// The socket takes nothing more now.
+    fn block(&mut self, index: u32) {
+        let now = self.stamp();
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        if slot.flags.raise(Flags::BLOCKED) {
+            slot.progress = now;
+        }
+        self.file(index);
+    }
+
+    fn sent_arena(&mut self, index: u32, n: usize) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let (at, len) = (slot.arena_at as usize, slot.arena_len as usize);
+        slot.arena_len = 0;
+        if n < len {
+            let rest = &self.arena[at + n..at + len];
+            slot.extra().outbox.extend_from_slice(rest);
+            return self.block(index);
+        }
+        self.own_bytes_are_out(index);
+    }
+
+    fn sent_outbox(&mut self, index: u32, n: usize) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let extra = slot.extra();
+        extra.outbox_at += n;
+        if extra.outbox_len() > 0 {
+            // What has left is given back before it is most of the buffer.
+            if extra.outbox_at > extra.outbox.len() / 2 {
+                extra.outbox.drain(..extra.outbox_at);
+                extra.outbox_at = 0;
+            }
+            self.block(index);
+            return self.tell_writable(index);
+        }
+        extra.outbox = Vec::new();
+        extra.outbox_at = 0;
+        slot.tidy();
+        self.tell_writable(index);
+        self.own_bytes_are_out(index);
+    }
+
+    fn sent_cut(&mut self, index: u32, n: usize) {
+        let len = self.delivery.scratch.len();
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let extra = slot.extra();
+        let Some(cut) = &mut extra.cut else { return };
+        cut.written += n;
+        if cut.written < len {
+            return self.block(index);
+        }
+        extra.cut = None;
+        slot.tidy();
+        self.own_bytes_are_out(index);
+    }
+
+    /// A write of own bytes was complete: the next of them, or what waited behind them.
+    fn own_bytes_are_out(&mut self, index: u32) {
+        let Some(slot) = self.slots.get(index) else { return };
+        if slot.has_backlog() || slot.arena_len > 0 || matches!(slot.state, State::Closing(_)) {
+            return self.list_reply(index);
+        }
+        if slot.flags.has(Flags::BEHIND) {
+            self.list_dirty(index);
+        }
+        if self.slots.get(index).is_some_and(Slot::has_tail) {
+            self.resume_input(index);
+        }
+    }
+
+    fn sent_run(&mut self, index: u32, run: usize, n: usize) {
+        let at = &self.delivery.runs[run];
+        if n >= at.bytes.len() {
+            if at.ends.is_empty() {
+                return; // a poll answer: its connection has moved on
+            }
+            let up_to = at.up_to;
+            self.stats.delivered += at.items.len() as u64;
+            return self.advance(index, up_to);
+        }
+        if at.ends.is_empty() {
+            let rest = at.bytes[n..].to_vec();
+            if let Some(slot) = self.slots.get_mut(index) {
+                slot.extra().outbox.splice(..0, rest);
+            }
+            return self.block(index);
+        }
+        let cut_at = at.ends.partition_point(|end| *end <= n);
+        let start = if cut_at == 0 { 0 } else { at.ends[cut_at - 1] };
+        let is_cut = n > start;
+        let reached = if is_cut { cut_at + 1 } else { cut_at };
+        self.stats.delivered += reached as u64;
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        if is_cut {
+            let says_cursor = slot.subs.as_slice().iter().any(|sub| sub.catching_up && sub.later);
+            let dialect = match dialect_of(slot) {
+                Some(Dialect::WsJson) if says_cursor => Dialect::WsJsonCursor,
+                Some(dialect) => dialect,
+                None => return,
+            };
+            let publication = Arc::clone(&at.items[cut_at]);
+            slot.extra().cut = Some(Cut { publication, dialect, written: n - start });
+        }
+        if reached > 0 {
+            let seq = at.items[reached - 1].seq;
+            slot.flags.set(Flags::BEHIND);
+            slot.cursor = slot.cursor.max(seq);
+            for sub in slot.subs.as_mut_slice() {
+                if sub.catching_up && sub.later {
+                    sub.position = sub.position.max(seq);
+                }
+            }
+        }
+        self.block(index);
+    }
+
+    fn tell_writable(&mut self, index: u32) {
+        let half = self.config.outbox_bytes_max / 2;
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        if slot.flags.has(Flags::WANTS_WRITABLE) && slot.own_len() < half {
+            slot.flags.clear(Flags::WANTS_WRITABLE);
+            self.writable.push(index);
+        }
+    }
+}
+
+enum Prepared {
+    Lent(Lent),
+    Finish(u32),
+}
+
+/// How pushes are written on a connection, also while it waits for an answer.
+fn dialect_of(slot: &Slot) -> Option<Dialect> {
+    match (&slot.state, &slot.extra) {
+        (State::Wait { .. }, Some(extra)) => extra.waiting.as_ref()?.state.dialect(),
+        (state, _) => state.dialect(),
+    }
+}
+
+/// Appends a JSON array, or `null` for an empty one.
+fn write_list<T>(
+    out: &mut Vec<u8>,
+    list: &[T],
+    is_nullable: bool,
+    mut write: impl FnMut(&mut Vec<u8>, &T),
+) {
+    if list.is_empty() && is_nullable {
+        return out.extend_from_slice(b"null");
+    }
+    out.push(b'[');
+    for (number, item) in list.iter().enumerate() {
+        if number > 0 {
+            out.push(b',');
+        }
+        write(out, item);
+    }
+    out.push(b']');
+}
+
+impl Engine {
+    /// What to write next: bytes for one connection, or its end. Until `None`, or the driver's own
+    /// budget is spent; after bytes, [`handle_sent`](Self::handle_sent).
+    pub fn poll_transmit(&mut self) -> Option<Transmit<'_>> {
+        // What was lent and never reported did not leave.
+        if self.core.delivery.lent.is_some() {
+            self.core.sent(0);
+        }
+        if let Some(id) = self.free_next() {
+            return Some(Transmit { id, what: What::Close });
+        }
+        let Some(prepared) = self.core.prepare() else {
+            let id = self.free_next()?;
+            return Some(Transmit { id, what: What::Close });
+        };
+        match prepared {
+            Prepared::Finish(index) => {
+                let id = self.core.slots.id(index)?;
+                Some(Transmit { id, what: What::Finish })
+            }
+            Prepared::Lent(lent) => self.core.lent_bytes(lent),
+        }
+    }
+
+    /// `n` of the bytes that were lent last have been written; fewer than all means that the socket
+    /// is full, and nothing more is lent for it until [`handle_writable`](Self::handle_writable).
+    pub fn handle_sent(&mut self, n: usize) {
+        self.core.sent(n);
+        while let Some(index) = self.core.writable.pop() {
+            self.on_writable(index);
+        }
+    }
+}
+
+impl Core {
+    fn lent_bytes(&self, lent: Lent) -> Option<Transmit<'_>> {
+        let (index, bytes) = match lent {
+            Lent::Arena(index) => {
+                let slot = self.slots.get(index)?;
+                let at = slot.arena_at as usize;
+                (index, &self.arena[at..at + slot.arena_len as usize])
+            }
+            Lent::Outbox(index) => {
+                let extra = self.slots.get(index)?.extra.as_ref()?;
+                (index, &extra.outbox[extra.outbox_at..])
+            }
+            Lent::Cut(index) => {
+                let cut = self.slots.get(index)?.extra.as_ref()?.cut.as_ref()?;
+                (index, &self.delivery.scratch[cut.written..])
+            }
+            Lent::Run(index, run) => (index, &self.delivery.runs[run].bytes[..]),
+        };
+        Some(Transmit { id: self.slots.id(index)?, what: What::Bytes(bytes) })
+    }
+}

@@ -1,0 +1,435 @@
+//! Phase one: what sockets and other threads bring.
+
+use super::answer::{Outcome, Question, Ticket, Waiting};
+use super::app::Ctx;
+use super::reply::Refused;
+use super::request::{Asked, BodyPart};
+use super::slot::{Flags, Peer, Slot};
+use super::{ConnId, Engine};
+use crate::code::{Code, Refusal};
+use crate::conn::{Answering, Event, State, Step};
+use crate::time::{Now, Stamp};
+
+/// Connections over the limit that are told so in order; more are simply dropped.
+const REFUSED_MAX: usize = 16;
+
+const FULL: Refusal =
+    Refusal::new(Code::Overloaded, "too many connections: try again in a few seconds");
+const LATE: Refusal =
+    Refusal::new(Code::Overloaded, "who decides about this did not answer in time: try again");
+
+impl Engine {
+    /// A connection has been accepted. Over the limit it is answered 503 and ends; see
+    /// [`is_crowded`](Self::is_crowded).
+    pub fn handle_accept(&mut self, peer: Peer, now: Now) -> ConnId {
+        self.core.now = now;
+        let jitter = self.core.rng.u8(..);
+        let is_over = self.core.slots.len() >= self.core.connections_max + self.core.refused;
+        let id = self.core.slots.insert(Slot::new(peer, Stamp::from(now), jitter));
+        let index = id.index() as u32;
+        if is_over {
+            self.core.refused += 1;
+            if let Some(slot) = self.core.slots.get_mut(index) {
+                slot.flags.set(Flags::REFUSED);
+            }
+            let refused = Refused::from(FULL).closing();
+            self.core.refuse(index, &Answering::default(), &refused);
+        }
+        self.core.file(index);
+        id
+    }
+
+    /// Whether not even a refusal can be afforded: drop what is accepted.
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        self.core.refused >= REFUSED_MAX
+            && self.core.slots.len() >= self.core.connections_max + self.core.refused
+    }
+
+    /// How many bytes may be read from a connection now; 0: leave them in the socket until
+    /// [`poll_resumed`](Self::poll_resumed) names it.
+    #[must_use]
+    pub fn read_size(&self, id: ConnId) -> usize {
+        let config = &self.core.config;
+        let Some(slot) = self.core.slots.find(id).and_then(|index| self.core.slots.get(index))
+        else {
+            return 0;
+        };
+        let kept = slot.extra.as_ref().map_or(0, |extra| extra.tail.len());
+        if slot.flags.has(Flags::AGAIN) || slot.flags.has(Flags::CLOSED) || self.must_wait(slot) {
+            return 0;
+        }
+        match &slot.state {
+            // What is pipelined behind a held answer may be one head.
+            State::Hold(_) | State::Wait { .. } => config.head_bytes_max.saturating_sub(kept),
+            State::Ws(ws) => {
+                let wanted = ws.reader.want() + crate::wire::ws::HEADER_BYTES_MAX;
+                config.read_bytes_per_turn.max(wanted.min(config.receive_buffer))
+            }
+            State::Head(_) | State::Body(_) | State::Sse { .. } | State::Closing(_) => {
+                config.read_bytes_per_turn
+            }
+        }
+    }
+
+    /// Whether a connection's next event has to wait for its replies to leave.
+    fn must_wait(&self, slot: &Slot) -> bool {
+        let config = &self.core.config;
+        let own = slot.own_len();
+        own >= config.reply_bytes_per_turn
+            || (slot.flags.has(Flags::BLOCKED) && own > config.outbox_bytes_max / 2)
+    }
+
+    /// Bytes have been received; they are changed in place (unmasked).
+    pub fn handle_bytes(&mut self, id: ConnId, bytes: &mut [u8], now: Now) {
+        self.core.now = now;
+        let Some(index) = self.core.slots.find(id) else { return };
+        let stamp = Stamp::from(now);
+        let Some(slot) = self.core.slots.get_mut(index) else { return };
+        slot.last_in = stamp;
+        if let State::Ws(ws) = &mut slot.state {
+            ws.pinged = None;
+            ws.written = 0;
+        }
+        let is_fresh = !slot.has_tail();
+        if is_fresh {
+            let left = self.drive(index, bytes);
+            return self.keep(index, &bytes[bytes.len() - left..]);
+        }
+        slot.extra().tail.extend_from_slice(bytes);
+        if !slot.flags.has(Flags::AGAIN) {
+            self.drive_tail(index);
+        }
+    }
+
+    /// The peer has closed its sending side.
+    pub fn handle_eof(&mut self, id: ConnId, now: Now) {
+        self.core.now = now;
+        let Some(index) = self.core.slots.find(id) else { return };
+        let half_close = self.core.config.allow_half_close;
+        let Some(slot) = self.core.slots.get_mut(index) else { return };
+        slot.flags.set(Flags::EOF);
+        match &slot.state {
+            // Requests that came before it are still answered.
+            State::Wait { .. } => {}
+            State::Head(_) if slot.flags.has(Flags::AGAIN) => {}
+            State::Hold(_) | State::Sse { .. } if half_close => {}
+            State::Hold(_) | State::Sse { .. } => self.core.close_now(index),
+            State::Ws(_) if slot.flags.has(Flags::AGAIN) => {}
+            State::Head(_) | State::Body(_) | State::Ws(_) => {
+                self.core.reasons_lost(index);
+                self.core.begin_closing(index);
+            }
+            State::Closing(closing) if closing.lingering => self.core.close_now(index),
+            State::Closing(_) => self.core.list_reply(index),
+        }
+    }
+
+    /// The socket reports that the peer is gone or half gone while its bytes are not being read.
+    pub fn handle_hangup(&mut self, id: ConnId, now: Now) {
+        let state = self.core.slots.find(id).and_then(|index| self.core.slots.get(index));
+        if matches!(state.map(|slot| &slot.state), Some(State::Hold(_) | State::Sse { .. })) {
+            self.handle_eof(id, now);
+        }
+    }
+
+    /// The connection is broken.
+    pub fn handle_lost(&mut self, id: ConnId, now: Now) {
+        self.core.now = now;
+        let Some(index) = self.core.slots.find(id) else { return };
+        self.core.reasons_lost(index);
+        self.core.close_now(index);
+    }
+
+    /// A socket that was full takes bytes again.
+    pub fn handle_writable(&mut self, id: ConnId, now: Now) {
+        self.core.now = now;
+        let Some(index) = self.core.slots.find(id) else { return };
+        let Some(slot) = self.core.slots.get_mut(index) else { return };
+        if !slot.flags.has(Flags::BLOCKED) {
+            return;
+        }
+        slot.flags.clear(Flags::BLOCKED);
+        let is_behind = slot.flags.has(Flags::BEHIND);
+        self.core.list_reply(index);
+        if is_behind {
+            self.core.list_dirty(index);
+        }
+        self.core.file(index);
+    }
+
+    /// Whether a connection waits for its socket to take more.
+    #[must_use]
+    pub fn is_blocked(&self, id: ConnId) -> bool {
+        let slot = self.core.slots.find(id).and_then(|index| self.core.slots.get(index));
+        slot.is_some_and(|slot| slot.flags.has(Flags::BLOCKED))
+    }
+
+    /// Offers kept bytes again, one round.
+    pub fn handle_kept(&mut self, now: Now) {
+        self.core.now = now;
+        for _ in 0..self.core.again.len() {
+            let Some(index) = self.core.again.pop_front() else { return };
+            let Some(slot) = self.core.slots.get_mut(index) else { continue };
+            slot.flags.clear(Flags::AGAIN);
+            self.core.resumed.push_back(index);
+            if self.is_caught_up(index) {
+                self.resume(index, None);
+            }
+            self.drive_tail(index);
+            self.end_after_eof(index);
+        }
+    }
+
+    /// The peer had closed its side: once what it sent before is used, the connection ends.
+    fn end_after_eof(&mut self, index: u32) {
+        let Some(slot) = self.core.slots.get(index) else { return };
+        let is_over = slot.flags.has(Flags::EOF) && !slot.flags.has(Flags::AGAIN);
+        if is_over && matches!(slot.state, State::Head(_) | State::Body(_) | State::Ws(_)) {
+            self.core.reasons_lost(index);
+            self.core.begin_closing(index);
+        }
+    }
+
+    fn drive_tail(&mut self, index: u32) {
+        let Some(slot) = self.core.slots.get_mut(index) else { return };
+        if slot.state.is_paused() {
+            return;
+        }
+        let Some(extra) = &mut slot.extra else { return };
+        let mut tail = std::mem::take(&mut extra.tail);
+        let left = self.drive(index, &mut tail);
+        if left == 0 {
+            if let Some(slot) = self.core.slots.get_mut(index) {
+                slot.tidy();
+            }
+            return;
+        }
+        let used = tail.len() - left;
+        if used > 0 {
+            tail.drain(..used);
+            // A burst must not leave its buffer behind.
+            if tail.capacity() > 4096 && tail.len() < tail.capacity() / 4 {
+                tail.shrink_to_fit();
+            }
+        }
+        if let Some(slot) = self.core.slots.get_mut(index)
+            && !matches!(slot.state, State::Closing(_))
+        {
+            slot.extra().tail = tail;
+        }
+        self.after_keeping(index);
+    }
+
+    /// Keeps what could not be used yet.
+    fn keep(&mut self, index: u32, rest: &[u8]) {
+        if rest.is_empty() {
+            return;
+        }
+        let stamp = self.core.stamp();
+        let Some(slot) = self.core.slots.get_mut(index) else { return };
+        if matches!(slot.state, State::Closing(_)) {
+            return;
+        }
+        if matches!(slot.state, State::Head(_)) && slot.requests > 0 {
+            slot.phase = stamp; // the first byte of a further head
+        }
+        slot.extra().tail.extend_from_slice(rest);
+        self.after_keeping(index);
+        self.core.file(index);
+    }
+
+    /// What is kept is offered again when the state changes, or in the next turn.
+    fn after_keeping(&mut self, index: u32) {
+        let head_max = self.core.config.head_bytes_max;
+        let Some(slot) = self.core.slots.get(index) else { return };
+        let waits = self.must_wait(slot);
+        let kept = slot.extra.as_ref().map_or(0, |extra| extra.tail.len());
+        let Some(slot) = self.core.slots.get_mut(index) else { return };
+        if slot.state.is_paused() {
+            if kept >= head_max {
+                slot.flags.set(Flags::LAST);
+            }
+        } else if waits && !slot.flags.has(Flags::BLOCKED) && slot.flags.raise(Flags::AGAIN) {
+            self.core.again.push_back(index);
+        }
+    }
+
+    /// Steps a connection through its input; returns how many bytes at its end were not used.
+    fn drive(&mut self, index: u32, bytes: &mut [u8]) -> usize {
+        let mut input = bytes;
+        loop {
+            let Some(slot) = self.core.slots.get(index) else { return 0 };
+            if slot.flags.has(Flags::CLOSED) {
+                return 0;
+            }
+            if slot.state.is_paused() || self.must_wait(slot) {
+                return input.len();
+            }
+            let limits = self.core.limits;
+            let Some(slot) = self.core.slots.get_mut(index) else { return 0 };
+            match slot.state.step(&mut input, &limits) {
+                Step::NeedMore => return input.len(),
+                Step::Progress => {}
+                Step::Event(event) => {
+                    self.input_left = !input.is_empty();
+                    self.dispatch(index, event);
+                }
+            }
+        }
+    }
+
+    /// The one place where connections and channels meet.
+    fn dispatch(&mut self, index: u32, event: Event<'_>) {
+        self.recalled.clear();
+        self.remembered.clear();
+        match event {
+            Event::Request(request) => {
+                let body = BodyPart::of(request.parsed.framing, request.body);
+                let (head, parsed) = (request.head, &request.parsed);
+                let (authorized, is_complete) = (false, false);
+                self.on_request(index, Asked { head, parsed, body, authorized, is_complete });
+            }
+            Event::Body(body) => self.on_body(index, &body),
+            Event::Frame(frame) => self.on_frame(index, frame),
+            Event::BadHead(error) => {
+                let refusal = Refusal::new(error.code(), error.message());
+                self.refuse_unread(index, refusal);
+            }
+            Event::BadBody => {
+                let message = "the body's chunks are malformed";
+                self.refuse_unread(index, Refusal::new(Code::BadRequest, message));
+            }
+            Event::BodyTooLarge => self.refuse_unread(index, crate::message::TOO_LARGE),
+            Event::BadFrame(error) => self.on_bad_frame(index, error),
+        }
+    }
+
+    fn on_body(&mut self, index: u32, body: &crate::conn::Body) {
+        self.on_request(
+            index,
+            Asked {
+                head: &body.head,
+                parsed: &body.parsed,
+                body: BodyPart::Here(&body.bytes),
+                authorized: body.authorized,
+                is_complete: true,
+            },
+        );
+    }
+
+    /// Refuses what cannot be read any further.
+    fn refuse_unread(&mut self, index: u32, refusal: Refusal) {
+        let refused = Refused::from(refusal).closing();
+        self.core.refuse(index, &Answering::default(), &refused);
+    }
+
+    /// An answer that was asked of another thread.
+    pub fn handle_answer(&mut self, ticket: Ticket, outcome: Outcome, now: Now) {
+        self.core.now = now;
+        let Some(index) = self.core.slots.find(ticket.id) else { return };
+        let waiting = self.core.slots.get(index).and_then(|slot| slot.extra.as_ref());
+        let waiting = waiting.and_then(|extra| extra.waiting.as_ref());
+        if waiting.is_some_and(|waiting| waiting.ticket == ticket) {
+            self.resume(index, Some(outcome));
+        }
+    }
+
+    /// A value from another thread.
+    pub fn handle_signal(&mut self, value: u64, now: Now) {
+        self.core.now = now;
+        self.call_app(|app, core| app.signal(&mut Ctx { core }, value));
+    }
+
+    /// Pauses a connection until its ticket is answered.
+    pub(crate) fn wait(&mut self, index: u32, question: Question) {
+        let deadline = self.core.config.answer_deadline.as_millis() as u64;
+        let until = Stamp::at(self.core.now.mono_ms + deadline);
+        let Some(id) = self.core.slots.id(index) else { return };
+        let is_for_position = self.owed.is_none();
+        let ticket = match self.owed.take() {
+            Some(ticket) => ticket,
+            None => self.core.new_ticket(id),
+        };
+        let answered = std::mem::take(&mut self.remembered);
+        let Some(slot) = self.core.slots.get_mut(index) else { return };
+        let state = std::mem::replace(&mut slot.state, State::Wait { until });
+        slot.extra().waiting = Some(Box::new(Waiting {
+            ticket,
+            question,
+            answered,
+            state,
+            is_for_position,
+        }));
+        self.core.file(index);
+    }
+
+    /// Looks at a question again, with one more answer.
+    fn resume(&mut self, index: u32, outcome: Option<Outcome>) {
+        let Some(slot) = self.core.slots.get_mut(index) else { return };
+        let Some(waiting) = slot.extra().waiting.take() else { return };
+        slot.state = waiting.state;
+        slot.tidy();
+        self.recalled = waiting.answered.into_iter().chain(outcome).collect();
+        self.remembered.clear();
+        match waiting.question {
+            Question::Request { head, parsed, body } => {
+                let body = BodyPart::of(parsed.framing, body.as_deref());
+                let (head, parsed) = (&head[..], &parsed);
+                let (authorized, is_complete) = (false, false);
+                self.on_request(index, Asked { head, parsed, body, authorized, is_complete });
+            }
+            Question::Command(text) => self.on_command(index, &text),
+            Question::Payload { is_text, bytes } => self.on_payload(index, is_text, bytes),
+        }
+        let is_waiting = self.core.slots.get(index).is_some_and(|slot| slot.state.is_paused());
+        if !is_waiting {
+            self.core.resume_input(index);
+        }
+        self.core.file(index);
+    }
+
+    /// The deadline answers: no.
+    pub(crate) fn answer_is_late(&mut self, index: u32) {
+        let Some(slot) = self.core.slots.get_mut(index) else { return };
+        let Some(waiting) = slot.extra().waiting.take() else { return };
+        slot.state = waiting.state;
+        slot.tidy();
+        match waiting.question {
+            Question::Request { head, parsed, body } => {
+                let answering = self.core.answering(index, &head, &parsed);
+                let mut refused = Refused::from(LATE);
+                refused.close = parsed.framing != crate::wire::http::Framing::None && body.is_none();
+                self.core.refuse(index, &answering, &refused);
+            }
+            Question::Command(text) => {
+                let config = &self.core.config;
+                let (bytes, channels) =
+                    (config.message_bytes_max, config.channels_per_connection_max);
+                let reference =
+                    crate::wire::command::parse_command(&text, bytes, channels).reference;
+                self.core.ws_error(index, reference, &LATE);
+            }
+            Question::Payload { .. } => self.core.ws_close(index, 1013, "overloaded"),
+        }
+        self.core.resume_input(index);
+    }
+
+    /// The next answer from memory, if this question was looked at before.
+    pub(crate) fn recall(&mut self) -> Option<Outcome> {
+        let outcome = self.recalled.pop_front()?;
+        self.remembered.push(outcome.clone());
+        Some(outcome)
+    }
+
+    pub(crate) fn remember(&mut self, outcome: Outcome) {
+        self.remembered.push(outcome);
+    }
+
+    /// Whether a command only waited for its connection to catch up.
+    fn is_caught_up(&self, index: u32) -> bool {
+        let Some(slot) = self.core.slots.get(index) else { return false };
+        let waits = slot.extra.as_ref().and_then(|extra| extra.waiting.as_ref());
+        waits.is_some_and(|waiting| waiting.is_for_position) && !slot.has_later()
+    }
+}

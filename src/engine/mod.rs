@@ -1,0 +1,329 @@
+//! All connections of one loop, without a loop: bytes and time go in, bytes come out.
+//!
+//! # The contract
+//!
+//! 1. Inputs are the `handle_*` methods; each takes the time. None does I/O, blocks, or panics on
+//!    anything that a peer sent.
+//! 2. After any inputs: [`Engine::take_in`], then [`Engine::poll_transmit`] until `None` or the
+//!    driver's budget is spent. For each connection write the bytes that are lent and report how many
+//!    left with [`Engine::handle_sent`]; shut the sending side where it says [`What::Finish`]; drop
+//!    the socket where it says [`What::Close`].
+//! 3. Read again the sockets that [`Engine::poll_resumed`] names. Then sleep until a socket is ready
+//!    or [`Engine::next_deadline`], not at all while [`Engine::has_work`]; then
+//!    [`Engine::handle_timeout`]. Calling it early or twice is harmless.
+//! 4. Time never goes backwards; the clock is read once per wake-up.
+//! 5. A connection is freed only in step 2, so that no input of a turn can meet a slot's next tenant.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use holdline::engine::{Engine, Peer, What};
+//! use holdline::{Config, Epoch, Now, hub::History};
+//!
+//! let now = Now { mono_ms: 0, unix_ms: 1_764_000_000_000 };
+//! let config = Arc::new(Config::default().open());
+//! let history = Arc::new(History::new(&config, Epoch::from_random(7), now));
+//! let mut engine = Engine::new(config, history, 7, now);
+//!
+//! let id = engine.handle_accept(Peer::Unix, now);
+//! let mut request = *b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
+//! engine.handle_bytes(id, &mut request, now);
+//! engine.take_in(now);
+//! let mut answer = Vec::new();
+//! while let Some(transmit) = engine.poll_transmit() {
+//!     let What::Bytes(bytes) = transmit.what else { break };
+//!     answer.extend_from_slice(bytes);
+//!     let written = bytes.len();
+//!     engine.handle_sent(written);
+//! }
+//! assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
+//! assert_eq!(engine.next_deadline(), Some(75_000)); // the idle time of a kept connection
+//! ```
+
+mod answer;
+mod app;
+mod core;
+mod deliver;
+mod drain;
+mod input;
+mod policy;
+mod publish;
+mod query;
+mod reply;
+mod request;
+mod routes;
+mod slot;
+mod stats;
+mod subscribe;
+mod timers;
+mod websocket;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+pub use answer::{Answer, Outcome, Ticket, Verdict};
+pub use app::{Action, App, CloseReason, Ctx, Kind, Queued, Request, Response, Route};
+pub use policy::{Listening, Policy};
+pub use slot::Peer;
+pub use stats::{Connections, Rejected, Stats};
+
+use self::core::{Core, Start};
+use self::slot::Flags;
+pub use crate::collections::slots::ConnId;
+use crate::config::Config;
+use crate::hub::History;
+use crate::time::Now;
+
+/// The connections of one loop. See the [module](self) for how to drive it.
+pub struct Engine {
+    core: Core,
+    app: Option<Box<dyn App>>,
+    /// A callback panicked: the server must end.
+    has_failed: bool,
+    /// The answers to a question that waited, while it is looked at again.
+    recalled: VecDeque<Outcome>,
+    /// The answers that the question at hand has had so far.
+    remembered: Vec<Outcome>,
+    /// The ticket that a callback answered with.
+    owed: Option<Ticket>,
+    /// More bytes had come behind the request at hand.
+    input_left: bool,
+    /// The body of the request at hand has been read to its end.
+    body_was_read: bool,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("connections", &self.core.slots.len())
+            .field("horizon", &self.core.horizon)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the driver is to do for one connection.
+#[derive(Debug)]
+pub struct Transmit<'a> {
+    /// Which.
+    pub id: ConnId,
+    /// What.
+    pub what: What<'a>,
+}
+
+/// What the driver is to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum What<'a> {
+    /// Write these bytes, then call [`Engine::handle_sent`].
+    Bytes(&'a [u8]),
+    /// Shut the sending side; go on reading.
+    Finish,
+    /// Drop the socket: the id names nothing any more.
+    Close,
+}
+
+impl Engine {
+    /// An engine over `history`, its randomness seeded with `seed`, serving no listener in particular.
+    #[must_use]
+    pub fn new(config: Arc<Config>, history: Arc<History>, seed: u64, now: Now) -> Self {
+        let policy = Policy::new(&config, &[]);
+        Self::with(config, history, policy, 0, seed, now)
+    }
+
+    /// An engine with all its parts: the rules of its listeners, and its number among the loops.
+    #[must_use]
+    pub fn with(
+        config: Arc<Config>,
+        history: Arc<History>,
+        policy: Policy,
+        loop_number: u8,
+        seed: u64,
+        now: Now,
+    ) -> Self {
+        let core = Core::new(Start { config, history, policy, loop_number, seed, now });
+        Self {
+            core,
+            app: None,
+            has_failed: false,
+            recalled: VecDeque::new(),
+            remembered: Vec::new(),
+            owed: None,
+            input_left: false,
+            body_was_read: false,
+        }
+    }
+
+    /// Gives the engine an application.
+    pub fn set_app(&mut self, app: Box<dyn App>) {
+        self.app = Some(app);
+    }
+
+    /// Moves the horizon to the newest publication; the second phase of a turn begins with it.
+    pub fn take_in(&mut self, now: Now) {
+        self.core.now = now;
+        self.core.begin_writing();
+        if self.core.next_sweep.is_none() {
+            self.core.next_sweep = self.core.history.next_sweep();
+        }
+    }
+
+    /// Whether the driver must not sleep: kept input, replies, deliveries or closes are unfinished.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        let core = &self.core;
+        !(core.again.is_empty()
+            && core.replies.is_empty()
+            && core.dirty.is_empty()
+            && core.closes.is_empty()
+            && core.resumed.is_empty())
+            || self.has_news()
+    }
+
+    /// Whether something has been published that has not been taken in.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        self.core.seen_version != Some(self.core.history.version())
+    }
+
+    /// Whether so many replies wait that they should be written before more is read.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.core.arena.len() >= self.core.config.arena_bytes
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) has something to do (monotonic ms).
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<u64> {
+        let app = self.core.app_timers.keys().next().map(|(due, _)| *due);
+        [self.core.wheel.next_deadline(), app, self.core.next_sweep].into_iter().flatten().min()
+    }
+
+    /// A connection whose socket may be read again, if the driver had stopped.
+    pub fn poll_resumed(&mut self) -> Option<ConnId> {
+        while let Some(index) = self.core.resumed.pop_front() {
+            if let Some(id) = self.core.slots.id(index) {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// Whether a callback panicked; the server must end with an error.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.has_failed
+    }
+
+    /// How many connections there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.core.slots.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.core.slots.is_empty()
+    }
+
+    /// What has been counted.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        &self.core.stats
+    }
+
+    /// Connections by what they are.
+    #[must_use]
+    pub fn connections(&self) -> Connections {
+        self.core.connections()
+    }
+
+    /// Subscriptions in all.
+    #[must_use]
+    pub fn subscriptions(&self) -> usize {
+        self.core.roster.subscriptions()
+    }
+
+    /// How far the order has been taken in.
+    #[must_use]
+    pub fn horizon(&self) -> u64 {
+        self.core.horizon
+    }
+
+    /// The order that it reads.
+    #[must_use]
+    pub fn history(&self) -> &Arc<History> {
+        &self.core.history
+    }
+
+    /// Sets how many connections are let in, where the driver knows better than the configuration.
+    pub fn set_connections_max(&mut self, max: usize) {
+        self.core.connections_max = max.min(ConnId::INDEX_MAX - 64);
+    }
+
+    /// Calls into the application; a panic there ends this server, not the process.
+    fn call_app<T>(&mut self, call: impl FnOnce(&mut dyn App, &mut Core) -> T) -> Option<T> {
+        let app = self.app.as_deref_mut()?;
+        let core = &mut self.core;
+        match catch_unwind(AssertUnwindSafe(|| call(app, core))) {
+            Ok(result) => Some(result),
+            Err(_) => {
+                log::error!("a callback of the application panicked: this server ends");
+                self.app = None;
+                self.has_failed = true;
+                None
+            }
+        }
+    }
+
+    fn on_writable(&mut self, index: u32) {
+        if let Some(id) = self.core.slots.id(index) {
+            self.call_app(|app, core| app.writable(&mut Ctx { core }, id));
+        }
+    }
+
+    /// Frees the next slot whose end has come.
+    fn free_next(&mut self) -> Option<ConnId> {
+        while let Some(index) = self.core.closes.pop_front() {
+            if let Some(id) = self.free(index) {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    fn free(&mut self, index: u32) -> Option<ConnId> {
+        let id = self.core.slots.id(index)?;
+        self.core.leave_all(index);
+        self.core.wheel.cancel(index);
+        let slot = self.core.slots.remove(index)?;
+        if slot.flags.has(Flags::REFUSED) {
+            self.core.refused -= 1;
+        }
+        if slot.flags.has(Flags::OPENED) {
+            let reason = self.core.reasons.remove(&index).unwrap_or(CloseReason::Lost);
+            self.call_app(|app, core| app.closed(&mut Ctx { core }, id, reason));
+        }
+        Some(id)
+    }
+
+    /// Asserts what must hold between two calls. For tests.
+    #[doc(hidden)]
+    pub fn check(&self) {
+        let core = &self.core;
+        let mut members = 0;
+        for (index, slot) in core.slots.iter() {
+            for sub in slot.subs.as_slice() {
+                members += 1;
+                assert_eq!(core.roster.members(sub.room)[sub.place as usize], index);
+            }
+            if slot.flags.has(Flags::BEHIND) {
+                assert!(slot.cursor <= core.horizon, "a cursor beyond the horizon");
+                let listed = slot.flags.has(Flags::DIRTY) || slot.flags.has(Flags::BLOCKED);
+                assert!(listed || slot.subs.as_slice().is_empty(), "behind, and nobody looks");
+            }
+            assert!(slot.arena_len == 0 || slot.flags.has(Flags::REPLYING));
+        }
+        assert_eq!(members, core.roster.subscriptions());
+    }
+}

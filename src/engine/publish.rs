@@ -1,0 +1,326 @@
+//! Publishing over HTTP: one message a request, or many lines.
+
+use super::Engine;
+use super::app::Action;
+use super::core::Core;
+use super::query::saturating_digits;
+use super::reply::{Refused, Reply};
+use super::request::{Asked, BodyPart, Next};
+use super::routes::Plan;
+use super::stats::Object;
+use crate::code::{Code, Refusal};
+use crate::conn::Answering;
+use crate::hub::Published;
+use crate::json;
+use crate::message::{self, BAD_CHANNEL, BAD_EVENT, BAD_KEY, BAD_TTL, BAD_TYPE, Message};
+use crate::wire::command::{self, Fault, Line, Targets};
+use crate::wire::http::{Framing, Span};
+
+const CODED: Refused = Refused::with(
+    Code::MediaType,
+    "bodies are taken as they are: send no Content-Encoding",
+    "Accept: */*\r\nAccept-Encoding: identity\r\n",
+);
+const NOT_A_BATCH: Refused = Refused::with(
+    Code::MediaType,
+    "send application/x-ndjson, a message a line, or application/json, one message",
+    "Accept: application/x-ndjson, application/json\r\n",
+);
+const TOO_MANY_LINES: Refusal =
+    Refusal::new(Code::TooLarge, "at most 1000 lines and 1 MiB in one request");
+const NOT_JSON: Refusal =
+    Refusal::new(Code::BadJson, "this is not JSON, or nests deeper than 32 levels");
+const NOT_OBJECT: Refusal =
+    Refusal::new(Code::BadRequest, "a message is one JSON object with a channel and data or text");
+
+impl Engine {
+    /// `POST /channels/{name}`: the body is the message.
+    pub(crate) fn on_publish(
+        &mut self,
+        index: u32,
+        asked: &Asked<'_>,
+        answering: &Answering,
+        plan: &Plan<'_>,
+    ) -> Result<(), Next> {
+        let channel = &plan.options.channels[0];
+        let template = template(asked, plan)?;
+        if !asked.authorized {
+            self.authorize(index, Action::Publish { channel })?;
+        }
+        if asked.parsed.content_encoding.is_some() {
+            return Err(CODED.clone().into());
+        }
+        let max = self.core.config.message_bytes_max;
+        let payload = match asked.body {
+            BodyPart::Coming => return self.await_body(index, asked, max, true),
+            BodyPart::None | BodyPart::Here(_) => asked.body.bytes(),
+        };
+        check_length(asked, max)?;
+        self.body_was_read = true;
+        let message = Message { payload: payload.to_vec(), ..template };
+        let published = self.core.publish_checked(channel, message)?;
+        let mut body = Vec::with_capacity(96);
+        write_published(&mut body, channel, &published);
+        let status = if published.subscribers > 0 { 201 } else { 202 };
+        self.core.respond(index, answering, &Reply::json(status, &body));
+        Ok(())
+    }
+
+    /// `POST /publish`: JSON lines, or one JSON object.
+    pub(crate) fn on_batch(
+        &mut self,
+        index: u32,
+        asked: &Asked<'_>,
+        answering: &Answering,
+    ) -> Result<(), Next> {
+        if asked.parsed.content_encoding.is_some() {
+            return Err(CODED.clone().into());
+        }
+        let is_lines = match given_type(asked) {
+            None => true,
+            Some(given) => match essence(given) {
+                essence if essence.eq_ignore_ascii_case("application/x-ndjson") => true,
+                essence if essence.eq_ignore_ascii_case("application/json") => false,
+                _ => return Err(NOT_A_BATCH.clone().into()),
+            },
+        };
+        let max = self.core.config.batch_bytes_max;
+        let body = match asked.body {
+            BodyPart::Coming => return self.await_body(index, asked, max, true),
+            BodyPart::None | BodyPart::Here(_) => asked.body.bytes(),
+        };
+        check_length(asked, max)?;
+        self.body_was_read = true;
+        if is_lines {
+            self.publish_lines(index, answering, body)
+        } else {
+            self.publish_object(index, answering, body)
+        }
+    }
+
+    fn publish_lines(
+        &mut self,
+        index: u32,
+        answering: &Answering,
+        body: &[u8],
+    ) -> Result<(), Next> {
+        let lines: Vec<&[u8]> = body
+            .split(|b| *b == b'\n')
+            .map(<[u8]>::trim_ascii)
+            .filter(|line| !line.is_empty())
+            .collect();
+        if lines.len() > self.core.config.batch_lines_max {
+            return Err(TOO_MANY_LINES.into());
+        }
+        let max = self.core.config.message_bytes_max;
+        let parsed: Vec<_> = lines.iter().map(|line| command::parse_line(line, max)).collect();
+        // All questions come before the first effect.
+        let mut allowed = Vec::with_capacity(parsed.len());
+        for line in &parsed {
+            allowed.push(self.authorize_line(index, line)?);
+        }
+        let mut out = Vec::with_capacity(lines.len() * 96);
+        for (line, allowed) in parsed.into_iter().zip(allowed) {
+            let _ = self.core.publish_line(line, &allowed, &mut out);
+            out.push(b'\n');
+        }
+        let content_type = Some("application/x-ndjson");
+        self.core.respond(index, answering, &Reply { content_type, ..Reply::json(200, &out) });
+        Ok(())
+    }
+
+    fn publish_object(
+        &mut self,
+        index: u32,
+        answering: &Answering,
+        body: &[u8],
+    ) -> Result<(), Next> {
+        let line = command::parse_line(body, self.core.config.message_bytes_max);
+        let allowed = self.authorize_line(index, &line)?;
+        let mut out = Vec::with_capacity(128);
+        let subscribers = self.core.publish_line(line, &allowed, &mut out)?;
+        let status = if subscribers > 0 { 201 } else { 202 };
+        self.core.respond(index, answering, &Reply::json(status, &out));
+        Ok(())
+    }
+
+    /// For each target of a line, why it may not be published to.
+    fn authorize_line(
+        &mut self,
+        index: u32,
+        line: &Result<Line<'_>, Fault>,
+    ) -> Result<Vec<Option<Refusal>>, Next> {
+        let Ok(line) = line else { return Ok(Vec::new()) };
+        let targets = match &line.targets {
+            Targets::One(channel) => std::slice::from_ref(channel),
+            Targets::Many(channels) => channels,
+        };
+        let mut allowed = Vec::with_capacity(targets.len());
+        for channel in targets {
+            if !message::is_channel(channel.as_bytes()) {
+                allowed.push(Some(BAD_CHANNEL));
+                continue;
+            }
+            match self.authorize(index, Action::Publish { channel }) {
+                Ok(()) => allowed.push(None),
+                Err(Next::Refuse(refused)) => allowed.push(Some(refused.refusal)),
+                Err(next) => return Err(next),
+            }
+        }
+        Ok(allowed)
+    }
+}
+
+impl Core {
+    /// Publishes one line and writes its answer; returns the most subscribers of its channels, or
+    /// why there is no publication at all (which is written too).
+    fn publish_line(
+        &mut self,
+        line: Result<Line<'_>, Fault>,
+        refusals: &[Option<Refusal>],
+        out: &mut Vec<u8>,
+    ) -> Result<u32, Refusal> {
+        let line = match line {
+            Ok(line) => line,
+            Err(fault) => {
+                let refusal = fault_refusal(fault);
+                self.write_error(out, &refusal);
+                return Err(refusal);
+            }
+        };
+        match line.targets {
+            Targets::One(channel) => {
+                let refusal = refusals.first().cloned().flatten();
+                self.publish_target(&channel, line.message, refusal, out)
+            }
+            Targets::Many(channels) => {
+                out.extend_from_slice(b"{\"results\":[");
+                let mut most = 0;
+                for (number, channel) in channels.iter().enumerate() {
+                    if number > 0 {
+                        out.push(b',');
+                    }
+                    let refusal = refusals.get(number).cloned().flatten();
+                    let done = self.publish_target(channel, line.message.clone(), refusal, out);
+                    most = most.max(done.unwrap_or(0));
+                }
+                out.extend_from_slice(b"]}");
+                Ok(most)
+            }
+        }
+    }
+
+    fn publish_target(
+        &mut self,
+        channel: &str,
+        message: Message,
+        refusal: Option<Refusal>,
+        out: &mut Vec<u8>,
+    ) -> Result<u32, Refusal> {
+        let done = match refusal {
+            Some(refusal) => Err(refusal),
+            None => self.publish_checked(channel, message),
+        };
+        match done {
+            Ok(published) => {
+                write_published(out, channel, &published);
+                Ok(published.subscribers)
+            }
+            Err(refusal) => {
+                self.write_error(out, &refusal);
+                Err(refusal)
+            }
+        }
+    }
+
+    fn write_error(&mut self, out: &mut Vec<u8>, refusal: &Refusal) {
+        self.stats.rejected.count(refusal.code);
+        out.extend_from_slice(&super::reply::error_body(refusal));
+    }
+}
+
+/// What a command or line that could not be read is answered.
+pub(crate) fn fault_refusal(fault: Fault) -> Refusal {
+    match fault {
+        Fault::NotJson => NOT_JSON,
+        Fault::NotObject => NOT_OBJECT,
+        Fault::Refused(refusal) => refusal,
+    }
+}
+
+fn write_published(out: &mut Vec<u8>, channel: &str, published: &Published) {
+    let mut object = Object::open(out);
+    object.text("id", &published.id.to_string());
+    object.text("channel", channel);
+    object.number("subscribers", u64::from(published.subscribers));
+    object.close();
+}
+
+/// The message of a request, its payload still missing. Headers win over the query.
+fn template(asked: &Asked<'_>, plan: &Plan<'_>) -> Result<Message, Refusal> {
+    let header = |span: Option<Span>| span.map(|span| span.of(asked.head));
+    let text = |bytes: &[u8], bad: &Refusal| match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(text.to_owned()),
+        Err(_) => Err(bad.clone()),
+    };
+    let from_query = |refusal: Refusal| Refusal { code: Code::BadQuery, ..refusal };
+    let mut message = Message::default();
+    match (header(asked.parsed.event), &plan.options.event) {
+        (Some(event), _) if message::is_event(event) => message.event = Some(text(event, &BAD_EVENT)?),
+        (Some(_), _) => return Err(BAD_EVENT),
+        (None, Some(event)) if message::is_event(event.as_bytes()) => {
+            message.event = Some(event.to_string());
+        }
+        (None, Some(_)) => return Err(from_query(BAD_EVENT)),
+        (None, None) => {}
+    }
+    message.ttl_s = match header(asked.parsed.ttl) {
+        Some(ttl) => Some(saturating_digits(ttl).ok_or(BAD_TTL)?),
+        None => plan.options.ttl_s,
+    };
+    match (header(asked.parsed.idempotency_key), &plan.options.idempotency_key) {
+        (Some(key), _) if message::is_idempotency_key(key) => {
+            message.idempotency_key = Some(text(key, &BAD_KEY)?);
+        }
+        (Some(_), _) => return Err(BAD_KEY),
+        (None, Some(key)) if message::is_idempotency_key(key.as_bytes()) => {
+            message.idempotency_key = Some(key.to_string());
+        }
+        (None, Some(_)) => return Err(from_query(BAD_KEY)),
+        (None, None) => {}
+    }
+    if let Some(given) = given_type(asked) {
+        if !message::is_media_type(given) {
+            return Err(BAD_TYPE);
+        }
+        message.media_type = Some(text(given, &BAD_TYPE)?);
+    }
+    Ok(message)
+}
+
+/// The media type that the publisher meant: what curl sends by itself counts as none.
+fn given_type<'b>(asked: &Asked<'b>) -> Option<&'b [u8]> {
+    let given = asked.parsed.content_type?.of(asked.head);
+    let is_form = essence(given).eq_ignore_ascii_case("application/x-www-form-urlencoded");
+    (!given.is_empty() && !is_form).then_some(given)
+}
+
+fn essence(media_type: &[u8]) -> &str {
+    let end = memchr::memchr(b';', media_type).unwrap_or(media_type.len());
+    std::str::from_utf8(&media_type[..end]).unwrap_or("").trim()
+}
+
+fn check_length(asked: &Asked<'_>, max: usize) -> Result<(), Refusal> {
+    match asked.parsed.framing {
+        Framing::Length(length) if length > max as u64 => Err(message::TOO_LARGE),
+        Framing::Length(_) | Framing::Chunked | Framing::None => Ok(()),
+    }
+}
+
+/// Appends an error object without its braces, for a WebSocket.
+pub(crate) fn write_error_fields(out: &mut Vec<u8>, refusal: &Refusal) {
+    out.extend_from_slice(b"\"code\":\"");
+    out.extend_from_slice(refusal.code.name().as_bytes());
+    out.extend_from_slice(b"\",\"message\":");
+    json::write_string(out, &refusal.message);
+}

@@ -1,0 +1,149 @@
+//! HTTP answers: one way to write them, one way to refuse.
+
+use super::core::Core;
+use super::slot::Flags;
+use crate::code::{Code, Refusal};
+use crate::conn::Answering;
+use crate::json;
+use crate::wire::http::response::{ResponseHead, write_head};
+
+/// One whole answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reply<'a> {
+    pub(crate) status: u16,
+    /// `None`: no body.
+    pub(crate) content_type: Option<&'a str>,
+    pub(crate) body: &'a [u8],
+    pub(crate) extra: &'a [u8],
+    pub(crate) vary: &'static str,
+    pub(crate) cache_control: &'static str,
+    /// The connection ends, whatever the request wanted.
+    pub(crate) close: bool,
+}
+
+impl Default for Reply<'_> {
+    fn default() -> Self {
+        Self {
+            status: 200,
+            content_type: None,
+            body: b"",
+            extra: b"",
+            vary: "Origin",
+            cache_control: "no-store",
+            close: false,
+        }
+    }
+}
+
+impl<'a> Reply<'a> {
+    pub(crate) fn json(status: u16, body: &'a [u8]) -> Self {
+        Self { status, content_type: Some("application/json"), body, ..Self::default() }
+    }
+}
+
+/// Why a request is refused, and what goes with it.
+#[derive(Clone, Debug)]
+pub(crate) struct Refused {
+    pub(crate) refusal: Refusal,
+    pub(crate) extra: &'static str,
+    pub(crate) close: bool,
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        // After an error of framing, time or size the rest of the input has no meaning.
+        let close = matches!(
+            refusal.code,
+            Code::Timeout
+                | Code::LengthRequired
+                | Code::TooLarge
+                | Code::UriTooLong
+                | Code::Expectation
+                | Code::HeadersTooLarge
+                | Code::NotImplemented
+                | Code::Version
+        );
+        Self { refusal, extra: "", close }
+    }
+}
+
+impl Refused {
+    pub(crate) const fn with(code: Code, message: &'static str, extra: &'static str) -> Self {
+        Self { refusal: Refusal::new(code, message), extra, close: false }
+    }
+
+    pub(crate) fn closing(mut self) -> Self {
+        self.close = true;
+        self
+    }
+}
+
+pub(crate) fn error_body(refusal: &Refusal) -> Vec<u8> {
+    let mut body = Vec::with_capacity(96);
+    body.extend_from_slice(b"{\"error\":\"");
+    body.extend_from_slice(refusal.code.name().as_bytes());
+    body.extend_from_slice(b"\",\"message\":");
+    json::write_string(&mut body, &refusal.message);
+    body.push(b'}');
+    body
+}
+
+impl Core {
+    /// Writes an answer and moves on to the next request or the end.
+    pub(crate) fn respond(&mut self, index: u32, answering: &Answering, reply: &Reply<'_>) {
+        let keep = self.may_keep(index, answering) && !reply.close;
+        let mut bytes = Vec::with_capacity(384 + reply.body.len());
+        self.write_response(&mut bytes, answering, reply, keep);
+        self.reply(index, |out| out.extend_from_slice(&bytes));
+        self.after_response(index, keep);
+    }
+
+    /// Whether a connection may take another request after this answer.
+    pub(crate) fn may_keep(&self, index: u32, answering: &Answering) -> bool {
+        let last = self.slots.get(index).is_none_or(|slot| slot.flags.has(Flags::LAST));
+        answering.keep_alive && !last && !self.draining
+    }
+
+    pub(crate) fn write_response(
+        &mut self,
+        out: &mut Vec<u8>,
+        answering: &Answering,
+        reply: &Reply<'_>,
+        keep: bool,
+    ) {
+        // RFC 9110 §8.6: no Content-Length with 204 (or 1xx).
+        let has_length = reply.status != 204 && reply.status >= 200;
+        let head = ResponseHead {
+            content_type: reply.content_type,
+            content_length: has_length.then_some(reply.body.len() as u64),
+            extra: reply.extra,
+            close: !keep,
+            say_keep_alive: answering.is_http10,
+            allow_origin: answering.origin.as_deref(),
+            vary: reply.vary,
+            cache_control: reply.cache_control,
+            date: self.date(),
+        };
+        write_head(out, reply.status, &head);
+        if !answering.head_only && has_length {
+            out.extend_from_slice(reply.body);
+        }
+    }
+
+    /// Refuses a request with its status, a name and a sentence.
+    pub(crate) fn refuse(&mut self, index: u32, answering: &Answering, refused: &Refused) {
+        let code = refused.refusal.code;
+        self.stats.rejected.count(code);
+        let body = error_body(&refused.refusal);
+        let mut extra = refused.extra.to_owned();
+        if matches!(code, Code::Overloaded | Code::Draining | Code::RateLimited) {
+            extra.push_str(&format!("Retry-After: {}\r\n", self.rng.u32(1..=5)));
+        }
+        let reply = Reply {
+            extra: extra.as_bytes(),
+            close: refused.close,
+            ..Reply::json(code.status(), &body)
+        };
+        self.respond(index, answering, &reply);
+    }
+}

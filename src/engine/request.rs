@@ -1,0 +1,394 @@
+//! From a request to what it does.
+
+use super::Engine;
+use super::answer::{Answer, Outcome, Question, Verdict};
+use super::app::{Action, Ctx, Request, Route};
+use super::reply::{Refused, Reply};
+use super::routes::{self, What};
+use super::slot::Peer;
+use super::stats::Snapshot;
+use crate::code::{Code, Refusal};
+use crate::conn::{self, Answering, State, WsMode};
+use crate::wire::http::response::push_header;
+use crate::wire::http::{Expect, Framing, Head, Version};
+
+/// A request's body, as far as it is here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum BodyPart<'b> {
+    None,
+    Here(&'b [u8]),
+    Coming,
+}
+
+impl<'b> BodyPart<'b> {
+    pub(crate) fn of(framing: Framing, here: Option<&'b [u8]>) -> Self {
+        match (framing, here) {
+            (Framing::None, _) => Self::None,
+            (_, Some(bytes)) => Self::Here(bytes),
+            (_, None) => Self::Coming,
+        }
+    }
+
+    pub(crate) fn bytes(self) -> &'b [u8] {
+        match self {
+            Self::Here(bytes) => bytes,
+            Self::None | Self::Coming => b"",
+        }
+    }
+}
+
+/// What is done about a request beyond answering it.
+pub(crate) enum Next {
+    Done,
+    /// The answer to a question comes later.
+    Later,
+    Refuse(Refused),
+}
+
+impl From<Refused> for Next {
+    fn from(refused: Refused) -> Self {
+        Self::Refuse(refused)
+    }
+}
+
+impl From<Refusal> for Next {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refuse(refusal.into())
+    }
+}
+
+/// What one request is about, for as long as it is looked at.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'b> {
+    pub(crate) head: &'b [u8],
+    pub(crate) parsed: &'b Head,
+    pub(crate) body: BodyPart<'b>,
+    /// Who may was asked before the body came.
+    pub(crate) authorized: bool,
+    /// The body was waited for, and has been read to its end.
+    pub(crate) is_complete: bool,
+}
+
+impl Engine {
+    pub(crate) fn on_request(&mut self, index: u32, asked: Asked<'_>) {
+        let answering = self.core.answering(index, asked.head, asked.parsed);
+        match self.try_request(index, &asked, &answering) {
+            Ok(()) | Err(Next::Done) => {}
+            Err(Next::Later) => {
+                let body = match asked.body {
+                    BodyPart::Here(bytes) => Some(bytes.to_vec()),
+                    BodyPart::None | BodyPart::Coming => None,
+                };
+                let (head, parsed) = (asked.head.to_vec(), asked.parsed.clone());
+                self.wait(index, Question::Request { head, parsed, body });
+            }
+            Err(Next::Refuse(mut refused)) => {
+                // What was not read must not be taken for the next request.
+                refused.close |= asked.parsed.framing != Framing::None && !self.body_was_read;
+                self.core.log_refusal(&refused);
+                self.core.refuse(index, &answering, &refused);
+            }
+        }
+    }
+
+    fn try_request(
+        &mut self,
+        index: u32,
+        asked: &Asked<'_>,
+        answering: &Answering,
+    ) -> Result<(), Next> {
+        let Asked { head, parsed, .. } = *asked;
+        self.body_was_read = asked.is_complete;
+        routes::check_framing(parsed)?;
+        let peer = self.core.peer(index);
+        routes::check_host(head, parsed, &self.core.policy, peer == Peer::Unix)?;
+        if self.app.is_some() && self.route_by_app(index, asked, answering)? {
+            return Ok(());
+        }
+        let config = std::sync::Arc::clone(&self.core.config);
+        let plan = routes::plan(head, parsed, &self.core.policy, &config)?;
+        match plan.what {
+            What::Allow(allow) => self.core.answer_options(index, answering, asked, allow),
+            What::Health => self.core.answer_health(index, answering, false),
+            What::Ready => self.core.answer_health(index, answering, true),
+            What::Stats => self.core.answer_stats(index, answering)?,
+            What::Console => self.core.answer_console(index, answering, !plan.options.channels.is_empty())?,
+            What::Info => {
+                self.authorize(index, Action::Subscribe { channel: &plan.options.channels[0] })?;
+                self.core.answer_info(index, answering, &plan.options.channels[0]);
+            }
+            What::Clear => {
+                self.authorize(index, Action::Publish { channel: &plan.options.channels[0] })?;
+                let now = self.core.now;
+                self.core.history.clear(&plan.options.channels[0], now);
+                self.core.respond(index, answering, &Reply { status: 204, ..Reply::default() });
+            }
+            What::Publish => self.on_publish(index, asked, answering, &plan)?,
+            What::Batch => self.on_batch(index, asked, answering)?,
+            What::Sse { is_raw } => self.open_stream(index, asked, answering, &plan, is_raw)?,
+            What::Poll { is_raw } => self.open_poll(index, asked, answering, &plan, is_raw)?,
+            What::Ws(mode) => self.open_websocket(index, asked, &plan, mode)?,
+        }
+        Ok(())
+    }
+
+    /// Lets the application see a request first; whether it took it.
+    fn route_by_app(
+        &mut self,
+        index: u32,
+        asked: &Asked<'_>,
+        answering: &Answering,
+    ) -> Result<bool, Next> {
+        if matches!(asked.body, BodyPart::Coming) {
+            // It sees whole requests only.
+            let is_batch = asked.parsed.path.of(asked.head) == b"/publish";
+            let config = &self.core.config;
+            let max = if is_batch { config.batch_bytes_max } else { config.message_bytes_max };
+            self.await_body(index, asked, max, false)?;
+            return Ok(true);
+        }
+        let request =
+            Request { head: asked.head, parsed: asked.parsed, body: asked.body.bytes() };
+        self.body_was_read = true;
+        match self.ask_route(index, &request)? {
+            Route::Pass => Ok(false),
+            Route::Respond(response) => {
+                let reply = Reply {
+                    status: response.status.clamp(200, 599),
+                    content_type: (!response.content_type.is_empty())
+                        .then_some(&*response.content_type),
+                    body: &response.body,
+                    ..Reply::default()
+                };
+                self.core.respond(index, answering, &reply);
+                Ok(true)
+            }
+            Route::WebSocket { protocol } => {
+                routes::check_origin(asked.head, asked.parsed, &self.core.policy)?;
+                let handshake = routes::check_upgrade(asked.head, asked.parsed)?;
+                let offers = routes::offers(asked.head, asked.parsed)?;
+                let protocol = protocol.filter(|protocol| offers.contains(protocol));
+                self.core.accept_websocket(index, &handshake.accept, protocol.as_deref(), WsMode::App);
+                self.open_app_websocket(index);
+                Ok(true)
+            }
+        }
+    }
+
+    fn ask_route(&mut self, index: u32, request: &Request<'_>) -> Result<Route, Next> {
+        if let Some(Outcome::Route(route)) = self.recall() {
+            return Ok(route);
+        }
+        let Some(id) = self.core.slots.id(index) else { return Err(Next::Done) };
+        let answer = self.call_app(|app, core| app.request(&mut Ctx { core }, id, request));
+        match answer {
+            Some(Answer::Done(route)) => {
+                self.remember(Outcome::Route(route.clone()));
+                Ok(route)
+            }
+            Some(Answer::Later(ticket)) => {
+                self.owed = Some(ticket);
+                Err(Next::Later)
+            }
+            None => Ok(Route::Pass),
+        }
+    }
+
+    /// Whether somebody may, by the application or the defaults.
+    pub(crate) fn authorize(&mut self, index: u32, action: Action<'_>) -> Result<(), Next> {
+        let verdict = match self.recall() {
+            Some(Outcome::Verdict(verdict)) => verdict,
+            _ => self.ask_verdict(index, action)?,
+        };
+        match verdict {
+            Verdict::Allow => Ok(()),
+            Verdict::Default if self.core.allows(index, &action) => Ok(()),
+            Verdict::Default | Verdict::Forbidden => Err(FORBIDDEN.into()),
+            Verdict::Unauthorized => Err(UNAUTHORIZED.into()),
+        }
+    }
+
+    fn ask_verdict(&mut self, index: u32, action: Action<'_>) -> Result<Verdict, Next> {
+        if self.app.is_none() {
+            return Ok(Verdict::Default);
+        }
+        let Some(id) = self.core.slots.id(index) else { return Err(Next::Done) };
+        match self.call_app(|app, core| app.authorize(&mut Ctx { core }, id, action)) {
+            Some(Answer::Done(verdict)) => {
+                self.remember(Outcome::Verdict(verdict));
+                Ok(verdict)
+            }
+            Some(Answer::Later(ticket)) => {
+                self.owed = Some(ticket);
+                Err(Next::Later)
+            }
+            None => Ok(Verdict::Default),
+        }
+    }
+
+    /// Starts to read a body, after telling a client that waits to be told.
+    pub(crate) fn await_body(
+        &mut self,
+        index: u32,
+        asked: &Asked<'_>,
+        bytes_max: usize,
+        authorized: bool,
+    ) -> Result<(), Next> {
+        if let Framing::Length(length) = asked.parsed.framing
+            && length > bytes_max as u64
+        {
+            return Err(crate::message::TOO_LARGE.into());
+        }
+        let since = self.core.stamp();
+        let body = conn::Body::begin(asked.head, asked.parsed.clone(), bytes_max, since);
+        let Some(mut body) = body else { return Err(Next::Done) };
+        body.authorized = authorized;
+        // RFC 9110 §10.1.1: not to HTTP/1.0, and not once the body has begun to arrive.
+        let waits = asked.parsed.expect == Expect::Continue
+            && asked.parsed.version == Version::Http11
+            && !self.input_left;
+        if waits {
+            self.core.reply(index, |out| out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n"));
+        }
+        if let Some(slot) = self.core.slots.get_mut(index) {
+            slot.state = State::Body(Box::new(body));
+        }
+        self.core.file(index);
+        Ok(())
+    }
+}
+
+pub(crate) const FORBIDDEN: Refusal =
+    Refusal::new(Code::Forbidden, "this is not allowed to you here");
+pub(crate) const UNAUTHORIZED: Refusal =
+    Refusal::new(Code::Unauthorized, "credentials are missing or not valid");
+const ADMIN_ONLY: Refusal = Refusal::new(
+    Code::Forbidden,
+    "only clients on this machine see this, or everyone if started with --open",
+);
+
+impl super::core::Core {
+    pub(crate) fn peer(&self, index: u32) -> Peer {
+        self.slots.get(index).map_or(Peer::Unix, |slot| slot.peer)
+    }
+
+    /// How a request is answered, and who may read the answer.
+    pub(crate) fn answering(&self, index: u32, head: &[u8], parsed: &Head) -> Answering {
+        let mut answering = Answering::to(parsed);
+        let Some(slot) = self.slots.get(index) else { return answering };
+        let age_ms = self.now.mono_ms.saturating_sub(slot.opened.ms());
+        answering.keep_alive &= slot.requests.saturating_add(1) < self.config.keep_alive_requests
+            && age_ms < self.config.keep_alive_age.as_millis() as u64;
+        if let Some(origin) = parsed.origin.map(|span| span.of(head)) {
+            let host = parsed.host.map(|span| span.of(head));
+            if self.policy.allows_origin(origin, host) {
+                let origin = std::str::from_utf8(origin).ok();
+                answering.origin = origin.map(Into::into);
+            }
+        }
+        answering
+    }
+
+    /// The defaults of who may, where no application decides.
+    fn allows(&self, index: u32, action: &Action<'_>) -> bool {
+        match action {
+            Action::Connect { .. } | Action::Subscribe { .. } => true,
+            Action::Publish { .. } => {
+                let is_local = self.peer(index).is_local();
+                self.policy.open || (self.policy.local_publish && is_local)
+            }
+        }
+    }
+
+    fn may_administer(&self, index: u32) -> Result<(), Next> {
+        if self.policy.open || self.peer(index).is_local() {
+            return Ok(());
+        }
+        Err(ADMIN_ONLY.into())
+    }
+
+    fn answer_options(&mut self, index: u32, to: &Answering, asked: &Asked<'_>, allow: &str) {
+        let mut extra = allow.as_bytes().to_vec();
+        if to.origin.is_some() && asked.parsed.access_control_request_method.is_some() {
+            let methods = allow.trim_start_matches("Allow: ").trim_end();
+            push_header(&mut extra, "Access-Control-Allow-Methods", methods.as_bytes());
+            extra.extend_from_slice(
+                b"Access-Control-Allow-Headers: Authorization, Content-Type, Event, \
+                  Idempotency-Key, Last-Event-ID, TTL\r\nAccess-Control-Max-Age: 7200\r\n",
+            );
+        }
+        let vary = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers";
+        self.respond(index, to, &Reply { status: 204, extra: &extra, vary, ..Reply::default() });
+    }
+
+    fn answer_health(&mut self, index: u32, to: &Answering, is_readiness: bool) {
+        if is_readiness && self.draining {
+            let refusal = Refusal::new(Code::Draining, "this server is shutting down");
+            return self.refuse(index, to, &refusal.into());
+        }
+        self.respond(index, to, &Reply::json(200, b"{\"status\":\"ok\"}"));
+    }
+
+    fn answer_stats(&mut self, index: u32, to: &Answering) -> Result<(), Next> {
+        self.may_administer(index)?;
+        let mut body = Vec::with_capacity(1024);
+        Snapshot {
+            epoch: self.history.epoch().as_str(),
+            uptime_s: (self.now.mono_ms - self.started.mono_ms) / 1000,
+            connections: self.connections(),
+            subscriptions: self.roster.subscriptions(),
+            history: self.history.stats(),
+            stats: &self.stats,
+            loops: self.loops,
+        }
+        .write_json(&mut body);
+        self.respond(index, to, &Reply::json(200, &body));
+        Ok(())
+    }
+
+    fn answer_console(&mut self, index: u32, to: &Answering, on_channel: bool) -> Result<(), Next> {
+        self.may_administer(index)?;
+        let reply = Reply {
+            content_type: Some("text/html; charset=utf-8"),
+            body: CONSOLE,
+            extra: b"Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; \
+                     script-src 'unsafe-inline'; connect-src 'self' ws: wss:; img-src data:; \
+                     base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n\
+                     Referrer-Policy: no-referrer\r\n",
+            vary: if on_channel { "Origin, Accept" } else { "Origin" },
+            ..Reply::default()
+        };
+        self.respond(index, to, &reply);
+        Ok(())
+    }
+
+    fn answer_info(&mut self, index: u32, to: &Answering, channel: &str) {
+        self.take_in_now();
+        let info = self.history.info(channel, self.now);
+        let mut body = Vec::with_capacity(128);
+        let mut object = super::stats::Object::open(&mut body);
+        object.text("channel", channel);
+        object.number("subscribers", u64::from(info.subscribers));
+        object.number("messages", info.messages as u64);
+        object.number("bytes", info.bytes as u64);
+        object.text("cursor", &self.cursor(self.horizon).to_string());
+        object.close();
+        let reply = Reply { vary: "Origin, Accept", ..Reply::json(200, &body) };
+        self.respond(index, to, &reply);
+    }
+
+    /// A refusal that names a flag is worth a line in the log, once a minute.
+    fn log_refusal(&mut self, refused: &Refused) {
+        if !matches!(refused.refusal.code, Code::Host | Code::Origin) {
+            return;
+        }
+        let now = self.now.mono_ms;
+        if self.logged_ms.is_none_or(|logged| now >= logged + 60_000) {
+            self.logged_ms = Some(now);
+            log::warn!("a request was refused: {}", refused.refusal.message);
+        }
+    }
+}
+
+/// The page at `/`, one self-contained file.
+const CONSOLE: &[u8] = include_bytes!("../../console/index.html");

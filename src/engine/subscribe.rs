@@ -1,0 +1,394 @@
+//! Beginning to listen: event streams, polls, and the subscriptions that WebSockets share with them.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::Engine;
+use super::app::{Action, Request};
+use super::core::Core;
+use super::query::Options;
+use super::reply::{Refused, Reply};
+use super::request::{Asked, Next};
+use super::routes::Plan;
+use super::slot::{Flags, Sub};
+use crate::code::{Code, Refusal};
+use crate::conn::{Answering, Hold, State};
+use crate::cursor::{Cursor, Since};
+use crate::hub::{GapReason, Joined, RoomIndex};
+use crate::json;
+use crate::time::Stamp;
+use crate::wire::dialect::{Dialect, Framing, Gap};
+use crate::wire::http::response::{ResponseHead, push_header, write_head};
+
+/// What subscribing did.
+#[derive(Debug)]
+pub(crate) struct Started {
+    /// The channels that are new to the connection, with what each lost.
+    pub(crate) channels: Vec<StartedChannel>,
+    /// Where delivery starts: the lowest position of any of them.
+    pub(crate) lowest: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct StartedChannel {
+    pub(crate) name: Arc<str>,
+    pub(crate) room: RoomIndex,
+    pub(crate) position: u64,
+    pub(crate) gap: Option<GapReason>,
+}
+
+const DRAINING: Refusal = Refusal::new(
+    Code::Draining,
+    "this server is shutting down: come back in a few seconds, or to another one",
+);
+pub(crate) const TOO_MANY_CHANNELS: Refusal =
+    Refusal::new(Code::BadRequest, "at most 128 channels on one connection");
+
+impl Engine {
+    /// `GET /events`, or `GET /channels/{name}` that accepts an event stream.
+    pub(crate) fn open_stream(
+        &mut self,
+        index: u32,
+        asked: &Asked<'_>,
+        answering: &Answering,
+        plan: &Plan<'_>,
+        is_raw: bool,
+    ) -> Result<(), Next> {
+        self.authorize_channels(index, asked, &plan.options.channels)?;
+        let opened = self.core.open_stream(index, asked, answering, &plan.options, is_raw);
+        opened.map_err(Next::from)
+    }
+
+    /// `GET /poll`, or `GET /channels/{name}` with `since` or `wait`.
+    pub(crate) fn open_poll(
+        &mut self,
+        index: u32,
+        asked: &Asked<'_>,
+        answering: &Answering,
+        plan: &Plan<'_>,
+        is_raw: bool,
+    ) -> Result<(), Next> {
+        self.authorize_channels(index, asked, &plan.options.channels)?;
+        self.core.take_in_now();
+        if self.core.draining {
+            return Err(DRAINING.into());
+        }
+        if answering.head_only {
+            self.core.answer_empty_poll(index, answering, is_raw);
+            return Ok(());
+        }
+        if plan.options.since.is_none() && !is_raw {
+            self.core.answer_anchor(index, answering, &plan.options.channels);
+            return Ok(());
+        }
+        self.core.hold(index, answering, &plan.options, is_raw)?;
+        Ok(())
+    }
+
+    /// Asks for the connection, then for each channel.
+    pub(crate) fn authorize_channels(
+        &mut self,
+        index: u32,
+        asked: &Asked<'_>,
+        channels: &[Cow<'_, str>],
+    ) -> Result<(), Next> {
+        let request = Request { head: asked.head, parsed: asked.parsed, body: b"" };
+        self.authorize(index, Action::Connect { request: &request })?;
+        for channel in channels {
+            self.authorize(index, Action::Subscribe { channel })?;
+        }
+        Ok(())
+    }
+}
+
+impl Core {
+    fn open_stream(
+        &mut self,
+        index: u32,
+        asked: &Asked<'_>,
+        answering: &Answering,
+        options: &Options<'_>,
+        is_raw: bool,
+    ) -> Result<(), Refused> {
+        let framing = if answering.is_http10 { Framing::Bare } else { Framing::Chunked };
+        if answering.head_only {
+            let keep = self.may_keep(index, answering);
+            self.write_stream_head(index, answering, None, !keep);
+            self.after_response(index, keep);
+            return Ok(());
+        }
+        // A native EventSource that gets anything but 200 never comes back (WHATWG HTML §9.2.2), so
+        // "later" is said by an empty stream, unless the client can read a status.
+        let is_soft = asked.parsed.accepts_only_event_stream && !options.is_own_client;
+        let started = if self.draining {
+            Err(DRAINING)
+        } else {
+            self.take_in_now();
+            self.start(index, &options.channels, options.since, options.gap_live, false)
+        };
+        let started = match started {
+            Ok(started) => started,
+            Err(refusal) if is_soft => {
+                self.stats.rejected.count(refusal.code);
+                let retry_ms = self.retry_ms();
+                self.write_stream_head(index, answering, Some(framing), true);
+                self.reply(index, |out| {
+                    framing.first_block(out, retry_ms, None);
+                    framing.end(out);
+                });
+                self.begin_closing(index);
+                return Ok(());
+            }
+            Err(refusal) => return Err(refusal.into()),
+        };
+        let dialect =
+            if is_raw { Dialect::SseRaw(framing) } else { Dialect::SseJson(framing) };
+        let gaps = self.gaps(&started, options.since);
+        let lowest = self.cursor(started.lowest);
+        let retry_ms = self.retry_ms();
+        self.write_stream_head(index, answering, Some(framing), framing == Framing::Bare);
+        self.reply(index, |out| {
+            framing.first_block(out, retry_ms, gaps.is_empty().then_some(lowest));
+            gaps.iter().for_each(|gap| dialect.gap(out, gap, lowest));
+        });
+        self.become_listener(index, State::Sse { dialect }, options);
+        self.file(index);
+        Ok(())
+    }
+
+    /// The head of an event stream. Every header here keeps some proxy from holding events back.
+    fn write_stream_head(
+        &mut self,
+        index: u32,
+        answering: &Answering,
+        framing: Option<Framing>,
+        close: bool,
+    ) {
+        let mut extra = b"X-Accel-Buffering: no\r\n".to_vec();
+        if framing == Some(Framing::Chunked) {
+            extra.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+        }
+        let date = self.date().to_owned();
+        let head = ResponseHead {
+            date: &date,
+            content_type: Some("text/event-stream"),
+            extra: &extra,
+            close,
+            say_keep_alive: answering.is_http10,
+            allow_origin: answering.origin.as_deref(),
+            vary: "Origin, Accept",
+            cache_control: "no-store, no-transform",
+            ..ResponseHead::default()
+        };
+        self.reply(index, |out| write_head(out, 200, &head));
+    }
+
+    /// What a listener's slot remembers of its options.
+    pub(crate) fn become_listener(&mut self, index: u32, state: State, options: &Options<'_>) {
+        let now = self.stamp();
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        slot.state = state;
+        slot.heartbeat_s = options.heartbeat_s;
+        slot.last_out = now;
+        if options.gap_live {
+            slot.flags.set(Flags::GAP_LIVE);
+        }
+    }
+
+    /// Joins channels and places the connection in the order: nothing is done on an error.
+    /// `says_live`: the client is told when it has caught up.
+    pub(crate) fn start(
+        &mut self,
+        index: u32,
+        names: &[Cow<'_, str>],
+        since: Option<Since>,
+        gap_live: bool,
+        says_live: bool,
+    ) -> Result<Started, Refusal> {
+        let mut joined: Vec<Joined> = Vec::with_capacity(names.len());
+        for name in names {
+            match self.history.join(name, since, self.horizon, self.now) {
+                Ok(one) => joined.push(one),
+                Err(refusal) => {
+                    joined.iter().for_each(|one| self.history.leave(one.channel, self.now));
+                    return Err(refusal);
+                }
+            }
+        }
+        for one in &mut joined {
+            if one.gap.is_some() && gap_live {
+                one.position = self.horizon;
+            }
+        }
+        let lowest = joined.iter().map(|one| one.position).min().unwrap_or(self.horizon);
+        let channels = self.add_subs(index, joined, lowest, says_live);
+        Ok(Started { channels, lowest })
+    }
+
+    fn add_subs(
+        &mut self,
+        index: u32,
+        joined: Vec<Joined>,
+        lowest: u64,
+        says_live: bool,
+    ) -> Vec<StartedChannel> {
+        let (horizon, position) = (self.horizon, self.position(index));
+        let is_first = self.slots.get(index).is_none_or(|slot| slot.subs.as_slice().is_empty());
+        let mut channels = Vec::with_capacity(joined.len());
+        for Joined { channel, name, position: start, gap } in joined {
+            let (room, place) = self.roster.join(channel, &name, index);
+            let Some(slot) = self.slots.get_mut(index) else { break };
+            slot.subs.push(Sub {
+                room,
+                place,
+                position: start,
+                // Whoever is told "live" is so only once it has been.
+                catching_up: start < horizon || (says_live && lowest < horizon),
+                later: !is_first && start < position,
+            });
+            channels.push(StartedChannel { name, room, position: start, gap });
+        }
+        let Some(slot) = self.slots.get_mut(index) else { return channels };
+        if lowest < horizon {
+            if is_first {
+                slot.flags.set(Flags::BEHIND);
+                slot.cursor = lowest;
+            } else if slot.flags.raise(Flags::BEHIND) {
+                slot.cursor = horizon;
+            }
+            self.list_dirty(index);
+        }
+        channels
+    }
+
+    /// Takes a connection off one channel; whether it was on it.
+    pub(crate) fn stop(&mut self, index: u32, name: &str) -> bool {
+        let Some(slot) = self.slots.get_mut(index) else { return false };
+        let subs = slot.subs.as_slice().iter();
+        let room = subs.map(|sub| sub.room).find(|room| **self.roster.name(*room) == *name);
+        let Some(sub) = room.and_then(|room| slot.subs.remove(room)) else { return false };
+        if slot.subs.as_slice().is_empty() {
+            slot.flags.clear(Flags::BEHIND);
+        }
+        self.leave_room(index, sub.room, sub.place);
+        true
+    }
+
+    /// Whether a connection is on a channel.
+    pub(crate) fn is_on(&self, index: u32, name: &str) -> bool {
+        let subs = self.slots.get(index).map_or(&[][..], |slot| slot.subs.as_slice());
+        subs.iter().any(|sub| **self.roster.name(sub.room) == *name)
+    }
+
+    /// What must be announced, channels that go on at the same place together.
+    pub(crate) fn gaps(&mut self, started: &Started, since: Option<Since>) -> Vec<Gap> {
+        let since = match since {
+            Some(Since::Cursor(cursor)) => Some(cursor),
+            _ => None,
+        };
+        let mut gaps: Vec<Gap> = Vec::new();
+        for channel in &started.channels {
+            let Some(reason) = channel.gap else { continue };
+            self.stats.gaps[reason as usize] += 1;
+            let resumed = self.cursor(channel.position);
+            self.add_gap(&mut gaps, &channel.name, reason, since, resumed);
+        }
+        gaps
+    }
+
+    pub(crate) fn add_gap(
+        &mut self,
+        gaps: &mut Vec<Gap>,
+        channel: &Arc<str>,
+        reason: GapReason,
+        since: Option<Cursor>,
+        resumed: Cursor,
+    ) {
+        let same = |gap: &&mut Gap| gap.reason == reason.name() && gap.resumed == resumed;
+        if let Some(gap) = gaps.iter_mut().find(same) {
+            return gap.channels.push(Arc::clone(channel));
+        }
+        gaps.push(Gap {
+            channels: vec![Arc::clone(channel)],
+            reason: reason.name(),
+            since,
+            resumed,
+            spread_ms: self.rng.u32(0..=5_000),
+        });
+    }
+
+    /// Holds a poll, or has it answered in this turn if there is something for it already.
+    fn hold(
+        &mut self,
+        index: u32,
+        answering: &Answering,
+        options: &Options<'_>,
+        is_raw: bool,
+    ) -> Result<(), Refusal> {
+        let started =
+            self.start(index, &options.channels, options.since, options.gap_live, false)?;
+        let gaps = self.gaps(&started, options.since);
+        let wait_max = self.config.poll_wait_max.as_secs();
+        let wait_s = options.wait_s.unwrap_or(self.config.poll_wait.as_secs()).min(wait_max);
+        let wait_ms = (wait_s * 1000) as f32 * (0.8 + 0.2 * self.rng.f32());
+        let until = Stamp::at(self.now.mono_ms + wait_ms as u64);
+        let is_due = wait_s == 0 || !gaps.is_empty();
+        let Some(slot) = self.slots.get_mut(index) else { return Ok(()) };
+        let mut answering = answering.clone();
+        // Whether it may be kept is decided when the answer goes out.
+        answering.keep_alive &= !slot.flags.has(Flags::EOF) || self.config.allow_half_close;
+        slot.state = State::Hold(Hold { until, is_raw, answering });
+        slot.flags.clear(Flags::GAP_LIVE);
+        if options.gap_live {
+            slot.flags.set(Flags::GAP_LIVE);
+        }
+        if !gaps.is_empty() {
+            slot.extra().gaps = gaps;
+        }
+        if is_due {
+            self.mark(index);
+        }
+        self.file(index);
+        Ok(())
+    }
+
+    /// The first poll of a client that has no position: here is one.
+    fn answer_anchor(&mut self, index: u32, answering: &Answering, channels: &[Cow<'_, str>]) {
+        let cursor = self.cursor(self.horizon).to_string();
+        let mut next = String::from("?");
+        for channel in channels {
+            next.push_str("channel=");
+            next.push_str(channel); // its alphabet needs no encoding
+            next.push('&');
+        }
+        next.push_str("since=");
+        next.push_str(&cursor);
+        let mut body = Vec::with_capacity(128);
+        body.extend_from_slice(b"{\"cursor\":\"");
+        body.extend_from_slice(cursor.as_bytes());
+        body.extend_from_slice(b"\",\"more\":false,\"gap\":null,\"messages\":[],\"next\":");
+        json::write_string(&mut body, &next);
+        body.push(b'}');
+        let mut extra = Vec::new();
+        push_header(&mut extra, "Holdline-Cursor", cursor.as_bytes());
+        push_header(&mut extra, "Link", format!("<{next}>; rel=\"next\"").as_bytes());
+        let vary = POLL_VARY;
+        self.respond(index, answering, &Reply { extra: &extra, vary, ..Reply::json(200, &body) });
+    }
+
+    /// What a HEAD of a poll gets: never held.
+    fn answer_empty_poll(&mut self, index: u32, answering: &Answering, is_raw: bool) {
+        let mut extra = Vec::new();
+        push_header(&mut extra, "Holdline-Cursor", self.cursor(self.horizon).to_string().as_bytes());
+        let content_type = if is_raw { "text/plain; charset=utf-8" } else { "application/json" };
+        let reply = Reply {
+            content_type: Some(content_type),
+            extra: &extra,
+            vary: POLL_VARY,
+            ..Reply::default()
+        };
+        self.respond(index, answering, &reply);
+    }
+}
+
+pub(crate) const POLL_VARY: &str = "Origin, Authorization, Cookie";

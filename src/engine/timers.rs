@@ -1,0 +1,241 @@
+//! What becomes due when nothing happens: one deadline per connection, looked up when it is needed.
+
+use super::Engine;
+use super::app::{CloseReason, Ctx};
+use super::core::Core;
+use super::reply::Refused;
+use super::slot::{Flags, Slot};
+use crate::code::{Code, Refusal};
+use crate::conn::{Answering, State, Ws, WsMode};
+use crate::time::Stamp;
+use crate::wire::ws::{self, Opcode};
+
+/// A peer that has been sent more than this since its last byte may simply not have read it yet.
+const WRITTEN_MAX: u32 = 64 * 1024;
+
+impl Engine {
+    /// Does what is due, at most `timers_per_turn` of it. Early or repeated calls are harmless.
+    pub fn handle_timeout(&mut self, now: crate::time::Now) {
+        self.core.now = now;
+        let mut due = Vec::new();
+        self.core.wheel.expire(now.mono_ms, self.core.config.timers_per_turn, &mut due);
+        for index in due {
+            self.on_due(index);
+        }
+        while let Some(entry) = self.core.app_timers.first_entry() {
+            if entry.key().0 > now.mono_ms {
+                break;
+            }
+            let key = entry.remove();
+            self.call_app(|app, core| app.timer(&mut Ctx { core }, key));
+        }
+        if self.core.next_sweep.is_some_and(|due| due <= now.mono_ms) {
+            self.core.next_sweep = self.core.history.sweep(now);
+        }
+    }
+
+    fn on_due(&mut self, index: u32) {
+        let now = self.core.now.mono_ms;
+        match self.core.deadline(index) {
+            None => return,
+            Some(deadline) if deadline > now => return self.core.wheel.file(index, deadline),
+            Some(_) => {}
+        }
+        let Some(slot) = self.core.slots.get(index) else { return };
+        if self.core.is_stalled(slot) {
+            self.core.reasons_lost(index);
+            return self.core.close_now(index);
+        }
+        match &slot.state {
+            State::Head(_) => self.core.head_is_late(index),
+            State::Body(_) => {
+                let message = "the body came too slowly";
+                self.core.time_out(index, message);
+            }
+            State::Wait { .. } => self.answer_is_late(index),
+            State::Hold(_) => self.core.poll_is_over(index),
+            State::Sse { .. } => self.core.heartbeat(index, false),
+            State::Ws(_) => self.core.websocket_is_due(index),
+            State::Closing(_) => self.core.close_now(index),
+        }
+        if let Some(deadline) = self.core.deadline(index) {
+            self.core.wheel.file_no_later(index, deadline);
+        }
+    }
+}
+
+impl Core {
+    /// When a connection needs attention if nothing happens until then.
+    pub(crate) fn deadline(&self, index: u32) -> Option<u64> {
+        let slot = self.slots.get(index)?;
+        if slot.flags.has(Flags::CLOSED) {
+            return None;
+        }
+        let stall = slot
+            .flags
+            .has(Flags::BLOCKED)
+            .then(|| later(slot.progress.max(slot.last_in_if_ws()), self.config.write_stall));
+        let own = self.state_deadline(slot);
+        [stall, own].into_iter().flatten().min()
+    }
+
+    fn state_deadline(&self, slot: &Slot) -> Option<u64> {
+        let config = &self.config;
+        let is_blocked = slot.flags.has(Flags::BLOCKED);
+        match &slot.state {
+            State::Head(_) if is_blocked => None,
+            State::Head(_) if slot.requests == 0 || slot.has_tail() => {
+                Some(later(slot.phase, config.head_timeout))
+            }
+            State::Head(_) => Some(later(slot.phase, config.keep_alive)),
+            State::Body(body) => {
+                let by_rate = body.bytes.len() as u64 * 1000 / config.body_rate_min.max(1);
+                let allowed = by_rate.max(config.body_grace.as_millis() as u64);
+                let allowed = allowed.min(config.body_timeout.as_millis() as u64);
+                Some(body.since.ms() + allowed)
+            }
+            State::Wait { until } => Some(until.ms()),
+            State::Hold(hold) => Some(hold.until.ms()),
+            State::Sse { .. } if is_blocked => None,
+            State::Sse { .. } => Some(self.silence(slot, slot.last_out)),
+            State::Ws(ws) => self.websocket_deadline(slot, ws),
+            State::Closing(closing) if closing.lingering => {
+                Some(closing.until.ms().min(later(slot.last_in, config.linger_idle)))
+            }
+            State::Closing(closing) => Some(closing.until.ms()),
+        }
+    }
+
+    fn websocket_deadline(&self, slot: &Slot, ws: &Ws) -> Option<u64> {
+        if ws.close_sent {
+            return Some(later(slot.phase, self.config.close_timeout));
+        }
+        if slot.flags.has(Flags::BLOCKED) {
+            return None;
+        }
+        if let Some(pinged) = ws.pinged {
+            return Some(later(pinged, self.config.pong_timeout));
+        }
+        let received = self.silence(slot, slot.last_in);
+        Some(match ws.mode {
+            WsMode::Json | WsMode::Meta => received.min(self.silence(slot, slot.last_out)),
+            WsMode::Raw | WsMode::App => received,
+        })
+    }
+
+    /// When a silence that began at `since` is long enough: a random 0.8 to 1.0 of the interval.
+    fn silence(&self, slot: &Slot, since: Stamp) -> u64 {
+        let interval = match (slot.heartbeat_s, &slot.state) {
+            (0, State::Sse { .. }) => self.config.sse_heartbeat.as_millis() as u64,
+            (0, _) => self.config.heartbeat.as_millis() as u64,
+            (seconds, _) => u64::from(seconds) * 1000,
+        };
+        since.ms() + interval * 8 / 10 + interval * 2 / 10 * u64::from(slot.jitter) / 255
+    }
+
+    /// The interval that a WebSocket is told.
+    pub(crate) fn heartbeat_ms(&self, index: u32) -> u64 {
+        match self.slots.get(index).map_or(0, |slot| slot.heartbeat_s) {
+            0 => self.config.heartbeat.as_millis() as u64,
+            seconds => u64::from(seconds) * 1000,
+        }
+    }
+
+    /// Whether a peer has neither taken nor (on a WebSocket) sent a byte for too long.
+    fn is_stalled(&self, slot: &Slot) -> bool {
+        let since = slot.progress.max(slot.last_in_if_ws());
+        slot.flags.has(Flags::BLOCKED) && later(since, self.config.write_stall) <= self.now.mono_ms
+    }
+
+    /// Says on a quiet connection that it is alive, and where it is.
+    fn heartbeat(&mut self, index: u32, with_ping: bool) {
+        let jitter = self.rng.u8(..);
+        let nonce = self.rng.u64(..).to_be_bytes();
+        let cursor = self.cursor(self.position(index));
+        let now = self.stamp();
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        slot.jitter = jitter;
+        slot.last_out = now;
+        let Some(dialect) = slot.state.dialect() else { return };
+        if let State::Ws(ws) = &mut slot.state
+            && with_ping
+        {
+            // It leaves in this turn: a connection that is blocked is not pinged.
+            ws.pinged = Some(now);
+        }
+        let is_app = matches!(&slot.state, State::Ws(ws) if ws.mode == WsMode::App);
+        // What waits to be pulled is output too, and says more.
+        let is_behind = slot.flags.has(Flags::BEHIND);
+        self.reply(index, |out| {
+            if !is_app && !is_behind {
+                dialect.heartbeat(out, cursor);
+            }
+            if with_ping {
+                ws::emit(out, Opcode::Ping, &nonce);
+            }
+        });
+    }
+
+    fn websocket_is_due(&mut self, index: u32) {
+        let now = self.now.mono_ms;
+        let Some(slot) = self.slots.get(index) else { return };
+        let State::Ws(ws) = &slot.state else { return };
+        if ws.close_sent {
+            self.begin_closing(index);
+            return;
+        }
+        if let Some(pinged) = ws.pinged {
+            if later(pinged, self.config.pong_timeout) > now {
+                return;
+            }
+            if ws.written <= WRITTEN_MAX {
+                self.ws_close(index, 4408, "no pong");
+                return self.begin_closing(index);
+            }
+            // Much is on its way: only standing still for the whole stall time ends it.
+            if later(slot.progress.max(slot.last_in), self.config.write_stall) <= now {
+                self.ws_close(index, 4408, "no pong");
+                return self.begin_closing(index);
+            }
+            if let Some(slot) = self.slots.get_mut(index)
+                && let State::Ws(ws) = &mut slot.state
+            {
+                ws.pinged = Some(Stamp::at(now));
+            }
+            return;
+        }
+        let unheard = self.silence(slot, slot.last_in) <= now;
+        self.heartbeat(index, unheard);
+    }
+
+    /// No request, or half of one, in time.
+    fn head_is_late(&mut self, index: u32) {
+        let Some(slot) = self.slots.get(index) else { return };
+        if slot.has_tail() {
+            return self.time_out(index, "the request head came too slowly");
+        }
+        self.close_now(index);
+    }
+
+    fn time_out(&mut self, index: u32, message: &'static str) {
+        let refused = Refused::from(Refusal::new(Code::Timeout, message));
+        self.refuse(index, &Answering::default(), &refused);
+    }
+
+    pub(crate) fn reasons_lost(&mut self, index: u32) {
+        if self.slots.get(index).is_some_and(|slot| slot.flags.has(Flags::OPENED)) {
+            self.reasons.entry(index).or_insert(CloseReason::Lost);
+        }
+    }
+}
+
+impl Slot {
+    /// On a WebSocket, which answers pings, what is received counts as life.
+    fn last_in_if_ws(&self) -> Stamp {
+        if matches!(self.state, State::Ws(_)) { self.last_in } else { Stamp::default() }
+    }
+}
+
+fn later(since: Stamp, by: std::time::Duration) -> u64 {
+    since.ms() + by.as_millis() as u64
+}

@@ -1,0 +1,301 @@
+//! The process: where it listens, what it refuses to do, and how it ends.
+#![allow(missing_docs)]
+
+#[path = "support/clients.rs"]
+mod clients;
+mod support;
+
+use clients::ws::{CLOSE, HANDSHAKE, Ws};
+use clients::{Answer, Headers, Http, PATIENCE, Sse, Wire, lossy, request, wait_subscribers};
+use serde_json::json;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+use support::Running;
+
+/// The binary with these arguments only, killed when dropped.
+struct Binary {
+    child: Child,
+    /// What it prints, line by line.
+    lines: Receiver<String>,
+}
+
+impl Binary {
+    fn start(args: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_holdline"))
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let (sender, lines) = channel();
+        let out = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        std::thread::spawn(move || {
+            out.lines().map_while(Result::ok).try_for_each(|l| sender.send(l))
+        });
+        Self { child, lines }
+    }
+
+    #[track_caller]
+    fn line(&self) -> String {
+        self.lines.recv_timeout(PATIENCE).expect("a line on stdout")
+    }
+
+    /// Waits for the end: exit code, stdout, stderr.
+    #[track_caller]
+    fn end(mut self) -> (i32, String, String) {
+        let code = exit_code(&mut self.child, PATIENCE);
+        let out: Vec<String> = self.lines.iter().collect();
+        let mut err = Vec::new();
+        let _ = self.child.stderr.take().expect("stderr is piped").read_to_end(&mut err);
+        (code, out.join("\n"), lossy(&err))
+    }
+}
+
+impl Drop for Binary {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[track_caller]
+fn exit_code(child: &mut Child, patience: Duration) -> i32 {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(status) = child.try_wait().expect("its status") {
+            return status.code().unwrap_or_else(|| panic!("expected an exit code: {status:?}"));
+        }
+        assert!(Instant::now() < deadline, "expected the process to end");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn terminate(pid: u32) {
+    let status = Command::new("kill").args(["-TERM", &pid.to_string()]).status();
+    assert!(status.expect("kill runs").success(), "kill -TERM {pid}");
+}
+
+/// A short drain where the binary knows one, and how long to wait for its end.
+fn drain() -> (&'static [&'static str], Duration) {
+    let help = Binary::start(&["--help"]).end().1;
+    if help.contains("--drain ") || help.contains("--drain=") {
+        (&["--drain", "2s"], Duration::from_secs(12))
+    } else {
+        (&[], Duration::from_secs(30))
+    }
+}
+
+/// One request that a server which is going away may leave without an answer.
+fn attempt(
+    addr: SocketAddr,
+    method: &str,
+    target: &str,
+    headers: Headers<'_>,
+) -> Option<(Answer, Wire)> {
+    let mut wire = Wire::new(TcpStream::connect(addr).ok()?);
+    wire.send(&request(addr, method, target, headers, b""));
+    Some((Answer::read(&mut wire, method)?, wire))
+}
+
+fn ipv6() -> bool {
+    TcpListener::bind("[::1]:0").is_ok()
+}
+
+#[test]
+fn a_public_address_is_refused_unless_open() {
+    let all = ["0.0.0.0:0", ":0", "[::]:0"];
+    for listen in &all[..if ipv6() { 3 } else { 2 }] {
+        let (code, out, err) = Binary::start(&["--listen", listen]).end();
+        assert_eq!(code, 2, "for --listen {listen}, came {out:?} {err:?}");
+        assert!(err.contains("--open"), "it names --open, came {err:?}");
+        assert!(!out.contains("listening on"), "came {out:?}");
+    }
+    let open = Binary::start(&["--listen", "0.0.0.0:0", "--open"]);
+    let line = open.line();
+    let port = line.strip_prefix("listening on http://0.0.0.0:").and_then(|p| p.parse().ok());
+    let port: u16 = port.unwrap_or_else(|| panic!("expected an address, came {line:?}"));
+    let (answer, _) = attempt(([127, 0, 0, 1], port).into(), "GET", "/health", &[]).expect("one");
+    answer.expect(200);
+}
+
+#[test]
+fn exit_codes_tell_usage_from_a_taken_port() {
+    let bad: [&[&str]; 4] =
+        [&["--frobnicate"], &["--listen"], &["--listen", "nonsense"], &["--history", "x"]];
+    for args in bad {
+        let (code, out, err) = Binary::start(args).end();
+        assert_eq!((code, err.is_empty()), (2, false), "for {args:?}, came {out:?} {err:?}");
+    }
+    let (code, help, _) = Binary::start(&["--help"]).end();
+    assert!(code == 0 && help.contains("--listen"), "came {code} {help:?}");
+    let (code, version, _) = Binary::start(&["--version"]).end();
+    assert!(code == 0 && version.contains(env!("CARGO_PKG_VERSION")), "came {version:?}");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("its address").to_string();
+    let (code, out, err) = Binary::start(&["--listen", &address]).end();
+    assert_eq!(code, 1, "a taken port, came {out:?} {err:?}");
+    assert!(err.contains("--listen"), "it names the other way, came {err:?}");
+}
+
+#[test]
+fn a_port_alone_is_both_loopback_addresses() {
+    let binary = Binary::start(&["--listen", "0"]);
+    for prefix in &["127.0.0.1", "[::1]"][..if ipv6() { 2 } else { 1 }] {
+        let line = binary.line();
+        let address = line.strip_prefix("listening on http://").unwrap_or_default();
+        assert!(address.starts_with(prefix), "expected {prefix}, came {line:?}");
+        let address = address.parse().expect("an address");
+        attempt(address, "GET", "/health", &[]).expect("an answer").0.expect(200);
+    }
+}
+
+/// A path of its own for each test, short enough for a socket.
+fn socket_path(name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("holdline-{}-{name}", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    path
+}
+
+#[track_caller]
+fn ask_unix(path: &Path, request: &str) -> String {
+    let mut stream = UnixStream::connect(path).expect("connects");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a read timeout");
+    stream.write_all(request.as_bytes()).expect("the request is sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer and the end");
+    answer
+}
+
+#[test]
+fn a_unix_socket_replaces_a_stale_file_and_is_removed_at_exit() {
+    let path = socket_path("stale");
+    drop(UnixListener::bind(&path).expect("a socket file that nobody answers on"));
+    let listen = format!("unix:{}", path.display());
+    let (_, patience) = drain();
+    let mut binary = Binary::start(&["--listen", &listen]);
+    assert_eq!(binary.line(), format!("listening on {listen}"));
+    let head = "Host: any.example\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx";
+    let posted = ask_unix(&path, &format!("POST /channels/a HTTP/1.1\r\n{head}"));
+    assert!(posted.starts_with("HTTP/1.1 202"), "unix peers pass, came {posted:?}");
+    let stats = "GET /stats HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let stats = ask_unix(&path, stats);
+    assert!(stats.starts_with("HTTP/1.1 200"), "came {stats:?}");
+    terminate(binary.child.id());
+    assert_eq!(exit_code(&mut binary.child, patience), 0);
+    assert!(!path.exists(), "{} is removed at exit", path.display());
+}
+
+#[test]
+fn a_unix_socket_leaves_other_files_and_living_sockets_alone() {
+    let path = socket_path("file");
+    std::fs::write(&path, "precious").expect("a file");
+    let listen = format!("unix:{}", path.display());
+    let (code, out, err) = Binary::start(&["--listen", &listen]).end();
+    assert!(matches!(code, 1 | 2) && !err.is_empty(), "came {code} {out:?} {err:?}");
+    assert_eq!(std::fs::read_to_string(&path).expect("it is still there"), "precious");
+    std::fs::remove_file(&path).expect("removed");
+    let living = UnixListener::bind(&path).expect("a socket");
+    let (code, out, err) = Binary::start(&["--listen", &listen]).end();
+    assert!(matches!(code, 1 | 2) && !err.is_empty(), "came {code} {out:?} {err:?}");
+    UnixStream::connect(&path).expect("the living socket is still there");
+    drop(living);
+    let _ = std::fs::remove_file(&path);
+}
+
+#[test]
+fn sigterm_tells_every_client_and_the_process_exits_0() {
+    let (args, patience) = drain();
+    let mut server = Running::start(args);
+    let mut json = Ws::open(&server, "/ws?channel=a");
+    json.until("live");
+    let mut raw = [Ws::open(&server, "/channels/a"), Ws::meta(&server, "/channels/a")];
+    let mut streams = ["/channels/a", "/events?channel=a"].map(|t| Sse::open(&server, t, &[]));
+    let mut polls = ["/poll?channel=a&since=latest&wait=55", "/channels/a?wait=55"].map(|target| {
+        let mut http = Http::open(&server);
+        http.ask("GET", target, &[], b"");
+        http
+    });
+    wait_subscribers(&server, "a", 7);
+    terminate(server.pid());
+    for wire in [&json.wire, &raw[0].wire, &raw[1].wire, &polls[0].wire, &polls[1].wire] {
+        wire.patience(patience);
+    }
+    streams.iter().for_each(|stream| stream.wire.patience(patience));
+    let bye = json.op("bye");
+    assert!(bye["code"] == 1012 && bye["retry_ms"].is_u64(), "came {bye}");
+    for ws in std::iter::once(&mut json).chain(&mut raw) {
+        assert_eq!(ws.closed().0, 1012);
+        ws.send(CLOSE, &1012_u16.to_be_bytes());
+    }
+    for (stream, byes) in streams.iter_mut().zip([0, 1]) {
+        let blocks: Vec<_> = std::iter::from_fn(|| stream.block()).skip(1).collect();
+        assert!(stream.orderly, "an orderly end after {blocks:?}");
+        let events: Vec<_> = blocks.iter().filter(|block| block.data.is_some()).collect();
+        assert_eq!(events.len(), byes, "came {blocks:?}");
+        let bye = events.iter().all(|b| b.event == "bye" && b.json()["retry_ms"].is_u64());
+        assert!(bye, "retry_ms in a bye, came {blocks:?}");
+        assert!(byes == 1 || blocks.iter().any(|b| b.retry.is_some()), "came {blocks:?}");
+    }
+    let answer = polls[0].answer("GET").expect(200);
+    let body = answer.json();
+    assert!(body["retry_ms"].is_u64() && body["messages"] == json!([]), "came {answer:?}");
+    assert!(answer.closes(), "came {answer:?}");
+    assert!(polls[1].answer("GET").expect(204).closes());
+    drop((json, raw, streams, polls));
+    assert_eq!(exit_code(server.child(), patience), 0);
+}
+
+#[test]
+fn while_draining_publishers_are_served_and_new_readers_are_told_later() {
+    let (args, patience) = drain();
+    let mut server = Running::start(args);
+    let (addr, target) = (server.addr, "/events?channel=a");
+    // Many streams, so that their ends spread and the drain takes its time.
+    let streams: Vec<Sse> = (0..40).map(|_| Sse::open(&server, target, &[])).collect();
+    terminate(server.pid());
+    let deadline = Instant::now() + PATIENCE;
+    while let Some((ready, _)) = attempt(addr, "GET", "/ready", &[]) {
+        if ready.status == 503 {
+            ready.expect_error(503, "draining");
+            break;
+        }
+        assert!(Instant::now() < deadline, "expected /ready 503 after SIGTERM, came {ready:?}");
+    }
+    // Whoever comes too late finds nobody: then there is nothing to judge.
+    if let Some((answer, _)) = attempt(addr, "POST", "/channels/a", &[]) {
+        assert!(matches!(answer.status, 201 | 202) && answer.closes(), "came {answer:?}");
+    }
+    let accept = ("Accept", "text/event-stream");
+    if let Some((answer, _)) = attempt(addr, "GET", target, &[accept]) {
+        let text = answer.text();
+        assert!(answer.status == 200 && text.contains("retry:"), "came {answer:?}");
+        assert!(!text.contains("event: message"), "retry, then the end, came {text:?}");
+    }
+    for target in ["/events?channel=a&v=1", "/channels/a?v=1"] {
+        if let Some((answer, _)) = attempt(addr, "GET", target, &[accept]) {
+            answer.expect_error(503, "draining");
+            assert!(answer.header("retry-after").is_some(), "came {answer:?}");
+        }
+    }
+    let offer = [&HANDSHAKE[..], &[("Sec-WebSocket-Protocol", "holdline.v1.json")]].concat();
+    if let Some((head, wire)) = attempt(addr, "GET", "/ws", &offer) {
+        assert_eq!(head.status, 101, "came {head:?}");
+        let mut ws = Ws { wire, head };
+        ws.op("hello");
+        assert_eq!(ws.op("bye")["code"], 1012);
+        assert_eq!(ws.closed().0, 1012);
+    }
+    for target in ["/ws", "/channels/a"] {
+        if let Some((answer, _)) = attempt(addr, "GET", target, &HANDSHAKE) {
+            answer.expect_error(503, "draining");
+        }
+    }
+    drop(streams);
+    assert_eq!(exit_code(server.child(), patience), 0);
+}
