@@ -9,6 +9,8 @@ pub mod engine;
 pub mod hub;
 pub mod json;
 pub mod message;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod time;
 pub mod wire;
 
@@ -17,4 +19,6 @@ pub use config::{Config, Routes};
 pub use cursor::{Cursor, Epoch, Since};
 pub use engine::{App, ConnId, Ctx, Engine};
 pub use message::Message;
+#[cfg(feature = "server")]
+pub use server::{Hub, Running, Server, Turned};
 pub use time::Now;

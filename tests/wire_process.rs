@@ -177,8 +177,8 @@ fn a_unix_socket_replaces_a_stale_file_and_is_removed_at_exit() {
     let path = socket_path("stale");
     drop(UnixListener::bind(&path).expect("a socket file that nobody answers on"));
     let listen = format!("unix:{}", path.display());
-    let (_, patience) = drain();
-    let mut binary = Binary::start(&["--listen", &listen]);
+    let (args, patience) = drain();
+    let mut binary = Binary::start(&[&["--listen", &listen], args].concat());
     assert_eq!(binary.line(), format!("listening on {listen}"));
     let head = "Host: any.example\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx";
     let posted = ask_unix(&path, &format!("POST /channels/a HTTP/1.1\r\n{head}"));

@@ -142,16 +142,20 @@ fn events_announce_a_gap_with_the_id_where_they_go_on() {
         let mut sse = Sse::open(&server, &target, &[]);
         let first = sse.block().expect("the first block");
         assert!(first.retry.is_some() && first.id.is_none(), "only retry, came {first:?}");
-        let event = sse.event();
-        assert_eq!(event.event, "gap", "came {event:?}");
-        let gap = event.json();
-        assert_eq!((&gap["reason"], &gap["since"]), (&json!("epoch"), &json!(LOST)), "{gap}");
-        let resumed = seq(text_of(&gap, "resumed"));
-        let id = event.id.unwrap_or_else(|| panic!("the gap carries an id, came {gap}"));
-        assert!(seq(&id) <= resumed, "the lowest position, came {id} with {gap}");
-        assert_eq!(resumed < seq(&ids[0]), count > 0, "with {query:?}, came {gap}");
-        let follow = poll(&server, &format!("channel=a&since={id}&wait=0"));
-        assert_eq!(messages(&follow).len(), count, "after the id of the gap, came {follow}");
+        // One gap for both channels, or one each: both readings are good.
+        let (mut named, mut lowest) = (0, u64::MAX);
+        while named < 2 {
+            let event = sse.event();
+            assert_eq!(event.event, "gap", "came {event:?}");
+            let gap = event.json();
+            assert_eq!((&gap["reason"], &gap["since"]), (&json!("epoch"), &json!(LOST)), "{gap}");
+            named += gap["channels"].as_array().map_or(0, Vec::len);
+            lowest = lowest.min(seq(text_of(&gap, "resumed")));
+            let id = event.id.unwrap_or_else(|| panic!("the gap carries an id, came {gap}"));
+            let follow = poll(&server, &format!("channel=a&since={id}&wait=0"));
+            assert_eq!(messages(&follow).len(), count, "after the id of {gap}, came {follow}");
+        }
+        assert_eq!(lowest < seq(&ids[0]), count > 0, "resumed with {query:?}, came {lowest}");
     }
 }
 
@@ -202,7 +206,8 @@ fn a_poll_that_ends_without_messages_carries_a_fresh_cursor() {
     let noise = publish(&server, "other", "noise");
     for wait in [0, 1] {
         let answer = get(&server, &format!("/poll?channel=a&since={start}&wait={wait}"));
-        assert_eq!(answer.must_header("content-type"), "application/json", "came {answer:?}");
+        let media = answer.must_header("content-type");
+        assert!(media.starts_with("application/json"), "came {answer:?}");
         assert!(answer.must_header("cache-control").contains("no-store"), "came {answer:?}");
         let body = answer.expect(200).json();
         assert_eq!((&body["messages"], &body["more"]), (&json!([]), &json!(false)), "{body}");
@@ -257,6 +262,12 @@ fn a_poll_announces_gaps_at_once() {
     }
     let again = poll(&server, &format!("channel=a&since={}&wait=0", text_of(&body, "cursor")));
     assert_eq!(again["gap"], Value::Null, "a gap is told once, came {again}");
+    publish(&server, "a", "kept");
+    let whole = poll(&server, &format!("channel=a&since={LOST}&wait=25"));
+    assert_eq!(texts(&whole), ["kept"], "what is kept follows, came {whole}");
+    let live = poll(&server, &format!("channel=a&since={LOST}&wait=25&gap=live"));
+    assert_eq!(messages(&live).len(), 0, "gap=live skips it, came {live}");
+    assert!(live["gap"].is_array(), "and is no less a gap, came {live}");
 }
 
 #[test]
@@ -297,10 +308,16 @@ fn publish_takes_one_message_a_line_and_answers_each_in_order() {
     let results = answers[1]["results"].as_array().expect("results for channels");
     let pairs: Vec<_> = results.iter().map(|r| (&r["channel"], &r["subscribers"])).collect();
     assert_eq!(pairs, [(&json!("a"), &json!(0)), (&json!("b"), &json!(1))]);
-    let codes: Vec<_> = answers.iter().map(|a| a["error"].as_str().unwrap_or("")).collect();
-    let (bad, json) = ("bad_request", "bad_json");
-    let expected = ["", "", "bad_channel", json, bad, bad, "", bad, bad, bad, json, ""];
-    assert_eq!(codes, expected, "came {answers:?}");
+    let (bad, json, name) = ("bad_request", "bad_json", "bad_channel");
+    // The pages leave open what a line is that is no object, or that names no channel.
+    let (no_object, nowhere) = ("bad_request bad_json", "bad_request bad_channel");
+    let expected = ["", "", name, json, no_object, bad, "", nowhere, bad, bad, json, ""];
+    let told = lines.iter().filter(|line| !line.trim().is_empty());
+    for ((answer, codes), line) in answers.iter().zip(expected).zip(told) {
+        let code = answer["error"].as_str().unwrap_or("");
+        let known = codes.split(' ').any(|c| c == code);
+        assert!(known, "expected {codes:?} about {line}, came {answer} in {answers:?}");
+    }
     assert!(answers[2]["message"].is_string(), "an error says what to do, came {}", answers[2]);
     let half = &answers[6]["results"];
     assert_eq!((&half[1]["error"], half[0].get("error")), (&json!("bad_channel"), None));
@@ -364,7 +381,6 @@ fn publish_of_one_json_object_answers_with_real_statuses() {
     let rows = [
         ("{", "bad_json"),
         (&deep, "bad_json"),
-        ("[]", "bad_request"),
         (r#"{"channel":5,"text":"x"}"#, "bad_request"),
         (r#"{"channels":"a","text":"x"}"#, "bad_request"),
         (r#"{"channel":"","text":"x"}"#, "bad_channel"),

@@ -199,7 +199,7 @@ fn a_foreign_origin_may_not_publish_or_open_a_websocket() {
         Ws::with(&server, "/channels/a", &[header]);
     }
     let own = [("Host", "my.example:81"), ("Origin", "https://my.example:81")];
-    call(&server, "POST", "/channels/a", &own, b"x").expect(202);
+    call(&server, "POST", "/channels/b", &own, b"x").expect(202);
     let twisted = ["http://localhost.evil.example", "http://127.0.0.1.evil.example", "null"];
     for origin in
         [&twisted[..], &[EVIL.1, "https://app.example.evil", "http://my.example"]].concat()

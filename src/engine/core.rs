@@ -298,7 +298,8 @@ impl Core {
             return Err(BAD_CHANNEL);
         }
         message.check(self.config.message_bytes_max)?;
-        self.history.publish(channel, message, self.now)
+        let published = self.history.publish(channel, message, self.now);
+        published.map_err(|rejected| rejected.refusal)
     }
 
     pub(crate) fn new_ticket(&mut self, id: ConnId) -> Ticket {

@@ -214,6 +214,12 @@ impl Engine {
         self.has_failed
     }
 
+    /// The id of the connection at an index of the driver's own tables.
+    #[must_use]
+    pub fn id_at(&self, index: usize) -> Option<ConnId> {
+        self.core.slots.id(u32::try_from(index).ok()?)
+    }
+
     /// How many connections there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -95,6 +95,15 @@ pub struct Published {
     pub subscribers: u32,
 }
 
+/// A message that got no place, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// Why.
+    pub refusal: Refusal,
+    /// The message.
+    pub message: Message,
+}
+
 /// Where a new reader of a channel stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Joined {
@@ -196,16 +205,16 @@ impl History {
     /// Gives a checked message its place in the order and wakes who sleeps.
     ///
     /// # Errors
-    /// `overloaded` when a table or the byte budget is full.
+    /// `overloaded` when a table or the byte budget is full; the message comes back.
     pub fn publish(
         &self,
         channel: &str,
-        mut message: Message,
+        message: Message,
         now: Now,
-    ) -> Result<Published, Refusal> {
+    ) -> Result<Published, Box<Rejected>> {
         let mut evicted = Evicted::new();
         let mut inner = self.lock();
-        let key = message.idempotency_key.take().map(|key| Keys::scoped(channel, &key));
+        let key = message.idempotency_key.as_ref().map(|key| Keys::scoped(channel, key));
         if let Some(key) = &key {
             inner.keys.expire(now.mono_ms);
             if let Some(seq) = inner.keys.find(key) {
@@ -213,19 +222,24 @@ impl History {
                 return Ok(Published { id: self.cursor(seq), subscribers });
             }
             if inner.keys.len() >= self.limits.keys_max {
-                return Err(KEYS_FULL);
+                return Err(Box::new(Rejected { refusal: KEYS_FULL, message }));
             }
         }
         let weight = Publication::weight_of(&message);
         let made = inner.make_room(weight, &self.budget, &self.limits, now, &mut evicted);
         let found = made.and_then(|()| inner.find_or_add(channel, &self.limits, now));
-        let published = found.map(|index| {
-            let seq = inner.append(index, message, &self.budget, &self.limits, now, &mut evicted);
-            if let Some(key) = key {
-                inner.keys.insert(key, seq, now.mono_ms + self.limits.key_window_ms);
+        let published = match found {
+            Err(refusal) => Err(Box::new(Rejected { refusal, message })),
+            Ok(index) => {
+                let limits = &self.limits;
+                let seq = inner.append(index, message, &self.budget, limits, now, &mut evicted);
+                if let Some(key) = key {
+                    inner.keys.insert(key, seq, now.mono_ms + limits.key_window_ms);
+                }
+                let subscribers = inner.channels[index as usize].subscribers;
+                Ok(Published { id: self.cursor(seq), subscribers })
             }
-            Published { id: self.cursor(seq), subscribers: inner.channels[index as usize].subscribers }
-        });
+        };
         let bells = Arc::clone(&inner.bells);
         self.version.fetch_add(1, Ordering::SeqCst);
         drop(inner);

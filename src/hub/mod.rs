@@ -11,7 +11,7 @@ mod roster;
 pub use bell::Bell;
 pub use channel::ChannelIndex;
 pub use history::{
-    ChannelInfo, History, HistoryLimits, HistoryStats, Joined, Published, TakenIn,
+    ChannelInfo, History, HistoryLimits, HistoryStats, Joined, Published, Rejected, TakenIn,
 };
 pub use pull::{Item, Lost, Pulled, PullLimits, Want};
 pub use roster::{RoomIndex, Roster};

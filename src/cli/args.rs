@@ -1,0 +1,320 @@
+//! One table of options: each is a flag and an environment variable, and explains itself in `--help`.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use holdline::Config;
+use log::LevelFilter;
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Asked {
+    Serve(Box<Config>, LevelFilter),
+    Help,
+    Version,
+}
+
+struct Opt {
+    name: &'static str,
+    /// Placeholder of its value; empty for a switch.
+    value: &'static str,
+    help: &'static str,
+    set: fn(&mut Settings, &str) -> Result<(), String>,
+}
+
+struct Settings {
+    config: Config,
+    level: LevelFilter,
+}
+
+const OPTIONS: &[Opt] = &[
+    Opt {
+        name: "listen",
+        value: "ADDR",
+        help: "where to listen: 7070 (both loopback addresses), ADDR:PORT,\n\
+               :7070 (every interface), unix:PATH; may repeat [default: 7070]",
+        set: |s, v| each(v, |one| s.config.listen.push(one.to_owned())),
+    },
+    Opt {
+        name: "open",
+        value: "",
+        help: "anyone who can reach it may do everything: no Origin, Host or\n\
+               address checks; needed to listen on a public address",
+        set: |s, v| switch(v).map(|on| s.config.open = on),
+    },
+    Opt {
+        name: "origin",
+        value: "URL",
+        help: "pages of this origin may connect and publish, for example\n\
+               https://app.example or https://*.example.org; may repeat",
+        set: |s, v| each(v, |one| s.config.origins.push(one.to_owned())),
+    },
+    Opt {
+        name: "host",
+        value: "NAME",
+        help: "serve requests for this host name too; may repeat",
+        set: |s, v| each(v, |one| s.config.hosts.push(one.to_owned())),
+    },
+    Opt {
+        name: "history",
+        value: "N[,AGE[,BYTES]]",
+        help: "what each channel keeps for those who come back\n\
+               [default: 1000,5m,1M]",
+        set: history,
+    },
+    Opt {
+        name: "memory",
+        value: "BYTES",
+        help: "all history together; the oldest goes first\n\
+               [default: a quarter of the memory, at most 512M]",
+        set: |s, v| size(v).map(|bytes| s.config.memory_bytes = bytes.max(1)),
+    },
+    Opt {
+        name: "message-bytes-max",
+        value: "BYTES",
+        help: "the largest payload [default: 64K]",
+        set: |s, v| match size(v)? {
+            bytes if bytes <= 1024 * 1024 => {
+                s.config.message_bytes_max = bytes;
+                Ok(())
+            }
+            _ => Err("a message may be at most 1M".to_owned()),
+        },
+    },
+    Opt {
+        name: "connections-max",
+        value: "N",
+        help: "connections at a time [default: the descriptor limit less 64]",
+        set: |s, v| whole(v).map(|n| s.config.connections_max = n),
+    },
+    Opt {
+        name: "heartbeat",
+        value: "TIME",
+        help: "silence before a heartbeat\n[default: 25s on WebSockets, 15s on event streams]",
+        set: |s, v| {
+            let interval = time(v)?;
+            if !(1..=3600).contains(&interval.as_secs()) {
+                return Err("a heartbeat comes every 1s to 1h".to_owned());
+            }
+            (s.config.heartbeat, s.config.sse_heartbeat) = (interval, interval);
+            Ok(())
+        },
+    },
+    Opt {
+        name: "log-level",
+        value: "LEVEL",
+        help: "error, warn, info, debug or trace, to stderr [default: info]",
+        set: |s, v| {
+            s.level = v.parse().map_err(|_| "one of error, warn, info, debug, trace".to_owned())?;
+            Ok(())
+        },
+    },
+];
+
+/// Reads the environment, then the arguments, which win.
+pub fn read(
+    args: impl IntoIterator<Item = OsString>,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<Asked, String> {
+    // Whoever is on this machine may publish: this is a server that runs without set-up.
+    let config = Config { local_publish: true, ..Config::default() };
+    let mut settings = Settings { config, level: LevelFilter::Info };
+    for option in OPTIONS {
+        if let Some(value) = environment(&variable(option.name)) {
+            (option.set)(&mut settings, &value)
+                .map_err(|why| format!("{}={value}: {why}", variable(option.name)))?;
+        }
+    }
+    let mut parser = lexopt::Parser::from_args(args);
+    let mut given: Vec<&str> = Vec::new();
+    while let Some(arg) = parser.next().map_err(|error| error.to_string())? {
+        let name = match arg {
+            lexopt::Arg::Short('h') | lexopt::Arg::Long("help") => return Ok(Asked::Help),
+            lexopt::Arg::Short('V') | lexopt::Arg::Long("version") => return Ok(Asked::Version),
+            lexopt::Arg::Long(name) => name.to_owned(),
+            other => return Err(other.unexpected().to_string()),
+        };
+        let Some(option) = OPTIONS.iter().find(|option| option.name == name) else {
+            return Err(format!("there is no option --{name}"));
+        };
+        let value = if option.value.is_empty() {
+            "true".to_owned()
+        } else {
+            let value = parser.value().map_err(|error| error.to_string())?;
+            value.into_string().map_err(|_| format!("--{name}: the value is not UTF-8"))?
+        };
+        forget_environment(&mut settings, option.name, &mut given);
+        (option.set)(&mut settings, &value).map_err(|why| format!("--{name} {value}: {why}"))?;
+    }
+    Ok(Asked::Serve(Box::new(settings.config), settings.level))
+}
+
+/// The first flag of a repeatable option replaces what the environment listed.
+fn forget_environment(settings: &mut Settings, name: &'static str, given: &mut Vec<&str>) {
+    if given.contains(&name) {
+        return;
+    }
+    given.push(name);
+    match name {
+        "listen" => settings.config.listen.clear(),
+        "origin" => settings.config.origins.clear(),
+        "host" => settings.config.hosts.clear(),
+        _ => {}
+    }
+}
+
+fn variable(name: &str) -> String {
+    format!("HOLDLINE_{}", name.to_ascii_uppercase().replace('-', "_"))
+}
+
+/// The text of `--help`.
+pub fn help() -> String {
+    let mut text = String::from(
+        "holdline: one message, published once, reaches every client over WebSocket,\n\
+         Server-Sent Events or long-polling, in one order, and is there for those who\n\
+         come back.\n\n\
+         Usage: holdline [OPTIONS]\n\nOptions:\n",
+    );
+    for option in OPTIONS {
+        let _ = writeln!(text, "  --{} {}", option.name, option.value);
+        for line in option.help.lines() {
+            let _ = writeln!(text, "        {}", line.trim_start());
+        }
+    }
+    text.push_str(
+        "  -h, --help\n  -V, --version\n\n\
+         Sizes are written 8M or 64K, times 25s, 5m or 1h. Each option is also an\n\
+         environment variable, lists by comma: HOLDLINE_LISTEN=7070,unix:/run/h.sock\n\n\
+         Try it:\n  \
+           holdline\n  \
+           curl -N -H 'Accept: text/event-stream' http://127.0.0.1:7070/channels/demo\n  \
+           curl -d 'hello' http://127.0.0.1:7070/channels/demo\n\n\
+         Exit status: 0 after SIGINT or SIGTERM, 1 if it cannot run (a taken port), 2 for\n\
+         a mistake in the options.\n",
+    );
+    text
+}
+
+fn each(list: &str, mut add: impl FnMut(&str)) -> Result<(), String> {
+    let items: Vec<_> = list.split(',').map(str::trim).filter(|item| !item.is_empty()).collect();
+    if items.is_empty() {
+        return Err("the value is empty".to_owned());
+    }
+    items.into_iter().for_each(&mut add);
+    Ok(())
+}
+
+fn switch(value: &str) -> Result<bool, String> {
+    match value {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" | "" => Ok(false),
+        _ => Err("true or false".to_owned()),
+    }
+}
+
+fn whole<T: std::str::FromStr>(value: &str) -> Result<T, String> {
+    value.parse().map_err(|_| "a whole number is needed".to_owned())
+}
+
+fn size(value: &str) -> Result<usize, String> {
+    let (digits, unit) = match value.as_bytes().last() {
+        Some(b'K' | b'k') => (&value[..value.len() - 1], 1 << 10),
+        Some(b'M' | b'm') => (&value[..value.len() - 1], 1 << 20),
+        Some(b'G' | b'g') => (&value[..value.len() - 1], 1 << 30),
+        _ => (value, 1),
+    };
+    let bad = || "a size is a number, or one with K, M or G".to_owned();
+    digits.parse::<usize>().ok().and_then(|n| n.checked_mul(unit)).ok_or_else(bad)
+}
+
+fn time(value: &str) -> Result<Duration, String> {
+    let (digits, unit) = match value.as_bytes().last() {
+        Some(b's') => (&value[..value.len() - 1], 1),
+        Some(b'm') => (&value[..value.len() - 1], 60),
+        Some(b'h') => (&value[..value.len() - 1], 3600),
+        Some(b'd') => (&value[..value.len() - 1], 86_400),
+        _ => ("", 1),
+    };
+    let bad = || "a time is a number with s, m, h or d".to_owned();
+    let seconds = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)).ok_or_else(bad)?;
+    Ok(Duration::from_secs(seconds))
+}
+
+fn history(settings: &mut Settings, value: &str) -> Result<(), String> {
+    let mut parts = value.split(',').map(str::trim);
+    settings.config.history_messages = whole(parts.next().unwrap_or(""))?;
+    if let Some(age) = parts.next() {
+        settings.config.history_age = time(age)?;
+    }
+    if let Some(bytes) = parts.next() {
+        settings.config.history_bytes = size(bytes)?;
+    }
+    match parts.next() {
+        Some(_) => Err("at most a number, a time and a size".to_owned()),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(args: &[&str], environment: &[(&str, &str)]) -> Result<Config, String> {
+        let look_up = |name: &str| {
+            let found = environment.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        let args = std::iter::once("holdline").chain(args.iter().copied());
+        match read(args.map(OsString::from), look_up)? {
+            Asked::Serve(config, _) => Ok(*config),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn flags_win_over_the_environment() {
+        let environment = [("HOLDLINE_LISTEN", "1,2"), ("HOLDLINE_MEMORY", "8M")];
+        let config = config(&["--listen=3", "--listen", "4"], &environment).expect("valid");
+        assert_eq!(config.listen, ["3", "4"]);
+        assert_eq!(config.memory_bytes, 8 << 20);
+        assert!(config.local_publish && !config.open);
+    }
+
+    #[test]
+    fn history_takes_one_to_three_parts() {
+        let config = config(&["--history", "10,1m,64K"], &[]).expect("valid");
+        assert_eq!(config.history_messages, 10);
+        assert_eq!(config.history_age, Duration::from_secs(60));
+        assert_eq!(config.history_bytes, 64 << 10);
+        for bad in ["", "x", "1,2", "1,2s,3x", "1,1s,1,1"] {
+            assert!(super::tests::config(&["--history", bad], &[]).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let cases: &[&[&str]] = &[
+            &["--lissten", "7070"],
+            &["--memory", "much"],
+            &["--memory"],
+            &["extra"],
+            &["--heartbeat", "25"],
+            &["--log-level", "loud"],
+            &["--message-bytes-max", "2M"],
+        ];
+        for args in cases {
+            let error = config(args, &[]).expect_err("a mistake");
+            assert!(!error.is_empty());
+        }
+    }
+
+    #[test]
+    fn help_fits_a_terminal_and_names_every_option() {
+        let help = help();
+        assert!(help.lines().all(|line| line.len() <= 80), "{help}");
+        for option in OPTIONS {
+            assert!(help.contains(&format!("--{}", option.name)));
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! The handle for other threads: publish, answer, signal, shut down. Never blocks on a reader.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::code::{Code, Refusal};
+use crate::cursor::Cursor;
+use crate::engine::{Outcome, Ticket};
+use crate::hub::{Bell, History};
+use crate::message::{BAD_CHANNEL, Message, is_channel};
+use crate::time::Now;
+
+/// Commands that may wait for the loop.
+const COMMANDS_MAX: usize = 4096;
+
+/// The clock of one server: every thread of it counts from the same start.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock(Instant);
+
+impl Clock {
+    pub(super) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(super) fn now(self) -> Now {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now {
+            mono_ms: self.0.elapsed().as_millis() as u64,
+            unix_ms: unix.as_millis() as u64,
+        }
+    }
+}
+
+/// What another thread asks of the loop.
+#[derive(Debug)]
+pub(super) enum Command {
+    Answer(Ticket, Outcome),
+    Signal(u64),
+    Shutdown(Duration),
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) history: Arc<History>,
+    pub(super) bell: Arc<Bell>,
+    pub(super) clock: Clock,
+    pub(super) commands: Mutex<Vec<Command>>,
+    pub(super) has_commands: AtomicBool,
+    pub(super) is_closed: AtomicBool,
+    pub(super) message_bytes_max: usize,
+}
+
+impl Shared {
+    pub(super) fn take_commands(&self) -> Vec<Command> {
+        if !self.has_commands.swap(false, Ordering::SeqCst) {
+            return Vec::new();
+        }
+        std::mem::take(&mut *self.commands.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A handle to a server, for any thread; clones are cheap.
+///
+/// Publishing takes a short lock and appends; it never waits for a reader. A server that sleeps is
+/// woken once for all that is published meanwhile.
+#[derive(Clone)]
+pub struct Hub {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").finish_non_exhaustive()
+    }
+}
+
+/// What became of a publication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Its id.
+    pub id: Cursor,
+    /// Who listened at that moment.
+    pub subscribers: u32,
+}
+
+/// A message that was not published, and why. It has no place in the order.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PublishError {
+    /// Why.
+    pub reason: PublishReason,
+    /// What to do about it.
+    pub refusal: Refusal,
+    /// The message, to try again.
+    pub message: Message,
+}
+
+/// Why a message was not published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PublishReason {
+    /// The payload is larger than `message_bytes_max`.
+    TooLarge,
+    /// A table or the byte budget is full.
+    Memory,
+    /// The server has ended.
+    Closed,
+    /// The channel's name is none.
+    BadChannel,
+    /// A field of the message is not what it must be, or its JSON is none.
+    BadMessage,
+}
+
+impl fmt::Debug for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PublishError({:?}: {})", self.reason, self.refusal.message)
+    }
+}
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not published: {}", self.refusal.message)
+    }
+}
+
+impl std::error::Error for PublishError {}
+
+/// A request to a loop that could not be queued: the server has ended, or does not turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HubError {
+    /// The server has ended.
+    Closed,
+    /// Thousands of requests wait: the server is not being turned.
+    Full,
+}
+
+impl fmt::Display for HubError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "the server has ended",
+            Self::Full => "the server is not being turned: its queue is full",
+        })
+    }
+}
+
+impl std::error::Error for HubError {}
+
+const CLOSED: Refusal = Refusal::new(Code::Draining, "the server has ended");
+
+impl Hub {
+    /// Publishes to a channel. Never blocks on a reader.
+    ///
+    /// # Errors
+    /// What is wrong, with the message; then nothing has been published.
+    pub fn publish(
+        &self,
+        channel: &str,
+        message: impl Into<Message>,
+    ) -> Result<Published, PublishError> {
+        let mut message = message.into();
+        let fail = |reason, refusal, message| Err(PublishError { reason, refusal, message });
+        if self.shared.is_closed.load(Ordering::SeqCst) {
+            return fail(PublishReason::Closed, CLOSED, message);
+        }
+        if !is_channel(channel.as_bytes()) {
+            return fail(PublishReason::BadChannel, BAD_CHANNEL, message);
+        }
+        if let Err(refusal) = message.check(self.shared.message_bytes_max) {
+            let reason = match refusal.code {
+                Code::TooLarge => PublishReason::TooLarge,
+                _ => PublishReason::BadMessage,
+            };
+            return fail(reason, refusal, message);
+        }
+        match self.shared.history.publish(channel, message, self.shared.clock.now()) {
+            Ok(published) => {
+                Ok(Published { id: published.id, subscribers: published.subscribers })
+            }
+            Err(rejected) => fail(PublishReason::Memory, rejected.refusal, rejected.message),
+        }
+    }
+
+    /// Answers a ticket. One that is answered already, or whose asker is gone, is ignored.
+    ///
+    /// # Errors
+    /// If the server has ended or is not being turned.
+    pub fn answer(&self, ticket: Ticket, outcome: impl Into<Outcome>) -> Result<(), HubError> {
+        self.send(Command::Answer(ticket, outcome.into()))
+    }
+
+    /// Calls [`App::signal`](crate::App::signal) on the loop's thread.
+    ///
+    /// # Errors
+    /// If the server has ended or is not being turned.
+    pub fn signal(&self, value: u64) -> Result<(), HubError> {
+        self.send(Command::Signal(value))
+    }
+
+    /// Ends the server: clients are told to come back, and what is left after `grace` is cut.
+    ///
+    /// # Errors
+    /// If the server has ended.
+    pub fn shutdown(&self, grace: Duration) -> Result<(), HubError> {
+        self.send(Command::Shutdown(grace))
+    }
+
+    fn send(&self, command: Command) -> Result<(), HubError> {
+        if self.shared.is_closed.load(Ordering::SeqCst) {
+            return Err(HubError::Closed);
+        }
+        let mut commands = self.shared.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        // The one command that must always get through.
+        if commands.len() >= COMMANDS_MAX && !matches!(command, Command::Shutdown(_)) {
+            return Err(HubError::Full);
+        }
+        commands.push(command);
+        self.shared.has_commands.store(true, Ordering::SeqCst);
+        drop(commands);
+        self.shared.bell.ring();
+        Ok(())
+    }
+}

@@ -1,0 +1,301 @@
+//! Where a server listens: addresses as people write them, bound with the options that accepted
+//! sockets inherit.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mio::net::{TcpListener, UnixListener};
+use mio::{Interest, Registry, Token, event::Source};
+use socket2::{Domain, Protocol, Socket as RawSocket, TcpKeepalive, Type};
+
+use super::socket::Socket;
+use crate::config::Config;
+use crate::engine::{Listening, Peer};
+
+/// A peer that acknowledges nothing for so long is gone, in time for a heartbeat to notice.
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+#[derive(Debug)]
+pub(super) enum Listener {
+    Tcp(TcpListener, SocketAddr),
+    Unix(UnixListener, PathBuf),
+}
+
+/// Where a server is reachable, as it is printed: `http://127.0.0.1:7070`, `unix:/run/x.sock`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LocalAddr {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// A unix socket.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for LocalAddr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "http://{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl Listener {
+    pub(super) fn local_addr(&self) -> LocalAddr {
+        match self {
+            Self::Tcp(_, address) => LocalAddr::Tcp(*address),
+            Self::Unix(_, path) => LocalAddr::Unix(path.clone()),
+        }
+    }
+
+    pub(super) fn listening(&self) -> Listening {
+        match self {
+            Self::Tcp(_, address) => Listening::Tcp(*address),
+            Self::Unix(..) => Listening::Unix,
+        }
+    }
+
+    pub(super) fn accept(&self) -> io::Result<(Socket, Peer)> {
+        let (socket, peer) = match self {
+            Self::Tcp(listener, _) => {
+                let (stream, peer) = listener.accept()?;
+                (Socket::Tcp(stream), Peer::Ip(peer))
+            }
+            Self::Unix(listener, _) => (Socket::Unix(listener.accept()?.0), Peer::Unix),
+        };
+        socket.prepare();
+        Ok((socket, peer))
+    }
+
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match self {
+            Self::Tcp(listener, _) => listener.register(registry, token, Interest::READABLE),
+            Self::Unix(listener, _) => listener.register(registry, token, Interest::READABLE),
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Self::Unix(_, path) = self {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// An address as it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Address {
+    /// Both families on one port: loopback, or every interface.
+    Both { port: u16, is_public: bool },
+    One(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl Address {
+    fn parse(text: &str) -> io::Result<Self> {
+        let bad = || {
+            let message = format!(
+                "{text:?} is no address to listen on: write 7070, 127.0.0.1:7070, [::1]:7070, \
+                 :7070 for every interface, or unix:PATH"
+            );
+            io::Error::new(ErrorKind::InvalidInput, message)
+        };
+        let port = |text: &str| text.parse::<u16>().map_err(|_| bad());
+        if let Some(path) = text.strip_prefix("unix:") {
+            return if path.is_empty() { Err(bad()) } else { Ok(Self::Unix(path.into())) };
+        }
+        if let Some(rest) = text.strip_prefix(':').or_else(|| text.strip_prefix("[::]:")) {
+            return Ok(Self::Both { port: port(rest)?, is_public: true });
+        }
+        if let Some(rest) = text.strip_prefix("localhost:") {
+            return Ok(Self::Both { port: port(rest)?, is_public: false });
+        }
+        if text.bytes().all(|b| b.is_ascii_digit()) {
+            return Ok(Self::Both { port: port(text)?, is_public: false });
+        }
+        text.parse().map(Self::One).map_err(|_| bad())
+    }
+
+    fn is_public(&self) -> bool {
+        match self {
+            Self::Both { is_public, .. } => *is_public,
+            Self::One(address) => !address.ip().to_canonical().is_loopback(),
+            Self::Unix(_) => false,
+        }
+    }
+}
+
+/// Binds everything that `config` names.
+///
+/// # Errors
+/// `InvalidInput` for what is written wrong or would be open to the world without a decision to be
+/// so; else what the system says.
+pub(super) fn bind_all(config: &Config, decides: bool) -> io::Result<Vec<Listener>> {
+    let default = ["7070".to_owned()];
+    let written = if config.listen.is_empty() { &default[..] } else { &config.listen };
+    let mut addresses = Vec::with_capacity(written.len());
+    for text in written {
+        let address = Address::parse(text)?;
+        if address.is_public() && !config.open && !decides {
+            let message = format!(
+                "{text} can be reached from other machines and nothing decides who may do what: \
+                 use --open to let anyone do everything, or listen on a loopback address"
+            );
+            return Err(io::Error::new(ErrorKind::InvalidInput, message));
+        }
+        addresses.push(address);
+    }
+    let mut listeners = Vec::new();
+    for address in addresses {
+        bind(&address, config.backlog, &mut listeners)?;
+    }
+    Ok(listeners)
+}
+
+fn bind(address: &Address, backlog: i32, listeners: &mut Vec<Listener>) -> io::Result<()> {
+    match address {
+        Address::One(address) => listeners.push(bind_tcp(*address, backlog)?),
+        Address::Unix(path) => listeners.push(bind_unix(path)?),
+        Address::Both { port, is_public } => bind_both(*port, *is_public, backlog, listeners)?,
+    }
+    Ok(())
+}
+
+/// One port on both families. A family that the machine lacks is a warning.
+fn bind_both(
+    port: u16,
+    is_public: bool,
+    backlog: i32,
+    listeners: &mut Vec<Listener>,
+) -> io::Result<()> {
+    let (v4, v6): (IpAddr, IpAddr) = if is_public {
+        (Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into())
+    } else {
+        (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into())
+    };
+    let mut tries = if port == 0 { 16 } else { 1 };
+    loop {
+        tries -= 1;
+        let first = bind_tcp(SocketAddr::new(v4, port), backlog);
+        let chosen = match &first {
+            Ok(Listener::Tcp(_, address)) => address.port(),
+            _ => port,
+        };
+        let second = bind_tcp(SocketAddr::new(v6, chosen), backlog);
+        match (first, second) {
+            (Ok(first), Ok(second)) => listeners.extend([first, second]),
+            (Ok(one), Err(error)) | (Err(error), Ok(one)) if is_missing_family(&error) => {
+                log::warn!("one address family is not available here: {error}");
+                listeners.push(one);
+            }
+            // The number that was free on IPv4 is taken on IPv6: try another.
+            (Ok(_), Err(error)) if tries > 0 && error.kind() == ErrorKind::AddrInUse => continue,
+            (Err(error), _) | (_, Err(error)) => return Err(error),
+        }
+        return Ok(());
+    }
+}
+
+fn is_missing_family(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::AddrNotAvailable
+        || error.kind() == ErrorKind::Unsupported
+        || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
+}
+
+fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<Listener> {
+    let named = |error: io::Error| {
+        let advice = match error.kind() {
+            ErrorKind::AddrInUse => ": another program listens there; choose a port with --listen",
+            ErrorKind::PermissionDenied => ": ports below 1024 need a privilege; choose another",
+            _ => "",
+        };
+        io::Error::new(error.kind(), format!("cannot listen on {address}: {error}{advice}"))
+    };
+    listen_tcp(address, backlog).map_err(named)
+}
+
+fn listen_tcp(address: SocketAddr, backlog: i32) -> io::Result<Listener> {
+    let domain = Domain::for_address(address);
+    let socket = RawSocket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // Accepted sockets inherit these on Linux; elsewhere they are set on each.
+    socket.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(15))
+        .with_retries(4);
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = USER_TIMEOUT;
+    socket.bind(&address.into())?;
+    socket.listen(backlog)?;
+    let listener = TcpListener::from_std(socket.into());
+    let address = listener.local_addr()?;
+    Ok(Listener::Tcp(listener, address))
+}
+
+/// A socket file that nobody answers on is left over: it is replaced. Any other file is not ours.
+fn bind_unix(path: &Path) -> io::Result<Listener> {
+    let named = |error: io::Error, advice: &str| {
+        let text = format!("cannot listen on unix:{}: {error}{advice}", path.display());
+        io::Error::new(error.kind(), text)
+    };
+    if let Ok(found) = fs::symlink_metadata(path) {
+        if !found.file_type().is_socket() {
+            let error = io::Error::new(ErrorKind::AlreadyExists, "a file that is no socket is there");
+            return Err(named(error, ": choose another path with --listen"));
+        }
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            let error = io::Error::from(ErrorKind::AddrInUse);
+            return Err(named(error, ": another program listens there; choose another path"));
+        }
+        fs::remove_file(path).map_err(|error| named(error, ""))?;
+    }
+    let listener = UnixListener::bind(path).map_err(|error| named(error, ""))?;
+    Ok(Listener::Unix(listener, path.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_as_people_write_them() {
+        let both = |port, is_public| Address::Both { port, is_public };
+        let cases = [
+            ("7070", both(7070, false)),
+            ("localhost:1", both(1, false)),
+            (":7070", both(7070, true)),
+            ("[::]:7070", both(7070, true)),
+            ("127.0.0.1:0", Address::One("127.0.0.1:0".parse().expect("an address"))),
+            ("[::1]:9", Address::One("[::1]:9".parse().expect("an address"))),
+            ("unix:/run/x.sock", Address::Unix("/run/x.sock".into())),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(Address::parse(text).expect(text), expected);
+        }
+        for text in ["", "70700", "unix:", "example.org:80", "127.0.0.1", "::1:80x"] {
+            assert!(Address::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_others_can_reach_is_public() {
+        for (text, expected) in
+            [("7070", false), (":7070", true), ("0.0.0.0:1", true), ("192.0.2.1:1", true), ("[::1]:1", false)]
+        {
+            assert_eq!(Address::parse(text).expect(text).is_public(), expected, "{text}");
+        }
+    }
+}
