@@ -14,7 +14,7 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let environment = |name: &str| std::env::var(name).ok();
-    match args::read(std::env::args_os(), environment) {
+    match args::read(std::env::args_os().skip(1), environment) {
         Ok(Asked::Help) => print(&args::help()),
         Ok(Asked::Version) => print(concat!("holdline ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Asked::Serve(config, level)) => {

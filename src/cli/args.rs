@@ -9,7 +9,7 @@ use log::LevelFilter;
 
 /// What the command line asks for.
 #[derive(Debug)]
-pub enum Asked {
+pub(crate) enum Asked {
     Serve(Box<Config>, LevelFilter),
     Help,
     Version,
@@ -113,7 +113,7 @@ const OPTIONS: &[Opt] = &[
 ];
 
 /// Reads the environment, then the arguments, which win.
-pub fn read(
+pub(crate) fn read(
     args: impl IntoIterator<Item = OsString>,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<Asked, String> {
@@ -169,7 +169,7 @@ fn variable(name: &str) -> String {
 }
 
 /// The text of `--help`.
-pub fn help() -> String {
+pub(crate) fn help() -> String {
     let mut text = String::from(
         "holdline: one message, published once, reaches every client over WebSocket,\n\
          Server-Sent Events or long-polling, in one order, and is there for those who\n\
@@ -265,8 +265,7 @@ mod tests {
             let found = environment.iter().find(|(known, _)| *known == name);
             found.map(|(_, value)| (*value).to_owned())
         };
-        let args = std::iter::once("holdline").chain(args.iter().copied());
-        match read(args.map(OsString::from), look_up)? {
+        match read(args.iter().map(OsString::from), look_up)? {
             Asked::Serve(config, _) => Ok(*config),
             other => panic!("{other:?}"),
         }

@@ -3,7 +3,7 @@
 use holdline::server::LocalAddr;
 
 /// The lines that are printed once it listens.
-pub fn lines(addresses: &[LocalAddr]) -> String {
+pub(crate) fn lines(addresses: &[LocalAddr]) -> String {
     let mut text = String::new();
     for address in addresses {
         text.push_str(&format!("listening on {address}\n"));

@@ -28,7 +28,7 @@ impl Log for Stderr {
 }
 
 /// Starts logging.
-pub fn start(level: LevelFilter) {
+pub(crate) fn start(level: LevelFilter) {
     if log::set_logger(&Stderr).is_ok() {
         log::set_max_level(level);
     }

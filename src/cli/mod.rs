@@ -1,5 +1,5 @@
 //! The binary's own: arguments, environment, help, log lines.
 
-pub mod args;
-pub mod banner;
-pub mod log;
+pub(crate) mod args;
+pub(crate) mod banner;
+pub(crate) mod log;
