@@ -180,9 +180,9 @@ mod tests {
     fn nothing_fires_early_and_everything_within_a_tick() {
         let mut wheel = Wheel::new(0);
         wheel.file(7, 1_001);
-        assert_eq!(due(&mut wheel, 1_000), []);
+        assert!(due(&mut wheel, 1_000).is_empty());
         assert_eq!(wheel.next_deadline(), Some(1_250));
-        assert_eq!(due(&mut wheel, 1_249), []);
+        assert!(due(&mut wheel, 1_249).is_empty());
         assert_eq!(due(&mut wheel, 1_250), [7]);
         assert_eq!(wheel.next_deadline(), None);
     }
@@ -208,7 +208,7 @@ mod tests {
         wheel.file_no_later(1, 20_000);
         wheel.file_no_later(1, 500);
         assert_eq!(due(&mut wheel, 500), [1]);
-        assert_eq!(due(&mut wheel, 60_000), []);
+        assert!(due(&mut wheel, 60_000).is_empty());
     }
 
     #[test]
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn agrees_with_a_sorted_list() {
-        let seed = fastrand::u64(..);
+        let seed = std::process::id().into();
         println!("seed {seed}");
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut wheel = Wheel::new(0);

@@ -78,7 +78,10 @@ pub(super) fn step_head<'b>(
     let len = match scan.scan(input, &limits.head) {
         Ok(Some(len)) => len,
         Ok(None) => return Step::NeedMore,
-        Err(error) => return Step::Event(Event::BadHead(error)),
+        Err(error) => {
+            let head_only = input.starts_with(b"HEAD ");
+            return Step::Event(Event::BadHead { error, head_only });
+        }
     };
     let (head, rest) = std::mem::take(input).split_at_mut(len);
     *scan = HeadScan::default();
@@ -86,7 +89,10 @@ pub(super) fn step_head<'b>(
     let head: &'b [u8] = head;
     let parsed = match http::parse(head, &limits.head) {
         Ok(parsed) => parsed,
-        Err(error) => return Step::Event(Event::BadHead(error)),
+        Err(error) => {
+            let head_only = head.starts_with(b"HEAD ");
+            return Step::Event(Event::BadHead { error, head_only });
+        }
     };
     // A body that is already here is lent, not copied. It is only taken off the input by who reads it.
     let body = match parsed.framing {
@@ -106,10 +112,12 @@ pub(super) fn step_body(body: &mut Body, input: &mut &mut [u8]) -> Result<bool, 
     loop {
         let (consumed, step) = body.decoder.step(input).map_err(|_| Event::BadBody)?;
         if let BodyStep::Data { start, end } = step {
-            if body.bytes.len() + (end - start) > body.bytes_max {
-                return Err(Event::BodyTooLarge);
-            }
             body.bytes.extend_from_slice(&input[start..end]);
+        }
+        // A chunk that is too large is refused when it is announced.
+        let left = body.decoder.announced();
+        if left.saturating_add(body.bytes.len() as u64) > body.bytes_max as u64 {
+            return Err(Event::BodyTooLarge);
         }
         let (_, rest) = std::mem::take(input).split_at_mut(consumed);
         *input = rest;

@@ -125,7 +125,12 @@ pub enum Event<'b> {
     /// A WebSocket frame or message.
     Frame(Frame<'b>),
     /// The request cannot be read.
-    BadHead(HeadError),
+    BadHead {
+        /// Why.
+        error: HeadError,
+        /// It began as a HEAD, whose answer has no body.
+        head_only: bool,
+    },
     /// The body's framing is broken.
     BadBody,
     /// The body is larger than was said it may be.

@@ -11,7 +11,9 @@ use std::ops::Deref;
 use std::str;
 
 use crate::wire::utf8::Utf8;
-use crate::wire::ws::{FrameHeader, Opcode, WsError, parse_close, parse_header, unmask};
+use crate::wire::ws::{
+    FrameHeader, Opcode, WsError, parse_close, parse_header, stated_length, unmask,
+};
 
 /// How much a client may send at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,7 +216,14 @@ impl Reader {
         limits: &WsLimits,
     ) -> Result<Step<'b>, WsError> {
         let Some(header) = parse_header(input)? else {
-            return self.check_first_byte(input).map(|()| Step::NeedMore);
+            self.check_first_byte(input)?;
+            // RFC 6455 §10.4: the length alone decides, before the payload or even its key.
+            let is_data = input.first().is_some_and(|first| first & 0x08 == 0);
+            let length = stated_length(input).filter(|_| is_data);
+            if length.is_some_and(|length| length > limits.frame_bytes_max) {
+                return Err(WsError::TooLarge);
+            }
+            return Ok(Step::NeedMore);
         };
         let is_open = self.partial.as_ref().is_some_and(|partial| partial.is_open);
         if !header.opcode.is_control() {

@@ -292,9 +292,10 @@ impl Engine {
             }
             Event::Body(body) => self.on_body(index, &body),
             Event::Frame(frame) => self.on_frame(index, frame),
-            Event::BadHead(error) => {
-                let refusal = Refusal::new(error.code(), error.message());
-                self.refuse_unread(index, refusal);
+            Event::BadHead { error, head_only } => {
+                let refused = Refused::from(Refusal::new(error.code(), error.message())).closing();
+                let answering = Answering { head_only, ..Answering::default() };
+                self.core.refuse(index, &answering, &refused);
             }
             Event::BadBody => {
                 let message = "the body's chunks are malformed";

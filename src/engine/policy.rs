@@ -81,8 +81,9 @@ impl Policy {
         if !authority.is_empty() && is_same_host(scheme, authority, &host.to_ascii_lowercase()) {
             return true;
         }
-        let name = split_port(authority).0;
-        self.loopback_only && matches!(name, "localhost" | "127.0.0.1" | "[::1]")
+        let (name, port) = split_port(authority);
+        let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok());
+        self.loopback_only && is_port && matches!(name, "localhost" | "127.0.0.1" | "[::1]")
     }
 }
 
@@ -168,6 +169,7 @@ mod tests {
         assert!(!allows("http://app.example", "127.0.0.1:7070"));
         assert!(!allows("https://box.example:8443", "box.example"));
         assert!(!allows("http://localhost.evil.example", "127.0.0.1:7070"));
+        assert!(!allows("http://localhost:x", "127.0.0.1:7070"));
         assert!(!allows("null", "127.0.0.1:7070"));
         assert!(!allows("null", "null"));
     }

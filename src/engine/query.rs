@@ -64,11 +64,15 @@ impl<'b> Options<'b> {
     /// Reads the query, then the headers, which win.
     pub(crate) fn read(head: &'b [u8], parsed: &Head, config: &Config) -> Result<Self, Refusal> {
         let mut options = Self::default();
-        let (mut pairs, mut seen, mut alias) = (0, 0u16, None);
+        let (mut pairs, mut channels, mut seen, mut alias) = (0, 0, 0u16, None);
         for pair in Query::new(parsed.query.map(|span| span.of(head))) {
             let (name, value) = pair.map_err(|_| UNREADABLE)?;
             if name == "channel" {
-                options.add_channel(value, config)?;
+                channels += 1;
+                if channels > config.channels_per_connection_max {
+                    return Err(TOO_MANY);
+                }
+                options.add_channel(value)?;
                 continue;
             }
             pairs += 1;
@@ -91,12 +95,9 @@ impl<'b> Options<'b> {
         Ok(options)
     }
 
-    fn add_channel(&mut self, name: Cow<'b, str>, config: &Config) -> Result<(), Refusal> {
+    fn add_channel(&mut self, name: Cow<'b, str>) -> Result<(), Refusal> {
         if !message::is_channel(name.as_bytes()) {
             return Err(BAD_CHANNEL);
-        }
-        if self.channels.len() >= config.channels_per_connection_max {
-            return Err(TOO_MANY);
         }
         if !self.channels.contains(&name) {
             self.channels.push(name);

@@ -294,9 +294,11 @@ impl History {
     ) -> Result<Joined, Refusal> {
         let mut inner = self.lock();
         let index = inner.find_or_add(channel, &self.limits, now)?;
-        let epoch = self.epoch;
+        let (epoch, limits) = (self.epoch, &self.limits);
         let entry = &mut inner.channels[index as usize];
         entry.subscribers += 1;
+        // What is too old goes when somebody looks.
+        entry.enforce(limits.messages, limits.bytes, limits.age_ms, now.unix_ms);
         let (position, gap) = verdict(entry, since, epoch, horizon, now);
         Ok(Joined { channel: index, name: Arc::clone(&entry.name), position, gap })
     }

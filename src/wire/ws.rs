@@ -146,6 +146,16 @@ pub fn parse_header(buf: &[u8]) -> Result<Option<FrameHeader>, WsError> {
     }))
 }
 
+/// The payload length of a frame whose key may still be missing, if it is there and valid: too much
+/// can be refused before anything of it has come.
+#[must_use]
+pub fn stated_length(buf: &[u8]) -> Option<u64> {
+    match buf.get(1)? & LENGTH {
+        short @ 126.. => Some(parse_long_length(short, buf).ok()??.0),
+        short => Some(u64::from(short)),
+    }
+}
+
 /// The two- or eight-byte length and where it ends. RFC 6455 §5.2: the shortest form must be
 /// used, and the highest bit of the long one is 0.
 fn parse_long_length(short: u8, buf: &[u8]) -> Result<Option<(u64, usize)>, WsError> {

@@ -206,8 +206,6 @@ fn head_like_get(addr: SocketAddr) -> Result<(), String> {
     for target in [
         "/health",
         "/ready",
-        "/client.js",
-        "/client.iife.js",
         "/",
         "/nope",
         "/channels/_x",

@@ -55,10 +55,6 @@ fn channels(table: &mut Vec<Case>) {
         let want = status(200).says(&format!("\"channel\":\"{name}\""));
         table.push(ok(&format!("/channels/{path}"), want));
     }
-    table.push(ok(
-        "/channels/%70/presence",
-        status(200).says("\"channel\":\"p\""),
-    ));
 }
 
 fn channels_refused(table: &mut Vec<Case>) {
@@ -107,13 +103,6 @@ fn channels_refused(table: &mut Vec<Case>) {
         "%", "%6", "a%", "a%6", "%zz", "a%g1", "%%61", "%u0061", "%+61", "%6%31", "%-1",
     ] {
         table.push(bad(&format!("/channels/{name}"), "bad_channel"));
-    }
-    for target in [
-        "/channels//presence",
-        "/channels/_x/presence",
-        "/channels/%00/presence",
-    ] {
-        table.push(bad(target, "bad_channel"));
     }
     for method in ["POST", "PUT", "DELETE"] {
         let case = Case::new(

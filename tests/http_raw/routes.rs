@@ -5,20 +5,16 @@ use crate::http::Req;
 use crate::lint::METHODS;
 
 /// Target, methods, status of GET.
-const ROUTES: [(&str, &[&str], u16); 13] = [
+const ROUTES: [(&str, &[&str], u16); 9] = [
     ("/", READ, 200),
-    ("/client.js", READ, 200),
-    ("/client.iife.js", READ, 200),
     ("/health", READ, 200),
     ("/ready", READ, 200),
     ("/stats", READ, 200),
-    ("/metrics", READ, 200),
     (
         "/channels/routes",
         &["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"],
         200,
     ),
-    ("/channels/routes/presence", READ, 200),
     ("/events?channel=routes-stream", READ, 200),
     ("/poll?channel=routes", READ, 200),
     ("/ws", &["GET", "HEAD?", "OPTIONS"], 426),
@@ -207,7 +203,7 @@ fn contents(table: &mut Vec<Case>) {
             .has("cache-control", "no-store")
     };
     let none = "/channels/routes-none";
-    let rows: [(&str, Req, Want); 14] = [
+    let rows: [(&str, Req, Want); 10] = [
         (
             "health",
             get("/health"),
@@ -219,21 +215,9 @@ fn contents(table: &mut Vec<Case>) {
             status(200).has("cache-control", "no-store"),
         ),
         (
-            "metrics",
-            get("/metrics"),
-            status(200)
-                .has("content-type", "text/plain")
-                .says("holdline_"),
-        ),
-        (
             "stats",
             get("/stats"),
             json().says("\"epoch\"").says("\"uptime_s\""),
-        ),
-        (
-            "presence",
-            get("/channels/routes-none/presence"),
-            json().says("\"members\"").says("\"more\""),
         ),
         (
             "channel",
@@ -246,16 +230,6 @@ fn contents(table: &mut Vec<Case>) {
             "console",
             get("/"),
             status(200).has("content-type", "text/html"),
-        ),
-        (
-            "client",
-            get("/client.js"),
-            status(200).has("content-type", "javascript"),
-        ),
-        (
-            "client, plain",
-            get("/client.iife.js"),
-            status(200).has("content-type", "javascript"),
         ),
         (
             "poll without since",

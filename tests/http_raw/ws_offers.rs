@@ -169,13 +169,4 @@ fn targets(table: &mut Vec<Case>) {
         upgrade(&format!("/ws?{many}")),
     );
     table.push(case.want(error(400, "bad_query")).kept());
-    let presence = Case::new(
-        "a handshake with presence",
-        upgrade("/channels/ws/presence"),
-    );
-    table.push(
-        presence
-            .want(status(200).or(426, "upgrade").or(400, "bad_request"))
-            .either(),
-    );
 }

@@ -188,6 +188,12 @@ impl Body {
         })
     }
 
+    /// What is still missing of the chunk, or of the whole body, that has been announced.
+    #[must_use]
+    pub fn announced(&self) -> u64 {
+        if self.state == State::Data { self.left } else { 0 }
+    }
+
     /// The length that the head stated.
     #[must_use]
     pub fn declared(&self) -> Option<u64> {

@@ -173,7 +173,6 @@ pub fn fuzz_target(data: &[u8]) {
     let pairs: Vec<_> = Query::new(Some(data)).collect();
     assert!(pairs.len() <= data.split(|b| *b == b'&').count());
     for (name, value) in pairs.into_iter().flatten() {
-        assert!(is_clean(&name) && is_clean(&value));
         let again = format!("{}={}", encode(&name), encode(&value));
         assert_eq!(Query::new(Some(again.as_bytes())).next(), Some(Ok((name, value))));
     }

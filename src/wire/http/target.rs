@@ -184,7 +184,8 @@ fn parse_port(digits: &[u8]) -> Option<u16> {
 /// not UTF-8. `+` stays.
 #[must_use]
 pub fn decode_segment(raw: &[u8]) -> Option<Cow<'_, str>> {
-    if memchr(b'%', raw).is_some() { decode(raw, false) } else { check(raw) }
+    let text = if memchr(b'%', raw).is_some() { decode(raw, false) } else { check(raw) }?;
+    (!has_control(&text)).then_some(text)
 }
 
 fn decode_form(raw: &[u8]) -> Option<Cow<'_, str>> {
@@ -192,8 +193,7 @@ fn decode_form(raw: &[u8]) -> Option<Cow<'_, str>> {
 }
 
 fn check(raw: &[u8]) -> Option<Cow<'_, str>> {
-    let text = str::from_utf8(raw).ok()?;
-    (!has_control(text)).then_some(Cow::Borrowed(text))
+    str::from_utf8(raw).ok().map(Cow::Borrowed)
 }
 
 fn decode(raw: &[u8], plus_is_space: bool) -> Option<Cow<'_, str>> {
@@ -211,8 +211,7 @@ fn decode(raw: &[u8], plus_is_space: bool) -> Option<Cow<'_, str>> {
             _ => out.push(*byte),
         }
     }
-    let text = String::from_utf8(out).ok()?;
-    (!has_control(&text)).then_some(Cow::Owned(text))
+    String::from_utf8(out).ok().map(Cow::Owned)
 }
 
 /// C1 controls count too: terminals obey them.
@@ -238,7 +237,7 @@ pub struct Query<'b> {
     rest: &'b [u8],
 }
 
-/// A pair that does not decode: a bad `%xx`, a control character, or no UTF-8.
+/// A pair that does not decode: a bad `%xx`, or no UTF-8. What a value may hold is for its field to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadQuery;
 
@@ -252,7 +251,7 @@ impl BadQuery {
     /// What to do about it.
     #[must_use]
     pub const fn message(self) -> &'static str {
-        "percent-encode the query as UTF-8, without control characters"
+        "percent-encode the query as UTF-8"
     }
 }
 
