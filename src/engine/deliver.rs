@@ -644,7 +644,7 @@ impl Core {
             slot.extra().outbox.extend_from_slice(rest);
             return self.block(index);
         }
-        self.own_bytes_are_out(index);
+        self.own_bytes_are_out(index, false);
     }
 
     fn sent_outbox(&mut self, index: u32, n: usize) {
@@ -664,7 +664,7 @@ impl Core {
         extra.outbox_at = 0;
         slot.tidy();
         self.tell_writable(index);
-        self.own_bytes_are_out(index);
+        self.own_bytes_are_out(index, true);
     }
 
     fn sent_cut(&mut self, index: u32, n: usize) {
@@ -678,11 +678,12 @@ impl Core {
         }
         extra.cut = None;
         slot.tidy();
-        self.own_bytes_are_out(index);
+        self.own_bytes_are_out(index, true);
     }
 
     /// A write of own bytes was complete: the next of them, or what waited behind them.
-    fn own_bytes_are_out(&mut self, index: u32) {
+    /// `was_waiting`: they had been kept, so its input was too.
+    fn own_bytes_are_out(&mut self, index: u32, was_waiting: bool) {
         let Some(slot) = self.slots.get(index) else { return };
         if slot.has_backlog() || slot.arena_len > 0 || matches!(slot.state, State::Closing(_)) {
             return self.list_reply(index);
@@ -690,7 +691,7 @@ impl Core {
         if slot.flags.has(Flags::BEHIND) {
             self.list_dirty(index);
         }
-        if self.slots.get(index).is_some_and(Slot::has_tail) {
+        if was_waiting {
             self.resume_input(index);
         }
     }

@@ -74,10 +74,9 @@ impl Engine {
 
     /// Whether a connection's next event has to wait for its replies to leave.
     fn must_wait(&self, slot: &Slot) -> bool {
-        let config = &self.core.config;
-        let own = slot.own_len();
-        own >= config.reply_bytes_per_turn
-            || (slot.flags.has(Flags::BLOCKED) && own > config.outbox_bytes_max / 2)
+        slot.flags.has(Flags::BLOCKED)
+            || slot.has_backlog()
+            || slot.own_len() >= self.core.config.reply_bytes_per_turn
     }
 
     /// Bytes have been received; they are changed in place (unmasked).
@@ -151,7 +150,11 @@ impl Engine {
         }
         slot.flags.clear(Flags::BLOCKED);
         let is_behind = slot.flags.has(Flags::BEHIND);
+        let has_backlog = slot.has_backlog();
         self.core.list_reply(index);
+        if !has_backlog {
+            self.core.resume_input(index);
+        }
         if is_behind {
             self.core.list_dirty(index);
         }
@@ -244,13 +247,15 @@ impl Engine {
         let head_max = self.core.config.head_bytes_max;
         let Some(slot) = self.core.slots.get(index) else { return };
         let waits = self.must_wait(slot);
+        // Then a full write, not the next turn, lets it go on.
+        let is_stuck = slot.flags.has(Flags::BLOCKED) || slot.has_backlog();
         let kept = slot.extra.as_ref().map_or(0, |extra| extra.tail.len());
         let Some(slot) = self.core.slots.get_mut(index) else { return };
         if slot.state.is_paused() {
             if kept >= head_max {
                 slot.flags.set(Flags::LAST);
             }
-        } else if waits && !slot.flags.has(Flags::BLOCKED) && slot.flags.raise(Flags::AGAIN) {
+        } else if waits && !is_stuck && slot.flags.raise(Flags::AGAIN) {
             self.core.again.push_back(index);
         }
     }

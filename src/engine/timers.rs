@@ -102,6 +102,8 @@ impl Core {
             State::Closing(closing) if closing.lingering => {
                 Some(closing.until.ms().min(later(slot.last_in, config.linger_idle)))
             }
+            // What still goes out may take its time as long as it goes.
+            State::Closing(_) if is_blocked => None,
             State::Closing(closing) => Some(closing.until.ms()),
         }
     }
