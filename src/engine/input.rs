@@ -11,7 +11,7 @@ use crate::conn::{Answering, Event, State, Step};
 use crate::time::{Now, Stamp};
 
 /// Connections over the limit that are told so in order; more are simply dropped.
-const REFUSED_MAX: usize = 16;
+const REFUSED_MAX: usize = 32;
 
 const FULL: Refusal =
     Refusal::new(Code::Overloaded, "too many connections: try again in a few seconds");
@@ -44,6 +44,11 @@ impl Engine {
     pub fn is_crowded(&self) -> bool {
         self.core.refused >= REFUSED_MAX
             && self.core.slots.len() >= self.core.connections_max + self.core.refused
+    }
+
+    /// The driver dropped a connection that came while [`is_crowded`](Self::is_crowded).
+    pub fn handle_turned_away(&mut self) {
+        self.core.stats.rejected.count(Code::Overloaded);
     }
 
     /// How many bytes may be read from a connection now; 0: leave them in the socket until

@@ -165,7 +165,8 @@ impl Io {
 
     fn add(&mut self, mut socket: Socket, peer: crate::engine::Peer, engine: &mut Engine, now: Now) {
         if engine.is_crowded() {
-            return;
+            turn_away(&mut socket);
+            return engine.handle_turned_away();
         }
         let id = engine.handle_accept(peer, now);
         let index = id.index();
@@ -188,8 +189,7 @@ impl Io {
         self.accept_retry = Some(now.mono_ms + ACCEPT_RETRY_MS);
         if self.spare.take().is_some() {
             if let Ok((mut socket, _)) = self.listeners[number].accept() {
-                let _ = socket.send(OUT_OF_DESCRIPTORS);
-                socket.finish();
+                turn_away(&mut socket);
             }
             self.spare = File::open("/dev/null").ok();
         }
@@ -284,6 +284,12 @@ impl Io {
             }
         }
     }
+}
+
+/// Tells whoever cannot be let in, without a place to wait in: no more than one write.
+fn turn_away(socket: &mut Socket) {
+    let _ = socket.send(OUT_OF_DESCRIPTORS);
+    socket.finish();
 }
 
 /// Writes what the socket takes; a full one takes nothing.
