@@ -56,7 +56,12 @@ pub struct Slots<T> {
     loop_number: u8,
     // A counter for the whole table: `slab` forgets a slot's own on removal.
     generation: u32,
+    /// With fewer values than this it is worth looking whether the end of the table can go.
+    shrink_below: usize,
 }
+
+/// A table with fewer values is looked at for what it can give back only once it is empty.
+const SHRINK_MIN: usize = 64;
 
 #[derive(Debug)]
 struct Entry<T> {
@@ -68,7 +73,7 @@ impl<T> Slots<T> {
     /// An empty table.
     #[must_use]
     pub fn new(loop_number: u8) -> Self {
-        Self { slab: Slab::new(), loop_number, generation: 0 }
+        Self { slab: Slab::new(), loop_number, generation: 0, shrink_below: 0 }
     }
 
     /// Puts a value in. The table grows by an eighth: doubling would leave a third of it unused.
@@ -80,12 +85,31 @@ impl<T> Slots<T> {
         // 0 is skipped, so that no id is zero.
         self.generation = self.generation.wrapping_add(1).max(1);
         let index = self.slab.insert(Entry { generation: self.generation, value });
+        self.shrink_below = self.shrink_below.max(self.next_shrink());
         ConnId::new(self.loop_number, index as u32, self.generation)
     }
 
     /// Takes a value out; its id finds nothing from now on.
     pub fn remove(&mut self, index: u32) -> Option<T> {
         self.slab.try_remove(index as usize).map(|entry| entry.value)
+    }
+
+    /// Gives memory back where a mass of values has gone, and says how many slots are left then.
+    /// Values keep their indexes, so only the end of the table can go.
+    ///
+    /// Cheap to call after each removal: it looks only when half of the values have gone since.
+    pub fn shrink(&mut self) -> Option<usize> {
+        if self.slab.len() >= self.shrink_below {
+            return None;
+        }
+        self.slab.shrink_to_fit();
+        self.shrink_below = self.next_shrink();
+        Some(self.slab.capacity())
+    }
+
+    fn next_shrink(&self) -> usize {
+        let below = (self.slab.len() / 2).min(self.slab.capacity() / 4);
+        if below >= SHRINK_MIN { below } else { self.slab.len().min(1) }
     }
 
     /// The index that an id names, if it is still there.
@@ -156,6 +180,30 @@ mod tests {
         let (mut here, mut there) = (Slots::new(0), Slots::new(1));
         here.insert(());
         assert_eq!(here.find(there.insert(())), None);
+    }
+
+    #[test]
+    fn what_a_crowd_needed_is_given_back_and_whoever_stays_keeps_its_index() {
+        let mut slots = Slots::new(0);
+        let ids: Vec<_> = (0..10_000).map(|number| slots.insert(number)).collect();
+        for index in (1..10_000).rev() {
+            slots.remove(index);
+            slots.shrink();
+        }
+        assert!(slots.slab.capacity() < 4 * SHRINK_MIN, "{}", slots.slab.capacity());
+        assert_eq!((slots.find(ids[0]), slots.find(ids[9_999])), (Some(0), None));
+        // Who stays at the end keeps the table; nobody keeps nothing.
+        let ids: Vec<_> = (0..1_000).map(|number| slots.insert(number)).collect();
+        for id in &ids[..999] {
+            slots.remove(id.index() as u32);
+            slots.shrink();
+        }
+        assert_eq!(slots.get(ids[999].index() as u32), Some(&999));
+        slots.remove(ids[999].index() as u32);
+        slots.remove(0);
+        assert_eq!((slots.shrink(), slots.slab.capacity()), (Some(0), 0));
+        assert_eq!(slots.shrink(), None);
+        assert_eq!(slots.insert(7).index(), 0);
     }
 
     #[test]

@@ -156,6 +156,13 @@ impl Wheel {
         self.links.get(index as usize).is_none_or(|link| link.due == NONE)
     }
 
+    /// Gives back what is beyond `len` entries, of which none is filed.
+    pub fn shrink(&mut self, len: usize) {
+        debug_assert!(self.links.iter().skip(len).all(|link| link.due == NONE), "one is filed");
+        self.links.truncate(len);
+        self.links.shrink_to_fit();
+    }
+
     fn grow(&mut self, len: usize) {
         if len > self.links.capacity() {
             let more = (self.links.len() / 8).max(16).max(len - self.links.len());

@@ -266,6 +266,17 @@ impl Core {
         }
     }
 
+    /// Gives back what tables and lists had for a crowd that has gone.
+    pub(crate) fn shrink(&mut self) {
+        let Some(slots) = self.slots.shrink() else { return };
+        self.wheel.shrink(slots);
+        self.dirty.shrink_to(slots);
+        self.replies.shrink_to(slots);
+        self.again.shrink_to(slots);
+        self.closes.shrink_to(slots);
+        self.resumed.shrink_to(slots);
+    }
+
     /// Ends every subscription of a connection.
     pub(crate) fn leave_all(&mut self, index: u32) {
         let Some(slot) = self.slots.get_mut(index) else { return };

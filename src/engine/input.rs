@@ -95,8 +95,11 @@ impl Engine {
             ws.pinged = None;
             ws.written = 0;
         }
-        let is_fresh = !slot.has_tail();
-        if is_fresh {
+        if matches!(&slot.state, State::Closing(closing) if closing.left == 0) {
+            // More than anyone sends by mistake: it is not worth reading on for.
+            return self.core.close_now(index);
+        }
+        if !slot.has_tail() {
             let left = self.drive(index, bytes);
             return self.keep(index, &bytes[bytes.len() - left..]);
         }
@@ -396,6 +399,9 @@ impl Engine {
         let is_waiting = self.core.slots.get(index).is_some_and(|slot| slot.state.is_paused());
         if !is_waiting {
             self.core.resume_input(index);
+            if self.core.draining {
+                self.core.ws_bye(index); // it was told nothing while it waited
+            }
         }
         self.core.file(index);
     }

@@ -303,6 +303,7 @@ impl Engine {
         self.core.leave_all(index);
         self.core.wheel.cancel(index);
         let slot = self.core.slots.remove(index)?;
+        self.core.shrink();
         if slot.flags.has(Flags::REFUSED) {
             self.core.refused -= 1;
         }

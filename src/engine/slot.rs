@@ -161,9 +161,6 @@ impl Subs {
         }
     }
 
-    pub(crate) fn find(&self, room: RoomIndex) -> Option<&Sub> {
-        self.as_slice().iter().find(|sub| sub.room == room)
-    }
 }
 
 /// A publication that a short write cut.

@@ -149,10 +149,6 @@ impl<'o> Object<'o> {
         json::write_number(self.out, value);
     }
 
-    pub(crate) fn raw(&mut self, name: &str, value: &[u8]) {
-        self.name(name);
-        self.out.extend_from_slice(value);
-    }
 
     pub(crate) fn object(&mut self, name: &str, fields: impl FnOnce(&mut Object<'_>)) {
         self.name(name);

@@ -14,7 +14,7 @@ use super::slot::{Flags, Sub};
 use crate::code::{Code, Refusal};
 use crate::conn::{Answering, Hold, State};
 use crate::cursor::{Cursor, Since};
-use crate::hub::{GapReason, Joined, RoomIndex};
+use crate::hub::{GapReason, Joined};
 use crate::json;
 use crate::time::Stamp;
 use crate::wire::dialect::{Dialect, Framing, Gap};
@@ -32,7 +32,6 @@ pub(crate) struct Started {
 #[derive(Debug)]
 pub(crate) struct StartedChannel {
     pub(crate) name: Arc<str>,
-    pub(crate) room: RoomIndex,
     pub(crate) position: u64,
     pub(crate) gap: Option<GapReason>,
 }
@@ -246,7 +245,7 @@ impl Core {
                 catching_up: start < horizon || (says_live && lowest < horizon),
                 later: !is_first && start < position,
             });
-            channels.push(StartedChannel { name, room, position: start, gap });
+            channels.push(StartedChannel { name, position: start, gap });
         }
         let Some(slot) = self.slots.get_mut(index) else { return channels };
         if lowest < horizon {

@@ -272,6 +272,9 @@ impl Io {
                 }
             }
         }
+        if engine.is_empty() {
+            self.lines = Vec::new(); // the engine has given its tables back as well
+        }
         self.resume(engine);
     }
 

@@ -1,0 +1,8 @@
+//! One behaviour per test, over whole engines in memory: no sockets, no sleeps, time jumps from
+//! deadline to deadline. What is marked `both_paces` also runs one byte at a time, both ways.
+#![allow(dead_code, unreachable_pub)]
+
+#[path = "flows/fan_out.rs"]
+mod fan_out;
+#[path = "support/sim.rs"]
+mod sim;
