@@ -335,7 +335,11 @@ stops_in_order() {
 }
 
 check 'the banner can be followed (IPv4)' banner_ipv4
-check 'the banner can be followed (IPv6)' banner_ipv6
+if grep -q '^0\{31\}1 ' /proc/net/if_inet6 2>/dev/null; then
+  check 'the banner can be followed (IPv6)' banner_ipv6
+else
+  echo 'SKIPPED the banner on IPv6: this machine has no [::1]'
+fi
 check 'the banner can be followed (unix socket)' banner_unix
 
 serve "$binary" --listen 127.0.0.1:0 --listen "unix:$work/main.sock"

@@ -4,5 +4,11 @@
 
 #[path = "flows/fan_out.rs"]
 mod fan_out;
+#[path = "flows/heartbeats.rs"]
+mod heartbeats;
+#[path = "flows/polls.rs"]
+mod polls;
+#[path = "flows/positions.rs"]
+mod positions;
 #[path = "support/sim.rs"]
 mod sim;

@@ -148,7 +148,7 @@ impl Core {
         self.write_stream_head(index, answering, Some(framing), framing == Framing::Bare);
         self.reply(index, |out| {
             framing.first_block(out, retry_ms, gaps.is_empty().then_some(lowest));
-            gaps.iter().for_each(|gap| dialect.gap(out, gap, lowest));
+            dialect.gaps(out, &gaps, lowest);
         });
         self.become_listener(index, State::Sse { dialect }, options);
         self.file(index);
@@ -231,8 +231,13 @@ impl Core {
         lowest: u64,
         says_live: bool,
     ) -> Vec<StartedChannel> {
-        let (horizon, position) = (self.horizon, self.position(index));
+        let horizon = self.horizon;
         let is_first = self.slots.get(index).is_none_or(|slot| slot.subs.as_slice().is_empty());
+        // Not the position that is told: another late channel may be further back than this one.
+        let cursor = match self.slots.get(index) {
+            Some(slot) if slot.flags.has(Flags::BEHIND) => slot.cursor,
+            _ => horizon,
+        };
         let mut channels = Vec::with_capacity(joined.len());
         for Joined { channel, name, position: start, gap } in joined {
             let (room, place) = self.roster.join(channel, &name, index);
@@ -243,7 +248,7 @@ impl Core {
                 position: start,
                 // Whoever is told "live" is so only once it has been.
                 catching_up: start < horizon || (says_live && lowest < horizon),
-                later: !is_first && start < position,
+                later: !is_first && start < cursor,
             });
             channels.push(StartedChannel { name, position: start, gap });
         }

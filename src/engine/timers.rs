@@ -81,7 +81,8 @@ impl Core {
 
     fn state_deadline(&self, slot: &Slot) -> Option<u64> {
         let config = &self.config;
-        let is_blocked = slot.flags.has(Flags::BLOCKED);
+        // While something waits to be written, also between two writes of it, nothing else is due.
+        let is_blocked = slot.flags.has(Flags::BLOCKED) || slot.has_backlog();
         match &slot.state {
             State::Head(_) if is_blocked => None,
             State::Head(_) if slot.requests == 0 || slot.has_tail() => {
@@ -112,7 +113,7 @@ impl Core {
         if ws.close_sent {
             return Some(later(slot.phase, self.config.close_timeout));
         }
-        if slot.flags.has(Flags::BLOCKED) {
+        if slot.flags.has(Flags::BLOCKED) || slot.has_backlog() {
             return None;
         }
         if let Some(pinged) = ws.pinged {

@@ -330,8 +330,9 @@ impl History {
         let inner = self.lock();
         for (number, want) in wants.iter().enumerate() {
             let channel = &inner.channels[want.channel as usize];
-            // Not the floor: whoever has joined keeps a claim to what only `recent` still holds.
-            if channel.gone > want.after {
+            // Not the floor: whoever has joined keeps a claim to what only `recent` still holds. Who
+            // has read up to the horizon has lost nothing yet, whatever is gone beyond it.
+            if channel.gone > want.after && want.after < horizon {
                 let resumed = channel.earliest(horizon, now.unix_ms).max(want.after);
                 lost.push(Lost { want: number, resumed });
             }
@@ -594,6 +595,8 @@ impl Inner {
         self.order.retain(|(seq, index)| {
             oldest.get(*index as usize).is_some_and(|oldest| oldest <= seq)
         });
+        // Not again before as many more have come, however few of them were stale.
+        self.order.reserve(self.order.len());
     }
 
     fn sweep(&mut self, limits: &HistoryLimits, now: Now, evicted: &mut Evicted) {

@@ -372,7 +372,8 @@ impl Sse {
             self.orderly = data.is_empty();
             return (!data.is_empty()).then_some(data);
         }
-        let more = self.wire.fill("more of a stream");
+        // Some of it may have come along with the head.
+        let more = !self.wire.ahead.is_empty() || self.wire.fill("more of a stream");
         more.then(|| std::mem::take(&mut self.wire.ahead))
     }
 

@@ -123,8 +123,19 @@ impl Sim {
         self.start(loops);
     }
 
-    pub fn engine(&mut self) -> &mut Engine {
+    /// The engine of the first loop.
+    pub fn engine(&self) -> &Engine {
+        &self.loops[0].engine
+    }
+
+    pub fn engine_mut(&mut self) -> &mut Engine {
         &mut self.loops[0].engine
+    }
+
+    /// Whether the engine waits for room in the pipe to this client.
+    pub fn is_blocked(&self, line: usize) -> bool {
+        let line = &self.lines[line];
+        self.loops[line.number].engine.is_blocked(line.id)
     }
 
     /// A new connection to a loop; its number.

@@ -120,6 +120,11 @@ impl Line {
         self.outbound.clear();
     }
 
+    /// Takes what the server has not read, for a test that hands it over itself.
+    pub fn steal(&mut self) -> Vec<u8> {
+        self.inbound.drain(..).collect()
+    }
+
     /// Bytes that the client has sent and the server has not read.
     pub fn unread(&self) -> usize {
         self.inbound.len()
