@@ -61,7 +61,7 @@ pub struct Config {
     pub outbox_bytes_max: usize,
     /// A connection that takes nothing of what waits for it is closed after this. Default 30 s.
     pub write_stall: Duration,
-    /// How long an answer that comes later may take ([`Answer::Later`](crate::Answer)). Default 10 s.
+    /// How long an answer that comes later may take ([`Answer::Later`](crate::engine::Answer)). Default 10 s.
     pub answer_deadline: Duration,
 
     // HTTP.

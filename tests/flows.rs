@@ -2,6 +2,8 @@
 //! deadline to deadline. What is marked `both_paces` also runs one byte at a time, both ways.
 #![allow(dead_code, unreachable_pub)]
 
+#[path = "flows/engines.rs"]
+mod engines;
 #[path = "flows/fan_out.rs"]
 mod fan_out;
 #[path = "flows/heartbeats.rs"]
@@ -10,5 +12,11 @@ mod heartbeats;
 mod polls;
 #[path = "flows/positions.rs"]
 mod positions;
+#[path = "flows/replay.rs"]
+mod replay;
 #[path = "support/sim.rs"]
 mod sim;
+#[path = "flows/tickets.rs"]
+mod tickets;
+#[path = "flows/traps.rs"]
+mod traps;

@@ -2,7 +2,7 @@
 //! engine and the driver's table of sockets. Numbers of a table's length are chosen for where its
 //! growth stands: just grown, in between, and large.
 
-#[allow(dead_code, reason = "the benchmarks use the rest")]
+#[allow(dead_code, unreachable_pub, reason = "the benchmarks use the rest")]
 #[path = "../benches/support/mod.rs"]
 mod support;
 

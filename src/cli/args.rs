@@ -282,12 +282,12 @@ mod tests {
 
     #[test]
     fn history_takes_one_to_three_parts() {
-        let config = config(&["--history", "10,1m,64K"], &[]).expect("valid");
-        assert_eq!(config.history_messages, 10);
-        assert_eq!(config.history_age, Duration::from_secs(60));
-        assert_eq!(config.history_bytes, 64 << 10);
+        let read = config(&["--history", "10,1m,64K"], &[]).expect("valid");
+        assert_eq!(read.history_messages, 10);
+        assert_eq!(read.history_age, Duration::from_secs(60));
+        assert_eq!(read.history_bytes, 64 << 10);
         for bad in ["", "x", "1,2", "1,2s,3x", "1,1s,1,1"] {
-            assert!(super::tests::config(&["--history", bad], &[]).is_err(), "{bad}");
+            assert!(config(&["--history", bad], &[]).is_err(), "{bad}");
         }
     }
 

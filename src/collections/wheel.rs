@@ -156,6 +156,13 @@ impl Wheel {
         self.links.get(index as usize).is_none_or(|link| link.due == NONE)
     }
 
+    /// All that is filed. For tests.
+    #[doc(hidden)]
+    pub fn filed(&self) -> impl Iterator<Item = u32> + '_ {
+        let links = (0..).zip(&self.links);
+        links.filter(|(_, link)| link.due != NONE).map(|(index, _)| index)
+    }
+
     /// Gives back what is beyond `len` entries, of which none is filed.
     pub fn shrink(&mut self, len: usize) {
         debug_assert!(self.links.iter().skip(len).all(|link| link.due == NONE), "one is filed");

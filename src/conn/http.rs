@@ -107,17 +107,23 @@ pub(super) fn step_head<'b>(
     Step::Event(Event::Request(Request { head, parsed, body }))
 }
 
+/// What is wrong with a body.
+pub(super) enum BodyFault {
+    Malformed,
+    TooLarge,
+}
+
 /// Whether the body is complete.
-pub(super) fn step_body(body: &mut Body, input: &mut &mut [u8]) -> Result<bool, Event<'static>> {
+pub(super) fn step_body(body: &mut Body, input: &mut &mut [u8]) -> Result<bool, BodyFault> {
     loop {
-        let (consumed, step) = body.decoder.step(input).map_err(|_| Event::BadBody)?;
+        let (consumed, step) = body.decoder.step(input).map_err(|_| BodyFault::Malformed)?;
         if let BodyStep::Data { start, end } = step {
             body.bytes.extend_from_slice(&input[start..end]);
         }
         // A chunk that is too large is refused when it is announced.
         let left = body.decoder.announced();
         if left.saturating_add(body.bytes.len() as u64) > body.bytes_max as u64 {
-            return Err(Event::BodyTooLarge);
+            return Err(BodyFault::TooLarge);
         }
         let (_, rest) = std::mem::take(input).split_at_mut(consumed);
         *input = rest;

@@ -177,7 +177,8 @@ impl State {
             Self::Body(body) => match http::step_body(body, input) {
                 Ok(false) => Step::NeedMore,
                 Ok(true) => self.take_body(),
-                Err(event) => Step::Event(event),
+                Err(http::BodyFault::Malformed) => Step::Event(Event::BadBody),
+                Err(http::BodyFault::TooLarge) => Step::Event(Event::BodyTooLarge),
             },
             Self::Ws(ws) => {
                 let limits = if ws.mode == WsMode::App { &limits.app_ws } else { &limits.ws };

@@ -204,7 +204,9 @@ impl Core {
     /// Offers a connection's kept bytes again in the next turn, and lets its socket be read.
     pub(crate) fn resume_input(&mut self, index: u32) {
         let Some(slot) = self.slots.get_mut(index) else { return };
-        if slot.has_tail() && slot.flags.raise(Flags::AGAIN) {
+        // Behind the peer's end nothing is read: its last bytes are used up, then it is over.
+        let is_due = slot.has_tail() || slot.flags.has(Flags::EOF);
+        if is_due && slot.flags.raise(Flags::AGAIN) {
             self.again.push_back(index);
         }
         self.resumed.push_back(index);
@@ -227,9 +229,6 @@ impl Core {
         slot.state = State::Head(HeadScan::default());
         slot.requests = slot.requests.saturating_add(1);
         slot.phase = now;
-        if slot.flags.has(Flags::EOF) && !slot.has_tail() {
-            return self.begin_closing(index);
-        }
         self.resume_input(index);
         self.file(index);
     }

@@ -124,13 +124,12 @@ impl Core {
             }
             // Everything in it has been written, or moved to an outbox.
             self.reset_arena();
-            if self.delivery.writes_left == 0 || self.delivery.bytes_left == 0 {
+            if self.dirty.is_empty() {
+                self.drop_runs();
+            } else if self.delivery.writes_left == 0 || self.delivery.bytes_left == 0 {
                 return None;
             }
-            let Some(index) = self.dirty.pop_front() else {
-                self.drop_runs();
-                return None;
-            };
+            let index = self.dirty.pop_front()?;
             if let Some(prepared) = self.prepare_pull(index) {
                 return Some(prepared);
             }
@@ -335,7 +334,7 @@ impl Core {
         }
         let gaps = self.move_lost(index);
         let id = self.cursor(self.lowest_after(index));
-        self.reply(index, |out| gaps.iter().for_each(|gap| dialect.gap(out, gap, id)));
+        self.reply(index, |out| dialect.gaps(out, &gaps, id));
         self.list_dirty(index);
     }
 
@@ -401,18 +400,45 @@ impl Core {
             }
             sub.later = false;
         }
-        let later = if slot.has_later() { std::mem::take(&mut slot.extra().later) } else { <_>::default() };
-        slot.tidy();
         let cursor = self.cursor(horizon);
         for room in rooms {
             let name = Arc::clone(self.roster.name(room));
             self.reply(index, |out| Dialect::WsJson.live(out, &name, cursor));
         }
-        if later.is_empty() {
+        self.release_later(index);
+    }
+
+    /// Puts all that a WebSocket of the JSON protocol is owed into its own bytes, if one look finds
+    /// all of it; whether so. For one that is about to end: the others are pulled for.
+    pub(crate) fn catch_up(&mut self, index: u32) -> bool {
+        self.take_in_now();
+        let dialect =
+            if self.has_later_sub(index) { Dialect::WsJsonCursor } else { Dialect::WsJson };
+        self.fill_wants(index);
+        let Some((run, pulled)) = self.pull(PULL) else { return false };
+        let is_all = self.delivery.lost.is_empty() && !pulled.more;
+        if is_all {
+            let (items, epoch) =
+                (std::mem::take(&mut self.delivery.runs[run].items), self.history.epoch());
+            self.reply(index, |out| {
+                items.iter().for_each(|item| dialect.publication(out, item, epoch));
+            });
+            self.stats.delivered += items.len() as u64;
+            self.advance(index, pulled.up_to);
+        }
+        self.give_back(run);
+        is_all
+    }
+
+    /// The replies that waited for the connection's position go out.
+    pub(crate) fn release_later(&mut self, index: u32) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        if !slot.has_later() {
             return;
         }
-        for (seq, bytes) in later {
-            debug_assert!(seq <= horizon);
+        let later = std::mem::take(&mut slot.extra().later);
+        slot.tidy();
+        for (_, bytes) in later {
             self.reply(index, |out| out.extend_from_slice(&bytes));
         }
         // A command may have waited for them.
@@ -446,7 +472,8 @@ impl Core {
             PullLimits { count, bytes }
         };
         let (mut run, mut pulled) = self.pull(limits)?;
-        if !self.delivery.lost.is_empty() {
+        // Again and again if other threads publish so fast; at the horizon nothing can be lost.
+        while !self.delivery.lost.is_empty() {
             self.give_back(run);
             let gaps = self.move_lost(index);
             self.slots.get_mut(index)?.extra().gaps.extend(gaps);
@@ -612,6 +639,7 @@ impl Core {
             if n > 0 {
                 slot.last_out = now;
                 slot.progress = now;
+                slot.flags.clear(Flags::STANDING);
             }
             if let State::Ws(ws) = &mut slot.state {
                 ws.written = ws.written.saturating_add(n as u32);
@@ -629,7 +657,9 @@ impl Core {
     fn block(&mut self, index: u32) {
         let now = self.stamp();
         let Some(slot) = self.slots.get_mut(index) else { return };
-        if slot.flags.raise(Flags::BLOCKED) {
+        slot.flags.set(Flags::BLOCKED);
+        // Room that was reported and then not there is no progress.
+        if slot.flags.raise(Flags::STANDING) {
             slot.progress = now;
         }
         self.file(index);
@@ -692,7 +722,18 @@ impl Core {
             self.list_dirty(index);
         }
         if was_waiting {
+            self.begin_idle(index);
             self.resume_input(index);
+            self.file(index);
+        }
+    }
+
+    /// Only what the peer has been given does it have time to follow up on.
+    fn begin_idle(&mut self, index: u32) {
+        let now = self.stamp();
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        if matches!(slot.state, State::Head(_)) && slot.requests > 0 {
+            slot.phase = now;
         }
     }
 

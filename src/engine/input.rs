@@ -116,13 +116,14 @@ impl Engine {
         let half_close = self.core.config.allow_half_close;
         let Some(slot) = self.core.slots.get_mut(index) else { return };
         slot.flags.set(Flags::EOF);
+        let Some(slot) = self.core.slots.get(index) else { return };
+        let has_more = self.has_more(slot);
         match &slot.state {
             // Requests that came before it are still answered.
             State::Wait { .. } => {}
-            State::Head(_) if slot.flags.has(Flags::AGAIN) => {}
+            State::Head(_) | State::Body(_) | State::Ws(_) if has_more => {}
             State::Hold(_) | State::Sse { .. } if half_close => {}
             State::Hold(_) | State::Sse { .. } => self.core.close_now(index),
-            State::Ws(_) if slot.flags.has(Flags::AGAIN) => {}
             State::Head(_) | State::Body(_) | State::Ws(_) => {
                 self.core.reasons_lost(index);
                 self.core.begin_closing(index);
@@ -195,11 +196,23 @@ impl Engine {
     /// The peer had closed its side: once what it sent before is used, the connection ends.
     fn end_after_eof(&mut self, index: u32) {
         let Some(slot) = self.core.slots.get(index) else { return };
-        let is_over = slot.flags.has(Flags::EOF) && !slot.flags.has(Flags::AGAIN);
-        if is_over && matches!(slot.state, State::Head(_) | State::Body(_) | State::Ws(_)) {
-            self.core.reasons_lost(index);
-            self.core.begin_closing(index);
+        if !slot.flags.has(Flags::EOF) || self.has_more(slot) {
+            return;
         }
+        let half_close = self.core.config.allow_half_close;
+        match &slot.state {
+            State::Head(_) | State::Body(_) | State::Ws(_) => {
+                self.core.reasons_lost(index);
+                self.core.begin_closing(index);
+            }
+            State::Hold(_) | State::Sse { .. } if !half_close => self.core.close_now(index),
+            State::Hold(_) | State::Sse { .. } | State::Wait { .. } | State::Closing(_) => {}
+        }
+    }
+
+    /// Whether kept bytes will be offered again without more of them.
+    fn has_more(&self, slot: &Slot) -> bool {
+        slot.flags.has(Flags::AGAIN) || (slot.has_tail() && self.must_wait(slot))
     }
 
     fn drive_tail(&mut self, index: u32) {
@@ -396,8 +409,8 @@ impl Engine {
             Question::Command(text) => self.on_command(index, &text),
             Question::Payload { is_text, bytes } => self.on_payload(index, is_text, bytes),
         }
-        let is_waiting = self.core.slots.get(index).is_some_and(|slot| slot.state.is_paused());
-        if !is_waiting {
+        let state = self.core.slots.get(index).map(|slot| &slot.state);
+        if !matches!(state, Some(State::Wait { .. })) {
             self.core.resume_input(index);
             if self.core.draining {
                 self.core.ws_bye(index); // it was told nothing while it waited

@@ -332,5 +332,8 @@ impl Engine {
             assert!(slot.arena_len == 0 || slot.flags.has(Flags::REPLYING));
         }
         assert_eq!(members, core.roster.subscriptions());
+        for index in core.wheel.filed() {
+            assert!(core.slots.get(index).is_some(), "a timer of a slot that is no more");
+        }
     }
 }

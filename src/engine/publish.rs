@@ -48,7 +48,7 @@ impl Engine {
             self.authorize(index, Action::Publish { channel })?;
         }
         if asked.parsed.content_encoding.is_some() {
-            return Err(CODED.clone().into());
+            return Err(CODED.into());
         }
         let max = self.core.config.message_bytes_max;
         let payload = match asked.body {
@@ -74,14 +74,14 @@ impl Engine {
         answering: &Answering,
     ) -> Result<(), Next> {
         if asked.parsed.content_encoding.is_some() {
-            return Err(CODED.clone().into());
+            return Err(CODED.into());
         }
         let is_lines = match given_type(asked) {
             None => true,
             Some(given) => match essence(given) {
                 essence if essence.eq_ignore_ascii_case("application/x-ndjson") => true,
                 essence if essence.eq_ignore_ascii_case("application/json") => false,
-                _ => return Err(NOT_A_BATCH.clone().into()),
+                _ => return Err(NOT_A_BATCH.into()),
             },
         };
         let max = self.core.config.batch_bytes_max;

@@ -234,9 +234,7 @@ impl Engine {
         bytes_max: usize,
         authorized: bool,
     ) -> Result<(), Next> {
-        if let Framing::Length(length) = asked.parsed.framing
-            && length > bytes_max as u64
-        {
+        if matches!(asked.parsed.framing, Framing::Length(length) if length > bytes_max as u64) {
             return Err(crate::message::TOO_LARGE.into());
         }
         let since = self.core.stamp();

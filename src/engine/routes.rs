@@ -175,9 +175,8 @@ pub(crate) fn plan<'b>(
     }
     let (what, options) = read_names(what, path, head, parsed, config)?;
     let mut what = what;
-    if let (What::Ws(WsMode::Raw), Some(handshake)) = (what, handshake)
-        && handshake.protocol == Some(META)
-    {
+    let protocol = handshake.and_then(|handshake| handshake.protocol);
+    if let (What::Ws(WsMode::Raw), Some(META)) = (what, protocol) {
         what = What::Ws(WsMode::Meta);
     }
     Ok(Plan { what, options, handshake })

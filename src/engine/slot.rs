@@ -58,6 +58,8 @@ impl Flags {
     pub(crate) const OPENED: Self = Self(1 << 9);
     /// The application is told when its bytes have drained.
     pub(crate) const WANTS_WRITABLE: Self = Self(1 << 10);
+    /// Nothing has been written since the socket first took nothing.
+    pub(crate) const STANDING: Self = Self(1 << 12);
     /// Over the limit of connections: only here to be told so.
     pub(crate) const REFUSED: Self = Self(1 << 11);
 

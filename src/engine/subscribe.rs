@@ -271,10 +271,14 @@ impl Core {
         let subs = slot.subs.as_slice().iter();
         let room = subs.map(|sub| sub.room).find(|room| **self.roster.name(*room) == *name);
         let Some(sub) = room.and_then(|room| slot.subs.remove(room)) else { return false };
-        if slot.subs.as_slice().is_empty() {
+        let is_last = slot.subs.as_slice().is_empty();
+        if is_last {
             slot.flags.clear(Flags::BEHIND);
         }
         self.leave_room(index, sub.room, sub.place);
+        if is_last {
+            self.release_later(index);
+        }
         true
     }
 

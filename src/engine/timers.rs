@@ -160,9 +160,7 @@ impl Core {
         slot.jitter = jitter;
         slot.last_out = now;
         let Some(dialect) = slot.state.dialect() else { return };
-        if let State::Ws(ws) = &mut slot.state
-            && with_ping
-        {
+        if let (true, State::Ws(ws)) = (with_ping, &mut slot.state) {
             // It leaves in this turn: a connection that is blocked is not pinged.
             ws.pinged = Some(now);
         }
@@ -200,9 +198,7 @@ impl Core {
                 self.ws_close(index, 4408, "no pong");
                 return self.begin_closing(index);
             }
-            if let Some(slot) = self.slots.get_mut(index)
-                && let State::Ws(ws) = &mut slot.state
-            {
+            if let Some(State::Ws(ws)) = self.slots.get_mut(index).map(|slot| &mut slot.state) {
                 ws.pinged = Some(Stamp::at(now));
             }
             return;

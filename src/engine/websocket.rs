@@ -484,15 +484,15 @@ impl Core {
         self.slots.get(index).is_some_and(super::slot::Slot::has_later)
     }
 
-    /// Replies that waited for publications go out as they are: nothing comes after them.
+    /// Before the end, replies that waited for their position go out behind what they waited for, or
+    /// not at all: a position that is told too early loses what lies before it.
     fn flush_later(&mut self, index: u32) {
-        let Some(slot) = self.slots.get_mut(index) else { return };
-        if slot.has_later() {
-            let later = std::mem::take(&mut slot.extra().later);
+        if self.has_later(index)
+            && !self.catch_up(index)
+            && let Some(slot) = self.slots.get_mut(index)
+        {
+            slot.extra().later.clear();
             slot.tidy();
-            for (_, bytes) in later {
-                self.reply(index, |out| out.extend_from_slice(&bytes));
-            }
         }
     }
 

@@ -151,7 +151,7 @@ impl Merge<'_> {
         };
         let bytes = self.bytes.saturating_add(next.payload.len());
         let full = self.out.len() >= self.limits.count || bytes > self.limits.bytes;
-        if full && let Some(last) = self.out.last() {
+        if let (true, Some(last)) = (full, self.out.last()) {
             return Some(Pulled { up_to: last.seq, more: true });
         }
         self.bytes = bytes;

@@ -155,6 +155,7 @@ impl Hub {
     ///
     /// # Errors
     /// What is wrong, with the message; then nothing has been published.
+    #[expect(clippy::result_large_err, reason = "what was not published is handed back")]
     pub fn publish(
         &self,
         channel: &str,

@@ -110,7 +110,7 @@ impl Io {
                 self.note_one(event, engine, now);
             }
         }
-        self.was_full = count > 0 && count >= EVENTS;
+        self.was_full = count >= EVENTS;
         has_signals
     }
 

@@ -147,8 +147,20 @@ impl Dialect {
         }
     }
 
+    /// Appends gaps that belong together. `id` is the position that a client may keep from them: only
+    /// the last says it, so that a cut between two of them loses none.
+    pub fn gaps(self, out: &mut Vec<u8>, gaps: &[Gap], id: Cursor) {
+        let Some((last, others)) = gaps.split_last() else { return };
+        others.iter().for_each(|gap| self.write_gap(out, gap, None));
+        self.gap(out, last, id);
+    }
+
     /// Appends a gap. `id` is the position that a client may keep from it.
     pub fn gap(self, out: &mut Vec<u8>, gap: &Gap, id: Cursor) {
+        self.write_gap(out, gap, Some(id));
+    }
+
+    fn write_gap(self, out: &mut Vec<u8>, gap: &Gap, id: Option<Cursor>) {
         match self {
             // A plain raw WebSocket cannot be told: it is closed instead. A poll carries it in its head.
             Self::WsRaw | Self::Poll => {}
@@ -258,12 +270,14 @@ fn write_retry(out: &mut Vec<u8>, retry_ms: u32) {
     out.extend_from_slice(b"\n\n");
 }
 
-fn sse_gap(out: &mut Vec<u8>, framing: Framing, event: &str, gap: &Gap, id: Cursor) {
+fn sse_gap(out: &mut Vec<u8>, framing: Framing, event: &str, gap: &Gap, id: Option<Cursor>) {
     framing.write(out, |out| {
         out.extend_from_slice(b"event: ");
         out.extend_from_slice(event.as_bytes());
-        out.extend_from_slice(b"\nid: ");
-        id.write(out);
+        if let Some(id) = id {
+            out.extend_from_slice(b"\nid: ");
+            id.write(out);
+        }
         out.extend_from_slice(b"\ndata: ");
         gap.write_json(out);
         out.extend_from_slice(b"\n\n");

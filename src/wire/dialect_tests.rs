@@ -88,7 +88,10 @@ fn events(stream: &str) -> Vec<(String, String, Option<String>)> {
             }
             "id" if !value.contains('\0') => id = value.into(),
             "event" => event = value.into(),
-            "data" => data = Some(data.map_or(value.into(), |data| format!("{data}\n{value}"))),
+            "data" => {
+                let line = |data| format!("{data}\n{value}");
+                data = Some(data.map_or_else(|| value.into(), line));
+            }
             _ => {}
         }
     }
