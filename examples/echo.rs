@@ -24,6 +24,8 @@ impl App for Echo {
     }
 
     fn message(&mut self, cx: &mut Ctx<'_>, id: ConnId, kind: Kind, bytes: &[u8]) {
+        // A connection is not read while an echo waits for it, so this does not come to `Full`. An
+        // application that sends more than it is sent keeps what was refused until `App::writable`.
         if cx.send(id, kind, bytes) == Queued::Full {
             cx.close(id, 1013, "the echo is not being read");
         }
@@ -37,9 +39,6 @@ fn main() -> std::io::Result<()> {
         ws_message_bytes_max: MESSAGE_BYTES_MAX,
         ws_frame_bytes_max: MESSAGE_BYTES_MAX,
         ws_fragments_max: 0,
-        // A connection is not read while 8 KiB of its replies wait (`reply_bytes_per_turn`), so
-        // with room for the largest message and that, `Queued::Full` does not come.
-        outbox_bytes_max: MESSAGE_BYTES_MAX + 64 * 1024,
         ..Config::default()
     };
     let server = config.listen(address).open().bind_app(Echo)?;

@@ -2,6 +2,8 @@
 //! deadline to deadline. What is marked `both_paces` also runs one byte at a time, both ways.
 #![allow(dead_code, unreachable_pub)]
 
+#[path = "flows/ends.rs"]
+mod ends;
 #[path = "flows/engines.rs"]
 mod engines;
 #[path = "flows/fan_out.rs"]
@@ -20,3 +22,5 @@ mod sim;
 mod tickets;
 #[path = "flows/traps.rs"]
 mod traps;
+#[path = "flows/writes.rs"]
+mod writes;

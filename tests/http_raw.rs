@@ -5,6 +5,7 @@
 //! every reading. Short requests are sent three ways: whole, byte by byte, and cut in the middle of
 //! each CRLFCRLF. After each row the connection is either asked once more or read to its end, so
 //! that exactly the wanted answers came.
+#![cfg(feature = "cli")]
 #![allow(unreachable_pub)]
 
 mod support;

@@ -1,4 +1,5 @@
 //! Names, positions, and what a message is made of, as publishers and readers see them.
+#![cfg(feature = "cli")]
 #![allow(missing_docs)]
 
 #[path = "support/clients.rs"]

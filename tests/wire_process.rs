@@ -1,4 +1,5 @@
 //! The process: where it listens, what it refuses to do, and how it ends.
+#![cfg(feature = "cli")]
 #![allow(missing_docs)]
 
 #[path = "support/clients.rs"]

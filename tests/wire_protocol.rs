@@ -1,4 +1,5 @@
 //! Protocol mode over HTTP: `/events`, `/poll`, `/publish` and the query options of all.
+#![cfg(feature = "cli")]
 #![allow(missing_docs)]
 
 #[path = "support/clients.rs"]

@@ -1,4 +1,5 @@
 //! Raw mode: a channel is a URL and the body is the message, on every transport.
+#![cfg(feature = "cli")]
 #![allow(missing_docs)]
 
 #[path = "support/clients.rs"]

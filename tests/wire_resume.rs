@@ -1,4 +1,5 @@
 //! Resuming with one string over every transport: nothing is lost unannounced, nothing comes twice.
+#![cfg(feature = "cli")]
 #![allow(missing_docs)]
 
 #[path = "support/clients.rs"]

@@ -1,4 +1,5 @@
 //! The service around the channels: statuses, which reason wins, who may, what it tells of itself.
+#![cfg(feature = "cli")]
 #![allow(missing_docs)]
 
 #[path = "support/clients.rs"]

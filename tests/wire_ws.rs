@@ -1,4 +1,5 @@
 //! The JSON WebSocket `/ws`: every command, every answer, errors, close codes, heartbeats.
+#![cfg(feature = "cli")]
 #![allow(missing_docs)]
 
 #[path = "support/clients.rs"]

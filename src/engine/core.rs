@@ -67,8 +67,9 @@ pub(crate) struct Core {
     pub(crate) app_timers: BTreeMap<(u64, u64), u64>,
     timers_set: u64,
     tickets: u32,
-    date: String,
-    date_s: u64,
+    date: [u8; 29],
+    /// The second that `date` says, once it says any.
+    date_s: Option<u64>,
 }
 
 /// What an engine starts with.
@@ -118,8 +119,8 @@ impl Core {
             app_timers: BTreeMap::new(),
             timers_set: 0,
             tickets: 0,
-            date: String::new(),
-            date_s: 0,
+            date: [0; 29],
+            date_s: None,
             config,
             history,
         }
@@ -135,13 +136,16 @@ impl Core {
     }
 
     /// The `Date` header's value, formatted once a second.
-    pub(crate) fn date(&mut self) -> &str {
+    pub(crate) fn date(&mut self) -> [u8; 29] {
         let second = self.now.unix_ms / 1000;
-        if second != self.date_s || self.date.is_empty() {
-            self.date_s = second;
-            self.date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(second));
+        if self.date_s != Some(second) {
+            self.date_s = Some(second);
+            let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(second));
+            // RFC 9110 §5.6.7: a fixed length.
+            debug_assert_eq!(date.len(), self.date.len());
+            self.date.copy_from_slice(date.as_bytes());
         }
-        &self.date
+        self.date
     }
 
     /// Appends own bytes for a connection; they leave in this turn's second phase.
@@ -300,7 +304,7 @@ impl Core {
 
     /// Publishes what an application, a request or a command gave.
     pub(crate) fn publish_checked(
-        &mut self,
+        &self,
         channel: &str,
         mut message: Message,
     ) -> Result<Published, Refusal> {

@@ -442,10 +442,10 @@ impl Core {
             self.reply(index, |out| out.extend_from_slice(&bytes));
         }
         // A command may have waited for them.
-        if let Some(slot) = self.slots.get_mut(index)
-            && matches!(slot.state, State::Wait { .. })
-            && slot.flags.raise(Flags::AGAIN)
-        {
+        let waits = |slot: &mut Slot| {
+            matches!(slot.state, State::Wait { .. }) && slot.flags.raise(Flags::AGAIN)
+        };
+        if self.slots.get_mut(index).is_some_and(waits) {
             self.again.push_back(index);
         }
     }
@@ -501,10 +501,10 @@ impl Core {
     fn release_poll(&mut self, index: u32, keep: bool, run: usize) {
         self.stats.delivered += self.delivery.runs[run].items.len() as u64;
         self.leave_all(index);
-        if let Some(slot) = self.slots.get_mut(index)
-            && let Some(extra) = &mut slot.extra
-        {
-            extra.gaps = Vec::new();
+        if let Some(slot) = self.slots.get_mut(index) {
+            if let Some(extra) = &mut slot.extra {
+                extra.gaps = Vec::new();
+            }
             slot.tidy();
         }
         self.after_response(index, keep);

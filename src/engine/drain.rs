@@ -33,7 +33,7 @@ impl Core {
     fn say_goodbye(&mut self, index: u32) {
         let Some(slot) = self.slots.get(index) else { return };
         match &slot.state {
-            State::Head(_) if !slot.has_tail() && slot.own_len() == 0 => self.begin_closing(index),
+            State::Head(_) if !slot.has_tail() => self.begin_closing(index),
             State::Hold(_) => self.poll_is_over(index),
             State::Sse { dialect } => {
                 let dialect = *dialect;

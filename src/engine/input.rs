@@ -68,8 +68,9 @@ impl Engine {
             // What is pipelined behind a held answer may be one head.
             State::Hold(_) | State::Wait { .. } => config.head_bytes_max.saturating_sub(kept),
             State::Ws(ws) => {
-                let wanted = ws.reader.want() + crate::wire::ws::HEADER_BYTES_MAX;
-                config.read_bytes_per_turn.max(wanted.min(config.receive_buffer))
+                // The header comes on top: a message as large as the budget takes one read, not two.
+                let wanted = ws.reader.want().max(config.read_bytes_per_turn);
+                (wanted + crate::wire::ws::HEADER_BYTES_MAX).min(config.receive_buffer)
             }
             State::Head(_) | State::Body(_) | State::Sse { .. } | State::Closing(_) => {
                 config.read_bytes_per_turn
@@ -237,10 +238,9 @@ impl Engine {
                 tail.shrink_to_fit();
             }
         }
-        if let Some(slot) = self.core.slots.get_mut(index)
-            && !matches!(slot.state, State::Closing(_))
-        {
-            slot.extra().tail = tail;
+        match self.core.slots.get_mut(index) {
+            Some(slot) if !matches!(slot.state, State::Closing(_)) => slot.extra().tail = tail,
+            _ => {}
         }
         self.after_keeping(index);
     }

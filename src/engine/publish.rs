@@ -7,7 +7,6 @@ use super::query::saturating_digits;
 use super::reply::{Refused, Reply};
 use super::request::{Asked, BodyPart, Next};
 use super::routes::Plan;
-use super::stats::Object;
 use crate::code::{Code, Refusal};
 use crate::conn::Answering;
 use crate::hub::Published;
@@ -249,11 +248,13 @@ pub(crate) fn fault_refusal(fault: Fault) -> Refusal {
 }
 
 fn write_published(out: &mut Vec<u8>, channel: &str, published: &Published) {
-    let mut object = Object::open(out);
-    object.text("id", &published.id.to_string());
-    object.text("channel", channel);
-    object.number("subscribers", u64::from(published.subscribers));
-    object.close();
+    out.extend_from_slice(b"{\"id\":\"");
+    published.id.write(out);
+    out.extend_from_slice(b"\",\"channel\":");
+    json::write_string(out, channel);
+    out.extend_from_slice(b",\"subscribers\":");
+    json::write_number(out, u64::from(published.subscribers));
+    out.push(b'}');
 }
 
 /// The message of a request, its payload still missing. Headers win over the query.

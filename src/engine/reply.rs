@@ -92,9 +92,8 @@ impl Core {
     /// Writes an answer and moves on to the next request or the end.
     pub(crate) fn respond(&mut self, index: u32, answering: &Answering, reply: &Reply<'_>) {
         let keep = self.may_keep(index, answering) && !reply.close;
-        let mut bytes = Vec::with_capacity(384 + reply.body.len());
-        self.write_response(&mut bytes, answering, reply, keep);
-        self.reply(index, |out| out.extend_from_slice(&bytes));
+        let date = self.date();
+        self.reply(index, |out| write_response(out, answering, reply, keep, &date));
         self.after_response(index, keep);
     }
 
@@ -111,23 +110,8 @@ impl Core {
         reply: &Reply<'_>,
         keep: bool,
     ) {
-        // RFC 9110 §8.6: no Content-Length with 204 (or 1xx).
-        let has_length = reply.status != 204 && reply.status >= 200;
-        let head = ResponseHead {
-            content_type: reply.content_type,
-            content_length: has_length.then_some(reply.body.len() as u64),
-            extra: reply.extra,
-            close: !keep,
-            say_keep_alive: answering.is_http10,
-            allow_origin: answering.origin.as_deref(),
-            vary: reply.vary,
-            cache_control: reply.cache_control,
-            date: self.date(),
-        };
-        write_head(out, reply.status, &head);
-        if !answering.head_only && has_length {
-            out.extend_from_slice(reply.body);
-        }
+        let date = self.date();
+        write_response(out, answering, reply, keep, &date);
     }
 
     /// Refuses a request with its status, a name and a sentence.
@@ -145,5 +129,31 @@ impl Core {
             ..Reply::json(code.status(), &body)
         };
         self.respond(index, answering, &reply);
+    }
+}
+
+fn write_response(
+    out: &mut Vec<u8>,
+    answering: &Answering,
+    reply: &Reply<'_>,
+    keep: bool,
+    date: &[u8],
+) {
+    // RFC 9110 §8.6: no Content-Length with 204 (or 1xx).
+    let has_length = reply.status != 204 && reply.status >= 200;
+    let head = ResponseHead {
+        date,
+        content_type: reply.content_type,
+        content_length: has_length.then_some(reply.body.len() as u64),
+        extra: reply.extra,
+        close: !keep,
+        say_keep_alive: answering.is_http10,
+        allow_origin: answering.origin.as_deref(),
+        vary: reply.vary,
+        cache_control: reply.cache_control,
+    };
+    write_head(out, reply.status, &head);
+    if !answering.head_only && has_length {
+        out.extend_from_slice(reply.body);
     }
 }

@@ -105,8 +105,7 @@ impl Engine {
         if self.app.is_some() && self.route_by_app(index, asked, answering)? {
             return Ok(());
         }
-        let config = std::sync::Arc::clone(&self.core.config);
-        let plan = routes::plan(head, parsed, &self.core.policy, &config)?;
+        let plan = routes::plan(head, parsed, &self.core.policy, &self.core.config)?;
         match plan.what {
             What::Allow(allow) => self.core.answer_options(index, answering, asked, allow),
             What::Health => self.core.answer_health(index, answering, false),

@@ -116,6 +116,7 @@ pub(crate) enum Subs {
     #[default]
     None,
     One(Sub),
+    #[expect(clippy::box_collection, reason = "a connection with few channels is to stay small")]
     Many(Box<Vec<Sub>>),
 }
 

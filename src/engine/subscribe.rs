@@ -167,7 +167,7 @@ impl Core {
         if framing == Some(Framing::Chunked) {
             extra.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
         }
-        let date = self.date().to_owned();
+        let date = self.date();
         let head = ResponseHead {
             date: &date,
             content_type: Some("text/event-stream"),

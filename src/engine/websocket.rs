@@ -39,9 +39,7 @@ impl Engine {
         let Some(handshake) = plan.handshake else { return Err(Next::Done) };
         let speaks_json = handshake.protocol.is_some() && mode == WsMode::Json;
         let allowed = self.authorize_channels(index, asked, &plan.options.channels);
-        if let Err(Next::Refuse(refused)) = &allowed
-            && speaks_json
-        {
+        if let (true, Err(Next::Refuse(refused))) = (speaks_json, &allowed) {
             // A browser sees no status of a failed handshake: who spoke our protocol is told by a code.
             let code = 4000 + refused.refusal.code.status();
             self.core.stats.rejected.count(refused.refusal.code);
@@ -243,7 +241,7 @@ impl Core {
         protocol: Option<&str>,
         mode: WsMode,
     ) {
-        let date = self.date().to_owned();
+        let date = self.date();
         self.reply(index, |out| {
             out.extend_from_slice(
                 b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
@@ -255,7 +253,7 @@ impl Core {
                 out.extend_from_slice(protocol.as_bytes());
             }
             out.extend_from_slice(b"\r\nServer: holdline\r\nDate: ");
-            out.extend_from_slice(date.as_bytes());
+            out.extend_from_slice(&date);
             out.extend_from_slice(b"\r\n\r\n");
         });
         let now = self.stamp();
@@ -346,7 +344,7 @@ impl Core {
             return Err(TOO_MANY_CHANNELS.into());
         }
         let started = self.start(index, &new, options.since, options.gap_live, true)?;
-        if options.gap_live && let Some(slot) = self.slots.get_mut(index) {
+        if let (true, Some(slot)) = (options.gap_live, self.slots.get_mut(index)) {
             slot.flags.set(Flags::GAP_LIVE);
         }
         let gaps = self.gaps(&started, options.since);
@@ -433,9 +431,7 @@ impl Core {
 
     /// A reply that keeps its place behind those that wait for the connection to catch up.
     pub(crate) fn ws_reply(&mut self, index: u32, write: impl FnOnce(&mut Vec<u8>)) {
-        if let Some(slot) = self.slots.get_mut(index)
-            && slot.has_later()
-        {
+        if let Some(slot) = self.slots.get_mut(index).filter(|slot| slot.has_later()) {
             if let Some((_, last)) = slot.extra().later.back_mut() {
                 write(last);
             }
@@ -487,10 +483,10 @@ impl Core {
     /// Before the end, replies that waited for their position go out behind what they waited for, or
     /// not at all: a position that is told too early loses what lies before it.
     fn flush_later(&mut self, index: u32) {
-        if self.has_later(index)
-            && !self.catch_up(index)
-            && let Some(slot) = self.slots.get_mut(index)
-        {
+        if !self.has_later(index) || self.catch_up(index) {
+            return;
+        }
+        if let Some(slot) = self.slots.get_mut(index) {
             slot.extra().later.clear();
             slot.tidy();
         }

@@ -29,6 +29,12 @@ impl Bell {
         self.dozing.store(false, Ordering::SeqCst);
     }
 
+    /// Whether a ring would wake the loop.
+    #[must_use]
+    pub fn is_dozing(&self) -> bool {
+        self.dozing.load(Ordering::SeqCst)
+    }
+
     /// Wakes the loop if it dozes; the first ring of many does.
     pub fn ring(&self) {
         if self.dozing.swap(false, Ordering::SeqCst) {

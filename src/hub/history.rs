@@ -240,13 +240,13 @@ impl History {
                 Ok(Published { id: self.cursor(seq), subscribers })
             }
         };
-        let bells = Arc::clone(&inner.bells);
         self.version.fetch_add(1, Ordering::SeqCst);
+        // Mostly nobody sleeps: who publishes from the loop itself is awake.
+        let is_heard = published.is_ok() && inner.bells.iter().any(|bell| bell.is_dozing());
+        let bells = is_heard.then(|| Arc::clone(&inner.bells));
         drop(inner);
         drop(evicted);
-        if published.is_ok() {
-            bells.iter().for_each(|bell| bell.ring());
-        }
+        bells.iter().flat_map(|bells| bells.iter()).for_each(|bell| bell.ring());
         published
     }
 

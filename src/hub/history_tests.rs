@@ -91,13 +91,15 @@ impl Reader {
 
 const ALL: PullLimits = PullLimits { count: usize::MAX, bytes: usize::MAX };
 
+type Texts = Vec<(u64, String)>;
+
 fn pull(
     history: &History,
     wants: &[Want],
     horizon: u64,
     limits: PullLimits,
     now: Now,
-) -> Result<(Vec<(u64, String)>, Pulled), Vec<Lost>> {
+) -> Result<(Texts, Pulled), Vec<Lost>> {
     let (mut items, mut lost) = (Vec::new(), Vec::new());
     let pulled = history.pull(wants, horizon, limits, now, &mut items, &mut lost);
     if !lost.is_empty() {
@@ -120,11 +122,15 @@ fn kept(history: &History, channel: &str, now: Now) -> String {
 #[test]
 fn a_ring_is_bounded_by_count_bytes_and_age() {
     let by_count = narrow(Config { history_messages: 3, ..Config::default() });
-    "abcde".chars().for_each(|c| drop(put(&by_count, "x", &c.to_string())));
+    for c in "abcde".chars() {
+        put(&by_count, "x", &c.to_string());
+    }
     assert_eq!(kept(&by_count, "x", START), "cde");
 
     let by_bytes = narrow(Config { history_bytes: 5, ..Config::default() });
-    ["aa", "bb", "cc", "d"].map(|text| put(&by_bytes, "x", text));
+    for text in ["aa", "bb", "cc", "d"] {
+        put(&by_bytes, "x", text);
+    }
     assert_eq!(kept(&by_bytes, "x", START), "bbccd");
     put(&by_bytes, "x", "eeeeee");
     assert_eq!(kept(&by_bytes, "x", START), "", "one that is too large alone is not kept");
@@ -145,7 +151,9 @@ fn a_history_of_nothing_still_delivers() {
     put(&history, "x", "a");
     assert_eq!(kept(&history, "x", START), "");
     assert_eq!(reader.texts(&history), "a");
-    ["b", "c"].map(|text| put(&history, "x", text));
+    for text in ["b", "c"] {
+        put(&history, "x", text);
+    }
     assert_eq!(reader.texts(&history), "!", "`recent` held the newest only");
 }
 
@@ -180,7 +188,9 @@ fn one_order_runs_over_all_channels() {
 fn what_is_new_is_listed_once_and_an_overrun_is_told() {
     let history = history(Config { recent_bytes: 3 * (FIXED + 1), ..Config::default() });
     let mut news = Vec::new();
-    ["y", "x", "y"].map(|channel| put(&history, channel, "a"));
+    for channel in ["y", "x", "y"] {
+        put(&history, channel, "a");
+    }
     assert_eq!(history.take_in(0, &mut news), TakenIn { horizon: 3, overrun: false });
     let names = |news: &[ChannelIndex]| {
         let inner = history.lock();
@@ -201,7 +211,9 @@ fn what_is_new_is_listed_once_and_an_overrun_is_told() {
 fn limits_hide_from_a_since_what_a_live_reader_still_gets() {
     let history = history(Config { history_messages: 1, ..Config::default() });
     let mut live = Reader::live(&history, "x");
-    ["a", "b", "c"].map(|text| put(&history, "x", text));
+    for text in ["a", "b", "c"] {
+        put(&history, "x", text);
+    }
     assert_eq!(after(&history, "x", 0), (2, Some(GapReason::Trimmed)));
     assert_eq!(after(&history, "x", 2), (2, None));
     assert_eq!(kept(&history, "x", START), "c");
@@ -216,7 +228,9 @@ fn a_reader_at_its_horizon_has_lost_nothing_yet() {
     let mut reader = Reader::live(&history, "x");
     put(&history, "x", "a");
     let horizon = history.head();
-    ["b", "c", "d"].map(|text| put(&history, "x", text));
+    for text in ["b", "c", "d"] {
+        put(&history, "x", text);
+    }
     let lost = pull(&history, &[reader.want()], horizon, ALL, START).expect_err("it is gone");
     assert_eq!(lost, [Lost { want: 0, resumed: horizon }]);
     reader.at = horizon;
@@ -274,7 +288,9 @@ fn every_since_has_its_verdict() {
 #[test]
 fn nothing_beyond_a_horizon_is_named() {
     let history = history(Config::default());
-    ["a", "b", "c"].map(|text| put(&history, "x", text));
+    for text in ["a", "b", "c"] {
+        put(&history, "x", text);
+    }
     for since in [None, Some(Since::Latest), Some(Since::At { unix_ms: u64::MAX })] {
         assert_eq!(history.join("x", since, 1, START).expect("room").position, 1, "{since:?}");
     }
@@ -323,7 +339,9 @@ fn the_budget_takes_the_oldest_of_all_channels() {
     let history = narrow(Config { memory_bytes: 4 * (FIXED + 10), ..Config::default() });
     let text = |c: &str| c.repeat(10);
     let sent = [("x", "a"), ("y", "b"), ("x", "c"), ("y", "d"), ("z", "e"), ("z", "f")];
-    sent.map(|(channel, c)| put(&history, channel, &text(c)));
+    for (channel, c) in sent {
+        put(&history, channel, &text(c));
+    }
     assert_eq!(kept(&history, "x", START), text("c"));
     assert_eq!(kept(&history, "y", START), text("d"));
     assert_eq!(kept(&history, "z", START), text("e") + &text("f"));
@@ -352,7 +370,9 @@ fn a_pinned_publication_counts_and_history_is_not_emptied_for_it() {
     let history = narrow(Config { memory_bytes, ..Config::default() });
     let (big, small) = ("p".repeat(KIB), "s".repeat(KIB / 2));
     let reader = Reader::live(&history, "x");
-    [&big, &big].map(|text| put(&history, "x", text));
+    for text in [&big, &big] {
+        put(&history, "x", text);
+    }
     let mut pins = Vec::new();
     history.pull(&[reader.want()], 2, ALL, START, &mut pins, &mut Vec::new());
     history.clear("x", START);
@@ -379,7 +399,9 @@ fn a_pinned_publication_counts_and_history_is_not_emptied_for_it() {
 fn deleting_drops_what_is_kept_and_nothing_is_lost_by_who_has_seen_it() {
     let history = history(Config::default());
     let mut live = Reader::live(&history, "x");
-    ["a", "b"].map(|text| put(&history, "x", text));
+    for text in ["a", "b"] {
+        put(&history, "x", text);
+    }
     history.clear("x", START);
     history.clear("nobody", START);
     assert_eq!(kept(&history, "x", START), "");
@@ -432,10 +454,14 @@ fn a_sweep_lets_go_of_what_is_old_and_forgets_who_is_idle() {
 fn a_channel_that_never_kept_anything_goes_with_its_last_listener() {
     let history = narrow(Config::default());
     let readers = ["x", "x"].map(|channel| Reader::live(&history, channel));
-    readers.map(|reader| history.leave(reader.channel, START));
+    for reader in readers {
+        history.leave(reader.channel, START);
+    }
     assert_eq!(history.stats().channels, 0);
     // What another did keep is not yet forgotten, or every new one would seem to have lost something.
-    ["y", "z"].map(|channel| put(&history, channel, "a"));
+    for channel in ["y", "z"] {
+        put(&history, channel, "a");
+    }
     history.clear("y", START);
     assert_eq!((after(&history, "y", 1).1, after(&history, "new", 0).1), (None, None));
 }
@@ -459,7 +485,7 @@ fn a_key_stands_for_its_first_publication() {
 #[test]
 fn a_full_table_takes_the_place_of_who_is_idle_only() {
     let history = narrow(Config { channels_max: 2, history_messages: 1, ..Config::default() });
-    let live = Reader::live(&history, "x");
+    let _live = Reader::live(&history, "x");
     put(&history, "y", "a");
     let refused = history.publish("z", "b".into(), START).expect_err("both are in use");
     assert_eq!((refused.refusal, refused.message), (CHANNELS_FULL, "b".into()));
@@ -468,7 +494,6 @@ fn a_full_table_takes_the_place_of_who_is_idle_only() {
     history.clear("y", START);
     assert_eq!(put(&history, "z", "c"), 3);
     assert_eq!(after(&history, "z", 0).1, Some(GapReason::Trimmed), "what was forgotten counts");
-    drop(live);
 }
 
 #[test]
@@ -489,9 +514,13 @@ fn a_dozing_loop_is_woken_once() {
     let history = history(Config::default());
     let rung = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&rung);
-    let bell = Arc::new(Bell::new(move || drop(counter.fetch_add(1, Ordering::SeqCst))));
+    let bell = Arc::new(Bell::new(move || {
+        counter.fetch_add(1, Ordering::SeqCst);
+    }));
     history.add_bell(Arc::clone(&bell));
     bell.doze();
-    ["a", "b"].map(|text| put(&history, "x", text));
+    for text in ["a", "b"] {
+        put(&history, "x", text);
+    }
     assert_eq!(rung.load(Ordering::SeqCst), 1);
 }

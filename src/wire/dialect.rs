@@ -360,9 +360,8 @@ fn write_fields(out: &mut Vec<u8>, publication: &Publication, id: Cursor) {
         Form::Text => None,
         Form::Binary => Some("application/octet-stream"),
     };
-    if let Some(media_type) = publication.media_type.as_deref()
-        && Some(media_type) != implied
-    {
+    let media_type = publication.media_type.as_deref();
+    if let Some(media_type) = media_type.filter(|given| Some(*given) != implied) {
         out.extend_from_slice(b",\"type\":");
         json::write_string(out, media_type);
     }

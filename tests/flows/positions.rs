@@ -45,7 +45,7 @@ fn assert_nothing_told_early(came: &[Value], owed: &[u64]) {
 }
 
 /// Published alternately to `a`, `b` and `c`: the text is the seq.
-fn published(sim: &mut Sim, count: u64) {
+fn published(sim: &Sim, count: u64) {
     for n in 0..count {
         let seq = sim.history.head() + 1;
         sim.publish(["a", "b", "c"][(n % 3) as usize], seq.to_string());
@@ -58,7 +58,7 @@ fn subscribe(channel: &str, since: &str) -> String {
 
 fn each_channel_starts_where_it_was_asked_to_though_another_is_further_back(pace: Pace) {
     let mut sim = Sim::open(pace);
-    published(&mut sim, 30);
+    published(&sim, 30);
     let ws = Ws::open(&mut sim, 0, "/ws?channel=a");
     ws.jsons(&mut sim);
     let [b, c] = [subscribe("b", &sim.id(9)), subscribe("c", &sim.id(18))];
@@ -73,7 +73,7 @@ fn each_channel_starts_where_it_was_asked_to_though_another_is_further_back(pace
 
 fn a_channel_that_joins_a_replay_begins_at_its_own_place(pace: Pace) {
     let mut sim = Sim::open(pace);
-    published(&mut sim, 30);
+    published(&sim, 30);
     let ws = Ws::open(&mut sim, 0, "/ws");
     ws.jsons(&mut sim);
     let asked = [("a", 20), ("b", 9), ("c", 14)];
@@ -85,20 +85,20 @@ fn a_channel_that_joins_a_replay_begins_at_its_own_place(pace: Pace) {
     got.sort_unstable();
     assert_eq!(got, [11, 14, 15, 17, 18, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30], "{came:?}");
     // Once all have caught up they go on together.
-    published(&mut sim, 3);
+    published(&sim, 3);
     sim.settle();
     assert_eq!(texts(&ws.jsons(&mut sim)), ["31", "32", "33"]);
 }
 
 fn a_later_subscription_replays_under_a_safe_position(pace: Pace) {
     let mut sim = Sim::open(pace);
-    published(&mut sim, 9);
+    published(&sim, 9);
     let ws = Ws::open(&mut sim, 0, "/ws?channel=a");
     ws.jsons(&mut sim);
     let command = subscribe("b", &sim.id(0));
     ws.text(&mut sim, &command);
     sim.settle();
-    published(&mut sim, 3);
+    published(&sim, 3);
     sim.settle();
     let came = ws.jsons(&mut sim);
     let wanted = ["ok", "message", "message", "message", "live", "message", "message"];
@@ -116,13 +116,13 @@ fn a_subscription_from_now_on_gets_nothing_older_though_its_connection_is_behind
     let ws = Ws::open(&mut sim, 0, "/ws?channel=a");
     ws.jsons(&mut sim);
     sim.stall(ws.line, 10);
-    published(&mut sim, 9);
+    published(&sim, 9);
     sim.settle();
     ws.text(&mut sim, r#"{"op":"subscribe","channel":"b"}"#);
     sim.settle();
     sim.unstall(ws.line);
     sim.settle();
-    published(&mut sim, 3);
+    published(&sim, 3);
     sim.settle();
     let came = ws.jsons(&mut sim);
     assert_eq!(texts(&came).join(" "), "1 4 7 10 11", "{came:?}");
@@ -208,7 +208,7 @@ fn a_farewell_right_behind_a_publish_tells_no_position_too_early(pace: Pace) {
 
 fn subscribing_again_changes_nothing(pace: Pace) {
     let mut sim = Sim::open(pace);
-    published(&mut sim, 9);
+    published(&sim, 9);
     let ws = Ws::open(&mut sim, 0, "/ws?channel=a");
     ws.jsons(&mut sim);
     let again = subscribe("a", &sim.id(0));
@@ -217,7 +217,7 @@ fn subscribing_again_changes_nothing(pace: Pace) {
     let came = ws.jsons(&mut sim);
     assert_eq!(ops(&came), ["ok", "live", "ok", "live"], "{came:?}");
     assert_eq!((&came[0]["recovered"], &came[1]["cursor"]), (&Value::Null, &(*sim.id(9)).into()));
-    published(&mut sim, 1);
+    published(&sim, 1);
     sim.settle();
     assert_eq!(texts(&ws.jsons(&mut sim)), ["10"]);
     assert_eq!(sim.engine().subscriptions(), 1);
@@ -225,7 +225,7 @@ fn subscribing_again_changes_nothing(pace: Pace) {
 
 fn channels_of_one_subscribe_replay_in_one_order(pace: Pace) {
     let mut sim = Sim::open(pace);
-    published(&mut sim, 9);
+    published(&sim, 9);
     let ws = Ws::open(&mut sim, 0, "/ws");
     ws.jsons(&mut sim);
     let command = format!(

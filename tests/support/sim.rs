@@ -273,7 +273,7 @@ impl Sim {
 
     /// Publishes as another thread of the host would.
     #[track_caller]
-    pub fn publish(&mut self, channel: &str, message: impl Into<Message>) -> Published {
+    pub fn publish(&self, channel: &str, message: impl Into<Message>) -> Published {
         self.history.publish(channel, message.into(), self.now).expect("there is room")
     }
 
