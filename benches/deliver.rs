@@ -32,7 +32,7 @@ fn fan_out(c: &mut Criterion) {
         for transport in Transport::ALL {
             // A poll is over with its answer, and the next one, which is not timed, takes longer.
             let is_poll = transport == Transport::Poll;
-            let time = if is_poll { 100 } else { 1_000 };
+            let time = if is_poll { 300 } else { 1_000 };
             group.measurement_time(Duration::from_millis(time));
             group.warm_up_time(Duration::from_millis(time / 3));
             for count in [1_000, 10_000] {

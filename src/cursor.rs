@@ -190,8 +190,19 @@ mod tests {
     #[test]
     fn what_is_no_cursor_is_refused() {
         for text in [
-            "", "-", "k3J9xQ", "k3J9xQ-", "k3J9xQ-042", "k3J9xQ-+4", "k3J9xQ--4", "short-1",
-            "toolongepoch1-1", "k3J9x_-1", "k3J9xQ-18446744073709551616", "k3J9xQ-1 ", "k3J9xQ-1-2",
+            "",
+            "-",
+            "k3J9xQ",
+            "k3J9xQ-",
+            "k3J9xQ-042",
+            "k3J9xQ-+4",
+            "k3J9xQ--4",
+            "short-1",
+            "toolongepoch1-1",
+            "k3J9x_-1",
+            "k3J9xQ-18446744073709551616",
+            "k3J9xQ-1 ",
+            "k3J9xQ-1-2",
         ] {
             assert_eq!(Cursor::parse(text.as_bytes()), None, "{text}");
         }

@@ -1,6 +1,6 @@
-//! What an idle connection costs: every byte of heap that is there because connections are, over the
-//! engine and the driver's table of sockets. Numbers of a table's length are chosen for where its
-//! growth stands: just grown, in between, and large.
+//! What an idle connection costs: every byte of heap that is there because connections are, over
+//! the engine and the driver's table of sockets. The numbers of connections are chosen for where
+//! the growth of the tables stands then: between two steps, just after one, and large.
 
 #[allow(dead_code, unreachable_pub, reason = "the benchmarks use the rest")]
 #[path = "../benches/support/mod.rs"]

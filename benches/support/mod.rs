@@ -1,6 +1,5 @@
 //! An engine and a driver without sockets, for benchmarks and for the count of memory: what the
 //! engine lends is taken at once and thrown away.
-#![allow(unreachable_pub)]
 
 use std::sync::Arc;
 

@@ -147,10 +147,7 @@ impl Reader {
     /// Payload bytes still missing of the frame in progress, 0 if there is none.
     #[must_use]
     pub fn want(&self) -> usize {
-        let frame = self
-            .partial
-            .as_ref()
-            .and_then(|partial| partial.frame.as_ref());
+        let frame = self.partial.as_ref().and_then(|partial| partial.frame.as_ref());
         frame.map_or(0, |frame| usize::try_from(frame.left).unwrap_or(usize::MAX))
     }
 
@@ -158,10 +155,7 @@ impl Reader {
     #[must_use]
     pub fn heap(&self) -> usize {
         self.partial.as_ref().map_or(0, |partial| {
-            let control = partial
-                .frame
-                .as_ref()
-                .map_or(0, |frame| frame.control.capacity());
+            let control = partial.frame.as_ref().map_or(0, |frame| frame.control.capacity());
             size_of::<Partial>() + partial.buffer.capacity() + control
         })
     }
@@ -181,11 +175,7 @@ impl Reader {
         input: &mut &'b mut [u8],
         limits: &WsLimits,
     ) -> Result<Step<'b>, WsError> {
-        if self.partial.is_none() {
-            self.begin(input, limits)
-        } else {
-            self.go_on(input, limits)
-        }
+        if self.partial.is_none() { self.begin(input, limits) } else { self.go_on(input, limits) }
     }
 
     /// As [`step`](Self::step), with something gathered already.
@@ -194,10 +184,7 @@ impl Reader {
         input: &mut &'b mut [u8],
         limits: &WsLimits,
     ) -> Result<Step<'b>, WsError> {
-        let frame = self
-            .partial
-            .as_mut()
-            .and_then(|partial| partial.frame.take());
+        let frame = self.partial.as_mut().and_then(|partial| partial.frame.take());
         let step = match frame {
             Some(frame) => self.gather(frame, input, limits),
             None => self.begin(input, limits),
@@ -252,11 +239,7 @@ impl Reader {
     #[inline]
     fn check_order(&self, is_continuation: bool) -> Result<(), WsError> {
         let is_open = self.partial.as_ref().is_some_and(|partial| partial.is_open);
-        if is_continuation == is_open {
-            Ok(())
-        } else {
-            Err(WsError::Protocol)
-        }
+        if is_continuation == is_open { Ok(()) } else { Err(WsError::Protocol) }
     }
 
     /// Whether a data frame may come now and be as long as it says, before any of it is kept.
@@ -265,9 +248,7 @@ impl Reader {
         self.check_order(header.opcode == Opcode::Continuation)?;
         let partial = self.partial.as_ref();
         let gathered = partial.map_or(0, |partial| partial.buffer.len() as u64);
-        let is_over = gathered
-            .checked_add(header.len)
-            .is_none_or(|n| n > limits.message_bytes_max);
+        let is_over = gathered.checked_add(header.len).is_none_or(|n| n > limits.message_bytes_max);
         if is_over || header.len > limits.frame_bytes_max {
             return Err(WsError::TooLarge);
         }
@@ -326,11 +307,7 @@ impl Reader {
     /// Hands out what the end of a frame completes.
     fn finish<'b>(&mut self, frame: Rest) -> Result<Step<'b>, WsError> {
         if frame.opcode.is_control() {
-            if self
-                .partial
-                .as_ref()
-                .is_some_and(|partial| !partial.is_open)
-            {
+            if self.partial.as_ref().is_some_and(|partial| !partial.is_open) {
                 self.partial = None;
             }
             return control(frame.opcode, Payload::Owned(frame.control)).map(Step::Frame);
@@ -362,11 +339,7 @@ impl Partial {
         } else {
             limits.message_bytes_max
         };
-        reserve(
-            &mut self.buffer,
-            piece.len(),
-            usize::try_from(end).unwrap_or(usize::MAX),
-        );
+        reserve(&mut self.buffer, piece.len(), usize::try_from(end).unwrap_or(usize::MAX));
         self.buffer.extend_from_slice(piece);
         Ok(())
     }
@@ -390,10 +363,7 @@ fn lend(opcode: Opcode, payload: &mut [u8]) -> Result<Frame<'_>, WsError> {
     if opcode.is_control() {
         return control(opcode, Payload::Borrowed(payload));
     }
-    Ok(Frame::Message {
-        is_text: opcode == Opcode::Text,
-        payload: Payload::Borrowed(payload),
-    })
+    Ok(Frame::Message { is_text: opcode == Opcode::Text, payload: Payload::Borrowed(payload) })
 }
 
 fn control(opcode: Opcode, payload: Payload<'_>) -> Result<Frame<'_>, WsError> {

@@ -28,10 +28,7 @@ fn pong(payload: &[u8]) -> Seen {
 fn unhex(hex: &str) -> Vec<u8> {
     let digit = |b: u8| char::from(b).to_digit(16).expect("hex") as u8;
     let digits: Vec<u8> = hex.bytes().filter(|b| *b != b' ').map(digit).collect();
-    digits
-        .chunks(2)
-        .map(|pair| pair[0] << 4 | pair[1])
-        .collect()
+    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
 #[test]
@@ -40,16 +37,8 @@ fn messages_of_every_form_of_length() {
         let letters = "*".repeat(len);
         let bytes = vec![0xfe; len];
         check(vec![
-            (
-                "text",
-                vec![frame(TEXT, letters.as_bytes())],
-                vec![text(&letters)],
-            ),
-            (
-                "binary",
-                vec![frame(BINARY, &bytes)],
-                vec![Seen::Binary(bytes.clone())],
-            ),
+            ("text", vec![frame(TEXT, letters.as_bytes())], vec![text(&letters)]),
+            ("binary", vec![frame(BINARY, &bytes)], vec![Seen::Binary(bytes.clone())]),
             (
                 "two",
                 vec![frame(TEXT, letters.as_bytes()), frame(BINARY, &bytes)],
@@ -65,30 +54,14 @@ fn pings_and_pongs() {
     let binary = [0x00, 0xff, 0xfe, 0xfd, 0xfc, 0xfb, 0x00, 0xff];
     check(vec![
         ("empty ping", vec![frame(PING, b"")], vec![ping(b"")]),
-        (
-            "text ping",
-            vec![frame(PING, b"Hello")],
-            vec![ping(b"Hello")],
-        ),
-        (
-            "binary ping",
-            vec![frame(PING, &binary)],
-            vec![ping(&binary)],
-        ),
+        ("text ping", vec![frame(PING, b"Hello")], vec![ping(b"Hello")]),
+        ("binary ping", vec![frame(PING, &binary)], vec![ping(&binary)]),
         ("long ping", vec![frame(PING, &long)], vec![ping(&long)]),
-        (
-            "too long ping",
-            vec![frame(PING, &[0xfe; 126])],
-            vec![PROTOCOL],
-        ),
+        ("too long ping", vec![frame(PING, &[0xfe; 126])], vec![PROTOCOL]),
         ("too long pong", vec![header(PONG, 126)], vec![PROTOCOL]),
         ("huge ping", vec![header(PING, 65_536)], vec![PROTOCOL]),
         ("pong", vec![frame(PONG, b"")], vec![pong(b"")]),
-        (
-            "pong with payload",
-            vec![frame(PONG, b"unasked")],
-            vec![pong(b"unasked")],
-        ),
+        ("pong with payload", vec![frame(PONG, b"unasked")], vec![pong(b"unasked")]),
         (
             "pong and ping",
             vec![frame(PONG, b"unasked"), frame(PING, b"ping")],
@@ -129,23 +102,11 @@ fn reserved_opcodes() {
     for opcode in [3, 4, 5, 6, 7, 11, 12, 13, 14, 15] {
         check(vec![
             ("empty", vec![frame(0x80 | opcode, b"")], vec![PROTOCOL]),
-            (
-                "with payload",
-                vec![frame(0x80 | opcode, b"reserved")],
-                vec![PROTOCOL],
-            ),
-            (
-                "not final",
-                vec![frame(opcode, b"reserved")],
-                vec![PROTOCOL],
-            ),
+            ("with payload", vec![frame(0x80 | opcode, b"reserved")], vec![PROTOCOL]),
+            ("not final", vec![frame(opcode, b"reserved")], vec![PROTOCOL]),
             (
                 "after a text, before a ping",
-                vec![
-                    frame(TEXT, b"Hi"),
-                    frame(0x80 | opcode, b"x"),
-                    frame(PING, b""),
-                ],
+                vec![frame(TEXT, b"Hi"), frame(0x80 | opcode, b"x"), frame(PING, b"")],
                 vec![text("Hi"), PROTOCOL],
             ),
         ]);
@@ -157,11 +118,7 @@ fn frames_without_a_mask() {
     check(vec![
         ("text", vec![vec![TEXT, 2, b'h', b'i']], vec![PROTOCOL]),
         ("ping", vec![vec![PING, 0]], vec![PROTOCOL]),
-        (
-            "later",
-            vec![frame(TEXT, b"Hi"), vec![CLOSE, 0]],
-            vec![text("Hi"), PROTOCOL],
-        ),
+        ("later", vec![frame(TEXT, b"Hi"), vec![CLOSE, 0]], vec![text("Hi"), PROTOCOL]),
     ]);
 }
 
@@ -183,31 +140,15 @@ fn fragments_in_order() {
     let whole = || text("fragment1fragment2");
     check(vec![
         ("two", vec![one(), two()], vec![whole()]),
-        (
-            "a ping between",
-            vec![one(), frame(PING, b"p"), two()],
-            vec![ping(b"p"), whole()],
-        ),
-        (
-            "a pong between",
-            vec![one(), frame(PONG, b"p"), two()],
-            vec![pong(b"p"), whole()],
-        ),
+        ("a ping between", vec![one(), frame(PING, b"p"), two()], vec![ping(b"p"), whole()]),
+        ("a pong between", vec![one(), frame(PONG, b"p"), two()], vec![pong(b"p"), whole()]),
         ("many pings between", pinged, expected),
         (
             "binary, then text",
-            vec![
-                frame(0x02, b"\xff"),
-                frame(END, b"\xfe"),
-                frame(TEXT, b"Hi"),
-            ],
+            vec![frame(0x02, b"\xff"), frame(END, b"\xfe"), frame(TEXT, b"Hi")],
             vec![Seen::Binary(vec![0xff, 0xfe]), text("Hi")],
         ),
-        (
-            "empty ones",
-            vec![frame(0x01, b""), frame(0x00, b""), frame(END, b"")],
-            vec![text("")],
-        ),
+        ("empty ones", vec![frame(0x01, b""), frame(0x00, b""), frame(END, b"")], vec![text("")]),
         (
             "an empty one in the middle",
             vec![frame(0x01, b"a"), frame(0x00, b""), frame(END, b"b")],
@@ -223,62 +164,22 @@ fn fragments_in_an_order_that_cannot_be() {
     let two = || frame(END, b"fragment2");
     let whole = || text("fragment1fragment2");
     check(vec![
-        (
-            "a ping in two",
-            vec![frame(0x09, b"a"), frame(END, b"b")],
-            vec![PROTOCOL],
-        ),
-        (
-            "a pong in two",
-            vec![frame(0x0a, b"a"), frame(END, b"b")],
-            vec![PROTOCOL],
-        ),
-        (
-            "a close in two",
-            vec![frame(0x08, b"\x03"), frame(END, b"\xe8")],
-            vec![PROTOCOL],
-        ),
-        (
-            "a stray end",
-            vec![frame(END, b"x"), frame(TEXT, b"Hi")],
-            vec![PROTOCOL],
-        ),
-        (
-            "a stray middle",
-            vec![frame(0x00, b"x"), frame(TEXT, b"Hi")],
-            vec![PROTOCOL],
-        ),
+        ("a ping in two", vec![frame(0x09, b"a"), frame(END, b"b")], vec![PROTOCOL]),
+        ("a pong in two", vec![frame(0x0a, b"a"), frame(END, b"b")], vec![PROTOCOL]),
+        ("a close in two", vec![frame(0x08, b"\x03"), frame(END, b"\xe8")], vec![PROTOCOL]),
+        ("a stray end", vec![frame(END, b"x"), frame(TEXT, b"Hi")], vec![PROTOCOL]),
+        ("a stray middle", vec![frame(0x00, b"x"), frame(TEXT, b"Hi")], vec![PROTOCOL]),
         ("a stray empty end", vec![frame(END, b"")], vec![PROTOCOL]),
-        (
-            "an end after the end",
-            vec![one(), two(), two()],
-            vec![whole(), PROTOCOL],
-        ),
-        (
-            "a middle after a text",
-            vec![frame(TEXT, b"a"), frame(0x00, b"b")],
-            { vec![text("a"), PROTOCOL] },
-        ),
-        (
-            "a text in a message",
-            vec![one(), frame(TEXT, b"Hi")],
-            vec![PROTOCOL],
-        ),
-        (
-            "a binary in a message",
-            vec![one(), frame(BINARY, b"Hi")],
-            vec![PROTOCOL],
-        ),
-        (
-            "a beginning in a message",
-            vec![one(), one(), two()],
-            vec![PROTOCOL],
-        ),
-        (
-            "a text behind a ping",
-            vec![one(), frame(PING, b"p"), frame(TEXT, b"Hi")],
-            { vec![ping(b"p"), PROTOCOL] },
-        ),
+        ("an end after the end", vec![one(), two(), two()], vec![whole(), PROTOCOL]),
+        ("a middle after a text", vec![frame(TEXT, b"a"), frame(0x00, b"b")], {
+            vec![text("a"), PROTOCOL]
+        }),
+        ("a text in a message", vec![one(), frame(TEXT, b"Hi")], vec![PROTOCOL]),
+        ("a binary in a message", vec![one(), frame(BINARY, b"Hi")], vec![PROTOCOL]),
+        ("a beginning in a message", vec![one(), one(), two()], vec![PROTOCOL]),
+        ("a text behind a ping", vec![one(), frame(PING, b"p"), frame(TEXT, b"Hi")], {
+            vec![ping(b"p"), PROTOCOL]
+        }),
     ]);
 }
 
@@ -354,38 +255,22 @@ fn texts_that_are_not_utf8() {
 #[test]
 fn every_continuation_byte_alone_is_refused() {
     for byte in 0x80..=0xbf {
-        check(vec![(
-            "alone",
-            vec![frame(TEXT, &[b'a', byte])],
-            vec![UTF8],
-        )]);
+        check(vec![("alone", vec![frame(TEXT, &[b'a', byte])], vec![UTF8])]);
     }
 }
 
 #[test]
 fn a_character_may_be_cut_by_fragments_and_by_pings() {
     check(vec![
-        (
-            "by fragments",
-            vec![frame(0x01, b"\xce"), frame(END, b"\xba")],
-            vec![text("\u{3ba}")],
-        ),
+        ("by fragments", vec![frame(0x01, b"\xce"), frame(END, b"\xba")], vec![text("\u{3ba}")]),
         (
             "by a ping",
-            vec![
-                frame(0x01, b"\xf0\x9f"),
-                frame(PING, b"\xff"),
-                frame(END, b"\x98\x80"),
-            ],
+            vec![frame(0x01, b"\xf0\x9f"), frame(PING, b"\xff"), frame(END, b"\x98\x80")],
             vec![ping(b"\xff"), text("\u{1f600}")],
         ),
         (
             "the next text begins anew",
-            vec![
-                frame(0x01, b"\xce"),
-                frame(END, b"\xba"),
-                frame(TEXT, b"\xba"),
-            ],
+            vec![frame(0x01, b"\xce"), frame(END, b"\xba"), frame(TEXT, b"\xba")],
             vec![text("\u{3ba}"), UTF8],
         ),
     ]);
@@ -400,22 +285,10 @@ fn closes() {
         ("empty", vec![frame(CLOSE, b"")], vec![Seen::Close(None)]),
         ("half a code", vec![frame(CLOSE, b"\x03")], vec![PROTOCOL]),
         ("a code", vec![close(1000, b"")], vec![closed(1000, "")]),
-        (
-            "a reason",
-            vec![close(1000, b"Hello")],
-            vec![closed(1000, "Hello")],
-        ),
-        (
-            "a long reason",
-            vec![close(1000, long.as_bytes())],
-            vec![closed(1000, &long)],
-        ),
+        ("a reason", vec![close(1000, b"Hello")], vec![closed(1000, "Hello")]),
+        ("a long reason", vec![close(1000, long.as_bytes())], vec![closed(1000, &long)]),
         ("too long", vec![close(1000, &[b'x'; 124])], vec![PROTOCOL]),
-        (
-            "no UTF-8",
-            vec![close(1000, b"\xce\xba\xed\xa0\x80")],
-            vec![UTF8],
-        ),
+        ("no UTF-8", vec![close(1000, b"\xce\xba\xed\xa0\x80")], vec![UTF8]),
         ("a cut reason", vec![close(1000, b"\xce")], vec![UTF8]),
         (
             "behind a text",
@@ -427,36 +300,18 @@ fn closes() {
             vec![frame(0x01, b"Hi"), close(1000, b""), frame(END, b"")],
             vec![closed(1000, "")],
         ),
-        (
-            "nothing is read behind it",
-            vec![close(1000, b""), vec![0xff; 9]],
-            { vec![closed(1000, "")] },
-        ),
-        (
-            "two",
-            vec![close(1000, b""), close(1001, b"")],
-            vec![closed(1000, "")],
-        ),
+        ("nothing is read behind it", vec![close(1000, b""), vec![0xff; 9]], {
+            vec![closed(1000, "")]
+        }),
+        ("two", vec![close(1000, b""), close(1001, b"")], vec![closed(1000, "")]),
     ]);
-    for code in [
-        1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014,
-    ] {
-        check(vec![(
-            "valid",
-            vec![close(code, b"why")],
-            vec![closed(code, "why")],
-        )]);
+    for code in [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014] {
+        check(vec![("valid", vec![close(code, b"why")], vec![closed(code, "why")])]);
     }
     for code in [3000, 3999, 4000, 4401, 4999] {
-        check(vec![(
-            "private",
-            vec![close(code, b"")],
-            vec![closed(code, "")],
-        )]);
+        check(vec![("private", vec![close(code, b"")], vec![closed(code, "")])]);
     }
-    for code in [
-        0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535,
-    ] {
+    for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535] {
         check(vec![("invalid", vec![close(code, b"")], vec![PROTOCOL])]);
         check(vec![("invalid", vec![close(code, b"why")], vec![PROTOCOL])]);
     }

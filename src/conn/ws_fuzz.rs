@@ -18,14 +18,10 @@ pub(crate) enum Seen {
 impl Seen {
     pub(crate) fn new(frame: Frame<'_>) -> Self {
         match frame {
-            Frame::Message {
-                is_text: true,
-                payload,
-            } => Self::Text(String::from_utf8(payload.into_vec()).expect("texts are UTF-8")),
-            Frame::Message {
-                is_text: false,
-                payload,
-            } => Self::Binary(payload.into_vec()),
+            Frame::Message { is_text: true, payload } => {
+                Self::Text(String::from_utf8(payload.into_vec()).expect("texts are UTF-8"))
+            }
+            Frame::Message { is_text: false, payload } => Self::Binary(payload.into_vec()),
             Frame::Ping(payload) => Self::Ping(payload.into_vec()),
             Frame::Pong(payload) => Self::Pong(payload.into_vec()),
             Frame::Close(close) => Self::Close(close),
@@ -55,10 +51,7 @@ pub(crate) fn replay(
         loop {
             let before = input.len();
             let step = reader.step(&mut input, limits);
-            assert!(
-                reader.heap() <= 2 * received + HEAP_SLACK,
-                "memory nobody sent"
-            );
+            assert!(reader.heap() <= 2 * received + HEAP_SLACK, "memory nobody sent");
             match step {
                 Ok(Step::NeedMore) => break,
                 Ok(Step::Progress) => assert!(!reader.is_idle()),
@@ -107,9 +100,7 @@ pub fn fuzz_frames(data: &[u8]) {
     };
     let whole = replay(wire, &limits, || usize::MAX);
     let mut random = fastrand::Rng::with_seed(u64::from(*pieces));
-    let split = replay(wire, &limits, || {
-        random.usize(..usize::from(pieces % 32) + 1)
-    });
+    let split = replay(wire, &limits, || random.usize(..usize::from(pieces % 32) + 1));
     assert_eq!(whole, split);
     assert_eq!(whole, replay(wire, &limits, || 1));
     for event in &whole {

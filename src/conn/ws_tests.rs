@@ -12,22 +12,14 @@ const PING: u8 = 0x89;
 const CLOSE: u8 = 0x88;
 const END: u8 = 0x80;
 
-const LIMITS: WsLimits = WsLimits {
-    frame_bytes_max: 1 << 20,
-    message_bytes_max: 1 << 20,
-    fragments_max: 128,
-};
+const LIMITS: WsLimits =
+    WsLimits { frame_bytes_max: 1 << 20, message_bytes_max: 1 << 20, fragments_max: 128 };
 
 /// A client's frame whose first byte is `first`.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let key = [0x37, 0xfa, 0x21, 0x3d];
     let mut out = header(first, payload.len() as u64);
-    out.extend(
-        payload
-            .iter()
-            .zip(key.iter().cycle())
-            .map(|(byte, mask)| byte ^ mask),
-    );
+    out.extend(payload.iter().zip(key.iter().cycle()).map(|(byte, mask)| byte ^ mask));
     out
 }
 
@@ -63,11 +55,7 @@ fn read(wire: &[u8], limits: &WsLimits) -> Vec<Seen> {
         for split in 1..wire.len() {
             let mut next = split;
             let mut next_read = || mem::replace(&mut next, usize::MAX);
-            assert_eq!(
-                whole,
-                replay(wire, limits, &mut next_read),
-                "cut at {split}"
-            );
+            assert_eq!(whole, replay(wire, limits, &mut next_read), "cut at {split}");
         }
     }
     whole
@@ -95,13 +83,8 @@ fn an_idle_reader_is_small() {
 
 #[test]
 fn whole_frames_are_lent_where_they_lie() {
-    let mut wire = [
-        frame(TEXT, b"one"),
-        frame(PING, b"p"),
-        frame(BINARY, b"two"),
-        frame(0x8a, b""),
-    ]
-    .concat();
+    let mut wire =
+        [frame(TEXT, b"one"), frame(PING, b"p"), frame(BINARY, b"two"), frame(0x8a, b"")].concat();
     let range = wire.as_ptr_range();
     let mut input = &mut wire[..];
     let mut reader = Reader::new();
@@ -132,17 +115,8 @@ fn a_message_after_a_gathered_one_is_lent_again() {
 
 #[test]
 fn an_unfinished_header_stays_in_the_input() {
-    for wire in [
-        frame(TEXT, b"hi"),
-        frame(BINARY, &[7; 200]),
-        frame(BINARY, &[7; 70_000]),
-    ] {
-        let size = wire.len()
-            - if wire.len() > 70_000 {
-                70_000
-            } else {
-                wire.len().min(200)
-            };
+    for wire in [frame(TEXT, b"hi"), frame(BINARY, &[7; 200]), frame(BINARY, &[7; 70_000])] {
+        let size = wire.len() - if wire.len() > 70_000 { 70_000 } else { wire.len().min(200) };
         for end in 0..size {
             let mut reader = Reader::new();
             assert_eq!(step(&mut reader, &wire[..end]), (Ok(None), end));
@@ -171,20 +145,14 @@ fn what_is_missing_of_a_frame_is_wanted() {
 
 #[test]
 fn memory_follows_what_came_and_not_what_was_declared() {
-    let limits = WsLimits {
-        frame_bytes_max: u64::MAX,
-        message_bytes_max: u64::MAX,
-        fragments_max: 0,
-    };
+    let limits =
+        WsLimits { frame_bytes_max: u64::MAX, message_bytes_max: u64::MAX, fragments_max: 0 };
     for first in [BINARY, 0x02] {
         let mut wire = header(first, u64::MAX >> 1);
         wire.extend_from_slice(&[0; 10]);
         let mut input = &mut wire[..];
         let mut reader = Reader::new();
-        assert!(matches!(
-            reader.step(&mut input, &limits),
-            Ok(Step::NeedMore)
-        ));
+        assert!(matches!(reader.step(&mut input, &limits), Ok(Step::NeedMore)));
         assert!(reader.heap() <= size_of::<Partial>() + BUFFER_BYTES_MIN);
         assert_eq!(reader.want() as u64, (u64::MAX >> 1) - 10);
     }
@@ -199,27 +167,16 @@ fn the_room_of_a_last_frame_ends_where_its_message_ends() {
         assert_eq!(step(&mut reader, piece), (Ok(None), 0));
     }
     assert!(reader.heap() <= size_of::<Partial>() + 100_000);
-    assert!(
-        step(&mut reader, &[*last])
-            .0
-            .is_ok_and(|frame| frame.is_some())
-    );
+    assert!(step(&mut reader, &[*last]).0.is_ok_and(|frame| frame.is_some()));
 }
 
 #[test]
 fn frames_and_messages_are_limited_before_they_are_kept() {
-    let limits = WsLimits {
-        frame_bytes_max: 200,
-        message_bytes_max: 300,
-        fragments_max: 0,
-    };
+    let limits = WsLimits { frame_bytes_max: 200, message_bytes_max: 300, fragments_max: 0 };
     let too_large = &[Seen::Error(WsError::TooLarge)][..];
     let cut = |first, len| header(first, len);
 
-    assert_eq!(
-        read(&frame(BINARY, &[1; 200]), &limits),
-        [Seen::Binary(vec![1; 200])]
-    );
+    assert_eq!(read(&frame(BINARY, &[1; 200]), &limits), [Seen::Binary(vec![1; 200])]);
     assert_eq!(read(&cut(BINARY, 201), &limits), too_large);
     assert_eq!(read(&cut(BINARY, u64::MAX >> 1), &limits), too_large);
 
@@ -231,32 +188,18 @@ fn frames_and_messages_are_limited_before_they_are_kept() {
     assert_eq!(read(&over, &limits), too_large);
 
     // A total that does not fit 64 bits is one that is too large.
-    let limits = WsLimits {
-        frame_bytes_max: u64::MAX,
-        message_bytes_max: 1 << 62,
-        ..limits
-    };
+    let limits = WsLimits { frame_bytes_max: u64::MAX, message_bytes_max: 1 << 62, ..limits };
     let over = [frame(0x02, b"1"), cut(END, u64::MAX >> 1)].concat();
     assert_eq!(read(&over, &limits), too_large);
 
     // RFC 6455 §5.5: control frames have a limit of their own.
-    let limits = WsLimits {
-        frame_bytes_max: 1,
-        message_bytes_max: 1,
-        fragments_max: 1,
-    };
-    assert_eq!(
-        read(&frame(PING, b"ping"), &limits),
-        [Seen::Ping(b"ping".to_vec())]
-    );
+    let limits = WsLimits { frame_bytes_max: 1, message_bytes_max: 1, fragments_max: 1 };
+    assert_eq!(read(&frame(PING, b"ping"), &limits), [Seen::Ping(b"ping".to_vec())]);
 }
 
 #[test]
 fn fragments_are_counted_empty_ones_too() {
-    let limits = WsLimits {
-        fragments_max: 4,
-        ..LIMITS
-    };
+    let limits = WsLimits { fragments_max: 4, ..LIMITS };
     let begin = [frame(0x01, b"a"), frame(0x00, b""), frame(0x00, b"")].concat();
     let four = [&begin[..], &frame(END, b"b")].concat();
     assert_eq!(read(&four.repeat(2), &limits), [text("ab"), text("ab")]);
@@ -265,25 +208,14 @@ fn fragments_are_counted_empty_ones_too() {
     // Pings between them do not count.
     let pinged = [&begin[..], &frame(PING, b"").repeat(9), &frame(END, b"b")].concat();
     assert_eq!(read(&pinged, &limits).last(), Some(&text("ab")));
-    let unlimited = WsLimits {
-        fragments_max: 0,
-        ..LIMITS
-    };
-    let many = [
-        frame(0x01, b""),
-        frame(0x00, b"").repeat(5_000),
-        frame(END, b"z"),
-    ]
-    .concat();
+    let unlimited = WsLimits { fragments_max: 0, ..LIMITS };
+    let many = [frame(0x01, b""), frame(0x00, b"").repeat(5_000), frame(END, b"z")].concat();
     assert_eq!(read(&many, &unlimited), [text("z")]);
 }
 
 #[test]
 fn many_small_fragments_are_not_copied_again_and_again() {
-    let limits = WsLimits {
-        fragments_max: 0,
-        ..LIMITS
-    };
+    let limits = WsLimits { fragments_max: 0, ..LIMITS };
     let mut reader = Reader::new();
     let (mut growths, mut heap) = (0, 0);
     for i in 0..10_000 {
@@ -323,10 +255,7 @@ fn a_text_fails_at_its_first_impossible_byte() {
     // The same between two fragments.
     let mut reader = Reader::new();
     assert_eq!(step(&mut reader, &frame(0x01, &bytes[..12])), (Ok(None), 0));
-    assert_eq!(
-        step(&mut reader, &frame(0x00, &bytes[12..13])).0,
-        Err(WsError::Utf8)
-    );
+    assert_eq!(step(&mut reader, &frame(0x00, &bytes[12..13])).0, Err(WsError::Utf8));
 }
 
 #[test]
@@ -388,12 +317,7 @@ fn any_split_of_random_frames_equals_the_whole() {
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     for _ in 0..4_000 {
-        let mut data = vec![
-            random.u8(8..16),
-            random.u8(8..20),
-            random.u8(..),
-            random.u8(..),
-        ];
+        let mut data = vec![random.u8(8..16), random.u8(8..20), random.u8(..), random.u8(..)];
         data.extend(random_wire(&mut random));
         fuzz_frames(&data);
     }

@@ -183,6 +183,8 @@ impl Core {
         closing.lingering = true;
         closing.until = Stamp::at(now + linger);
         slot.last_in = Stamp::at(now);
+        // While its last bytes waited it may not have been read.
+        self.resumed.push_back(index);
         self.file(index);
         Some(Prepared::Finish(index))
     }

@@ -381,13 +381,8 @@ impl Engine {
         let answered = std::mem::take(&mut self.remembered);
         let Some(slot) = self.core.slots.get_mut(index) else { return };
         let state = std::mem::replace(&mut slot.state, State::Wait { until });
-        slot.extra().waiting = Some(Box::new(Waiting {
-            ticket,
-            question,
-            answered,
-            state,
-            is_for_position,
-        }));
+        slot.extra().waiting =
+            Some(Box::new(Waiting { ticket, question, answered, state, is_for_position }));
         self.core.file(index);
     }
 
@@ -429,7 +424,8 @@ impl Engine {
             Question::Request { head, parsed, body } => {
                 let answering = self.core.answering(index, &head, &parsed);
                 let mut refused = Refused::from(LATE);
-                refused.close = parsed.framing != crate::wire::http::Framing::None && body.is_none();
+                refused.close =
+                    parsed.framing != crate::wire::http::Framing::None && body.is_none();
                 self.core.refuse(index, &answering, &refused);
             }
             Question::Command(text) => {

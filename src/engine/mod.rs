@@ -36,7 +36,7 @@
 //!     engine.handle_sent(written);
 //! }
 //! assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
-//! assert_eq!(engine.next_deadline(), Some(75_000)); // the idle time of a kept connection
+//! assert!(engine.next_deadline().is_some()); // when to call `handle_timeout` if nothing comes
 //! ```
 
 mod answer;

@@ -60,9 +60,7 @@ impl Policy {
             return true;
         }
         let literal = name.trim_start_matches('[').trim_end_matches(']');
-        literal
-            .parse::<IpAddr>()
-            .is_ok_and(|ip| self.any_address || self.addresses.contains(&ip))
+        literal.parse::<IpAddr>().is_ok_and(|ip| self.any_address || self.addresses.contains(&ip))
     }
 
     /// Whether a page of this `Origin` may act on, and read from, what is asked of this `Host`.
@@ -119,7 +117,9 @@ fn is_same_host(scheme: &str, authority: &str, host: &str) -> bool {
 fn split_port(authority: &str) -> (&str, Option<&str>) {
     let after_brackets = authority.rfind(']').map_or(0, |at| at + 1);
     match authority[after_brackets..].rfind(':') {
-        Some(at) => (&authority[..after_brackets + at], Some(&authority[after_brackets + at + 1..])),
+        Some(at) => {
+            (&authority[..after_brackets + at], Some(&authority[after_brackets + at + 1..]))
+        }
         None => (authority, None),
     }
 }
@@ -129,10 +129,8 @@ mod tests {
     use super::*;
 
     fn policy(config: &Config, listening: &[&str]) -> Policy {
-        let listening: Vec<_> = listening
-            .iter()
-            .map(|a| Listening::Tcp(a.parse().expect("an address")))
-            .collect();
+        let listening: Vec<_> =
+            listening.iter().map(|a| Listening::Tcp(a.parse().expect("an address"))).collect();
         Policy::new(config, &listening)
     }
 

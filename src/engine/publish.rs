@@ -267,7 +267,9 @@ fn template(asked: &Asked<'_>, plan: &Plan<'_>) -> Result<Message, Refusal> {
     let from_query = |refusal: Refusal| Refusal { code: Code::BadQuery, ..refusal };
     let mut message = Message::default();
     match (header(asked.parsed.event), &plan.options.event) {
-        (Some(event), _) if message::is_event(event) => message.event = Some(text(event, &BAD_EVENT)?),
+        (Some(event), _) if message::is_event(event) => {
+            message.event = Some(text(event, &BAD_EVENT)?)
+        }
         (Some(_), _) => return Err(BAD_EVENT),
         (None, Some(event)) if message::is_event(event.as_bytes()) => {
             message.event = Some(event.to_string());

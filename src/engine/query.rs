@@ -30,8 +30,7 @@ const UNREADABLE: Refusal = Refusal::new(
 );
 const TOO_MANY: Refusal =
     Refusal::new(Code::BadQuery, "at most 128 channels and 32 other pairs: for more, use /ws");
-const REPEATED: Refusal =
-    Refusal::new(Code::BadQuery, "only channel may be given more than once");
+const REPEATED: Refusal = Refusal::new(Code::BadQuery, "only channel may be given more than once");
 const BAD_VALUE: Refusal = Refusal::new(
     Code::BadQuery,
     "wait and heartbeat are whole seconds, ttl is digits, gap is live or retained, v is 1",

@@ -111,7 +111,9 @@ impl Engine {
             What::Health => self.core.answer_health(index, answering, false),
             What::Ready => self.core.answer_health(index, answering, true),
             What::Stats => self.core.answer_stats(index, answering)?,
-            What::Console => self.core.answer_console(index, answering, !plan.options.channels.is_empty())?,
+            What::Console => {
+                self.core.answer_console(index, answering, !plan.options.channels.is_empty())?
+            }
             What::Info => {
                 self.authorize(index, Action::Subscribe { channel: &plan.options.channels[0] })?;
                 self.core.answer_info(index, answering, &plan.options.channels[0]);
@@ -146,8 +148,7 @@ impl Engine {
             self.await_body(index, asked, max, false)?;
             return Ok(true);
         }
-        let request =
-            Request { head: asked.head, parsed: asked.parsed, body: asked.body.bytes() };
+        let request = Request { head: asked.head, parsed: asked.parsed, body: asked.body.bytes() };
         self.body_was_read = true;
         match self.ask_route(index, &request)? {
             Route::Pass => Ok(false),
@@ -167,7 +168,12 @@ impl Engine {
                 let handshake = routes::check_upgrade(asked.head, asked.parsed)?;
                 let offers = routes::offers(asked.head, asked.parsed)?;
                 let protocol = protocol.filter(|protocol| offers.contains(protocol));
-                self.core.accept_websocket(index, &handshake.accept, protocol.as_deref(), WsMode::App);
+                self.core.accept_websocket(
+                    index,
+                    &handshake.accept,
+                    protocol.as_deref(),
+                    WsMode::App,
+                );
                 self.open_app_websocket(index);
                 Ok(true)
             }

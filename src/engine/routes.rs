@@ -154,7 +154,11 @@ pub(crate) fn plan<'b>(
     let raw_path = parsed.path.of(head);
     let path = Path::of(raw_path, parsed.is_asterisk, config).ok_or(NOT_FOUND)?;
     if !path.takes(parsed.method) {
-        return Err(Refused::with(Code::Method, "this path does not take this method", path.allow()));
+        return Err(Refused::with(
+            Code::Method,
+            "this path does not take this method",
+            path.allow(),
+        ));
     }
     if parsed.method == Method::Options {
         let (what, options) = (What::Allow(path.allow()), Options::default());

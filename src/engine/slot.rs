@@ -163,7 +163,6 @@ impl Subs {
             }
         }
     }
-
 }
 
 /// A publication that a short write cut.

@@ -149,7 +149,6 @@ impl<'o> Object<'o> {
         json::write_number(self.out, value);
     }
 
-
     pub(crate) fn object(&mut self, name: &str, fields: impl FnOnce(&mut Object<'_>)) {
         self.name(name);
         let mut inner = Object::open(self.out);

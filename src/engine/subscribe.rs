@@ -140,8 +140,7 @@ impl Core {
             }
             Err(refusal) => return Err(refusal.into()),
         };
-        let dialect =
-            if is_raw { Dialect::SseRaw(framing) } else { Dialect::SseJson(framing) };
+        let dialect = if is_raw { Dialect::SseRaw(framing) } else { Dialect::SseJson(framing) };
         let gaps = self.gaps(&started, options.since);
         let lowest = self.cursor(started.lowest);
         let retry_ms = self.retry_ms();
@@ -387,7 +386,11 @@ impl Core {
     /// What a HEAD of a poll gets: never held.
     fn answer_empty_poll(&mut self, index: u32, answering: &Answering, is_raw: bool) {
         let mut extra = Vec::new();
-        push_header(&mut extra, "Holdline-Cursor", self.cursor(self.horizon).to_string().as_bytes());
+        push_header(
+            &mut extra,
+            "Holdline-Cursor",
+            self.cursor(self.horizon).to_string().as_bytes(),
+        );
         let content_type = if is_raw { "text/plain; charset=utf-8" } else { "application/json" };
         let reply = Reply {
             content_type: Some(content_type),

@@ -183,14 +183,16 @@ impl Engine {
     ) -> Result<(), Next> {
         match command {
             Command::Ping { t } => {
-                self.core.ws_reply(index, |out| ws_json(out, |out| {
-                    out.extend_from_slice(b"{\"op\":\"pong\"");
-                    if let Some(t) = t {
-                        out.extend_from_slice(b",\"t\":");
-                        out.extend_from_slice(t.as_bytes());
-                    }
-                    out.push(b'}');
-                }));
+                self.core.ws_reply(index, |out| {
+                    ws_json(out, |out| {
+                        out.extend_from_slice(b"{\"op\":\"pong\"");
+                        if let Some(t) = t {
+                            out.extend_from_slice(b",\"t\":");
+                            out.extend_from_slice(t.as_bytes());
+                        }
+                        out.push(b'}');
+                    })
+                });
             }
             Command::Publish { channel, message } => {
                 self.authorize(index, Action::Publish { channel: &channel })?;
@@ -307,20 +309,22 @@ impl Core {
         let cursor = cursor.map(|seq| self.cursor(seq));
         let (bytes_max, channels_max) =
             (self.config.message_bytes_max, self.config.channels_per_connection_max);
-        self.reply(index, |out| ws_json(out, |out| {
-            let connection = format!("{random:016x}");
-            let mut object = super::stats::Object::open(out);
-            object.text("op", "hello");
-            object.number("version", 1);
-            object.text("connection", &connection);
-            if let Some(cursor) = cursor {
-                object.text("cursor", &cursor.to_string());
-            }
-            object.number("heartbeat_ms", heartbeat_ms);
-            object.number("message_bytes_max", bytes_max as u64);
-            object.number("channels_max", channels_max as u64);
-            object.close();
-        }));
+        self.reply(index, |out| {
+            ws_json(out, |out| {
+                let connection = format!("{random:016x}");
+                let mut object = super::stats::Object::open(out);
+                object.text("op", "hello");
+                object.number("version", 1);
+                object.text("connection", &connection);
+                if let Some(cursor) = cursor {
+                    object.text("cursor", &cursor.to_string());
+                }
+                object.number("heartbeat_ms", heartbeat_ms);
+                object.number("message_bytes_max", bytes_max as u64);
+                object.number("channels_max", channels_max as u64);
+                object.close();
+            })
+        });
     }
 
     /// Subscribes to what is new among the channels, and answers for all of them in order.
@@ -444,17 +448,19 @@ impl Core {
         self.stats.rejected.count(refusal.code);
         let is_later = matches!(refusal.code, Code::Overloaded | Code::RateLimited);
         let retry_ms = is_later.then(|| self.retry_ms());
-        self.ws_reply(index, |out| ws_json(out, |out| {
-            out.extend_from_slice(b"{\"op\":\"error\"");
-            write_reference(out, reference);
-            out.push(b',');
-            write_error_fields(out, refusal);
-            if let Some(retry_ms) = retry_ms {
-                out.extend_from_slice(b",\"retry_ms\":");
-                json::write_number(out, u64::from(retry_ms));
-            }
-            out.push(b'}');
-        }));
+        self.ws_reply(index, |out| {
+            ws_json(out, |out| {
+                out.extend_from_slice(b"{\"op\":\"error\"");
+                write_reference(out, reference);
+                out.push(b',');
+                write_error_fields(out, refusal);
+                if let Some(retry_ms) = retry_ms {
+                    out.extend_from_slice(b",\"retry_ms\":");
+                    json::write_number(out, u64::from(retry_ms));
+                }
+                out.push(b'}');
+            })
+        });
     }
 
     /// Sends our Close and waits for the peer's.
@@ -618,4 +624,3 @@ fn write_ok(out: &mut Vec<u8>, reference: Option<u32>, channel: &str, recovered:
         out.push(b'}');
     });
 }
-

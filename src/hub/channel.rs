@@ -97,9 +97,10 @@ impl Channel {
         while self.kept() > count || self.kept_bytes > bytes {
             self.hide_oldest(unix_ms);
         }
-        while self.oldest_kept().is_some_and(|p| {
-            p.is_expired(unix_ms) || unix_ms.saturating_sub(p.time_ms) > age_ms
-        }) {
+        while self
+            .oldest_kept()
+            .is_some_and(|p| p.is_expired(unix_ms) || unix_ms.saturating_sub(p.time_ms) > age_ms)
+        {
             self.hide_oldest(unix_ms);
         }
     }

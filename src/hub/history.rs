@@ -590,11 +590,12 @@ impl Inner {
             return;
         }
         let oldest: Vec<u64> = (0..self.channels.vacant_key().max(self.channels.capacity()))
-            .map(|i| self.channels.get(i).and_then(Channel::oldest_kept).map_or(u64::MAX, |p| p.seq))
+            .map(|i| {
+                self.channels.get(i).and_then(Channel::oldest_kept).map_or(u64::MAX, |p| p.seq)
+            })
             .collect();
-        self.order.retain(|(seq, index)| {
-            oldest.get(*index as usize).is_some_and(|oldest| oldest <= seq)
-        });
+        self.order
+            .retain(|(seq, index)| oldest.get(*index as usize).is_some_and(|oldest| oldest <= seq));
         // Not again before as many more have come, however few of them were stale.
         self.order.reserve(self.order.len());
     }
@@ -602,12 +603,15 @@ impl Inner {
     fn sweep(&mut self, limits: &HistoryLimits, now: Now, evicted: &mut Evicted) {
         self.keys.expire(now.mono_ms);
         let keep_ms = limits.age_ms.max(SWEEP_MS);
-        while self.recent.front().is_some_and(|(_, p)| {
-            now.unix_ms.saturating_sub(p.time_ms) > keep_ms
-        }) {
+        while self
+            .recent
+            .front()
+            .is_some_and(|(_, p)| now.unix_ms.saturating_sub(p.time_ms) > keep_ms)
+        {
             self.drop_recent(evicted);
         }
-        let indexes: Vec<_> = self.channels.iter().map(|(index, _)| index as ChannelIndex).collect();
+        let indexes: Vec<_> =
+            self.channels.iter().map(|(index, _)| index as ChannelIndex).collect();
         for index in indexes {
             let channel = &mut self.channels[index as usize];
             channel.enforce(limits.messages, limits.bytes, limits.age_ms, now.unix_ms);

@@ -26,6 +26,12 @@ fn put(history: &History, channel: &str, text: &str) -> u64 {
     put_at(history, channel, text.into(), START)
 }
 
+fn put_all<const N: usize>(history: &History, channel: &str, texts: [&str; N]) {
+    for text in texts {
+        put(history, channel, text);
+    }
+}
+
 fn put_at(history: &History, channel: &str, message: Message, now: Now) -> u64 {
     history.publish(channel, message, now).expect("it is taken").id.seq
 }
@@ -122,15 +128,11 @@ fn kept(history: &History, channel: &str, now: Now) -> String {
 #[test]
 fn a_ring_is_bounded_by_count_bytes_and_age() {
     let by_count = narrow(Config { history_messages: 3, ..Config::default() });
-    for c in "abcde".chars() {
-        put(&by_count, "x", &c.to_string());
-    }
+    put_all(&by_count, "x", ["a", "b", "c", "d", "e"]);
     assert_eq!(kept(&by_count, "x", START), "cde");
 
     let by_bytes = narrow(Config { history_bytes: 5, ..Config::default() });
-    for text in ["aa", "bb", "cc", "d"] {
-        put(&by_bytes, "x", text);
-    }
+    put_all(&by_bytes, "x", ["aa", "bb", "cc", "d"]);
     assert_eq!(kept(&by_bytes, "x", START), "bbccd");
     put(&by_bytes, "x", "eeeeee");
     assert_eq!(kept(&by_bytes, "x", START), "", "one that is too large alone is not kept");
@@ -151,9 +153,7 @@ fn a_history_of_nothing_still_delivers() {
     put(&history, "x", "a");
     assert_eq!(kept(&history, "x", START), "");
     assert_eq!(reader.texts(&history), "a");
-    for text in ["b", "c"] {
-        put(&history, "x", text);
-    }
+    put_all(&history, "x", ["b", "c"]);
     assert_eq!(reader.texts(&history), "!", "`recent` held the newest only");
 }
 
@@ -211,9 +211,7 @@ fn what_is_new_is_listed_once_and_an_overrun_is_told() {
 fn limits_hide_from_a_since_what_a_live_reader_still_gets() {
     let history = history(Config { history_messages: 1, ..Config::default() });
     let mut live = Reader::live(&history, "x");
-    for text in ["a", "b", "c"] {
-        put(&history, "x", text);
-    }
+    put_all(&history, "x", ["a", "b", "c"]);
     assert_eq!(after(&history, "x", 0), (2, Some(GapReason::Trimmed)));
     assert_eq!(after(&history, "x", 2), (2, None));
     assert_eq!(kept(&history, "x", START), "c");
@@ -228,9 +226,7 @@ fn a_reader_at_its_horizon_has_lost_nothing_yet() {
     let mut reader = Reader::live(&history, "x");
     put(&history, "x", "a");
     let horizon = history.head();
-    for text in ["b", "c", "d"] {
-        put(&history, "x", text);
-    }
+    put_all(&history, "x", ["b", "c", "d"]);
     let lost = pull(&history, &[reader.want()], horizon, ALL, START).expect_err("it is gone");
     assert_eq!(lost, [Lost { want: 0, resumed: horizon }]);
     reader.at = horizon;
@@ -288,9 +284,7 @@ fn every_since_has_its_verdict() {
 #[test]
 fn nothing_beyond_a_horizon_is_named() {
     let history = history(Config::default());
-    for text in ["a", "b", "c"] {
-        put(&history, "x", text);
-    }
+    put_all(&history, "x", ["a", "b", "c"]);
     for since in [None, Some(Since::Latest), Some(Since::At { unix_ms: u64::MAX })] {
         assert_eq!(history.join("x", since, 1, START).expect("room").position, 1, "{since:?}");
     }
@@ -370,9 +364,7 @@ fn a_pinned_publication_counts_and_history_is_not_emptied_for_it() {
     let history = narrow(Config { memory_bytes, ..Config::default() });
     let (big, small) = ("p".repeat(KIB), "s".repeat(KIB / 2));
     let reader = Reader::live(&history, "x");
-    for text in [&big, &big] {
-        put(&history, "x", text);
-    }
+    put_all(&history, "x", [&big, &big]);
     let mut pins = Vec::new();
     history.pull(&[reader.want()], 2, ALL, START, &mut pins, &mut Vec::new());
     history.clear("x", START);
@@ -399,9 +391,7 @@ fn a_pinned_publication_counts_and_history_is_not_emptied_for_it() {
 fn deleting_drops_what_is_kept_and_nothing_is_lost_by_who_has_seen_it() {
     let history = history(Config::default());
     let mut live = Reader::live(&history, "x");
-    for text in ["a", "b"] {
-        put(&history, "x", text);
-    }
+    put_all(&history, "x", ["a", "b"]);
     history.clear("x", START);
     history.clear("nobody", START);
     assert_eq!(kept(&history, "x", START), "");
@@ -458,7 +448,7 @@ fn a_channel_that_never_kept_anything_goes_with_its_last_listener() {
         history.leave(reader.channel, START);
     }
     assert_eq!(history.stats().channels, 0);
-    // What another did keep is not yet forgotten, or every new one would seem to have lost something.
+    // What another has kept is not forgotten yet, or all that are new would seem to have lost it.
     for channel in ["y", "z"] {
         put(&history, channel, "a");
     }
@@ -507,20 +497,4 @@ fn the_index_over_all_channels_stays_small() {
     assert!(indexed <= 8_192, "{indexed}");
     assert_eq!(kept(&history, "old", START), "kept for ever");
     assert_eq!(history.stats().messages, 5);
-}
-
-#[test]
-fn a_dozing_loop_is_woken_once() {
-    let history = history(Config::default());
-    let rung = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&rung);
-    let bell = Arc::new(Bell::new(move || {
-        counter.fetch_add(1, Ordering::SeqCst);
-    }));
-    history.add_bell(Arc::clone(&bell));
-    bell.doze();
-    for text in ["a", "b"] {
-        put(&history, "x", text);
-    }
-    assert_eq!(rung.load(Ordering::SeqCst), 1);
 }

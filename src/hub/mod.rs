@@ -13,7 +13,7 @@ pub use channel::ChannelIndex;
 pub use history::{
     ChannelInfo, History, HistoryLimits, HistoryStats, Joined, Published, Rejected, TakenIn,
 };
-pub use pull::{Item, Lost, Pulled, PullLimits, Want};
+pub use pull::{Item, Lost, PullLimits, Pulled, Want};
 pub use roster::{RoomIndex, Roster};
 
 /// Why a reader's place in the order is gone.

@@ -26,10 +26,7 @@ impl Clock {
 
     pub(super) fn now(self) -> Now {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now {
-            mono_ms: self.0.elapsed().as_millis() as u64,
-            unix_ms: unix.as_millis() as u64,
-        }
+        Now { mono_ms: self.0.elapsed().as_millis() as u64, unix_ms: unix.as_millis() as u64 }
     }
 }
 
@@ -177,9 +174,7 @@ impl Hub {
             return fail(reason, refusal, message);
         }
         match self.shared.history.publish(channel, message, self.shared.clock.now()) {
-            Ok(published) => {
-                Ok(Published { id: published.id, subscribers: published.subscribers })
-            }
+            Ok(published) => Ok(Published { id: published.id, subscribers: published.subscribers }),
             Err(rejected) => fail(PublishReason::Memory, rejected.refusal, rejected.message),
         }
     }

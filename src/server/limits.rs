@@ -39,7 +39,8 @@ mod tests {
     fn the_kernel_s_tables_are_read() {
         assert_eq!(mem_total("MemTotal:       24576 kB\nMemFree: 1 kB\n"), Some(24576 * 1024));
         assert_eq!(mem_total("nothing"), None);
-        let limits = "Limit  Soft Limit  Hard Limit  Units\nMax open files    20000    20000   files\n";
+        let limits =
+            "Limit  Soft Limit  Hard Limit  Units\nMax open files    20000    20000   files\n";
         assert_eq!(open_files(limits), Some(20_000));
     }
 }

@@ -91,7 +91,10 @@ impl Drop for Listener {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Address {
     /// Both families on one port: loopback, or every interface.
-    Both { port: u16, is_public: bool },
+    Both {
+        port: u16,
+        is_public: bool,
+    },
     One(SocketAddr),
     Unix(PathBuf),
 }
@@ -253,7 +256,8 @@ fn bind_unix(path: &Path) -> io::Result<Listener> {
     };
     if let Ok(found) = fs::symlink_metadata(path) {
         if !found.file_type().is_socket() {
-            let error = io::Error::new(ErrorKind::AlreadyExists, "a file that is no socket is there");
+            let error =
+                io::Error::new(ErrorKind::AlreadyExists, "a file that is no socket is there");
             return Err(named(error, ": choose another path with --listen"));
         }
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
@@ -292,9 +296,13 @@ mod tests {
 
     #[test]
     fn what_others_can_reach_is_public() {
-        for (text, expected) in
-            [("7070", false), (":7070", true), ("0.0.0.0:1", true), ("192.0.2.1:1", true), ("[::1]:1", false)]
-        {
+        for (text, expected) in [
+            ("7070", false),
+            (":7070", true),
+            ("0.0.0.0:1", true),
+            ("192.0.2.1:1", true),
+            ("[::1]:1", false),
+        ] {
             assert_eq!(Address::parse(text).expect(text).is_public(), expected, "{text}");
         }
     }

@@ -18,9 +18,9 @@ use std::time::Duration;
 
 use mio::{Events, Poll, Waker};
 
+use self::hub::{Clock, Command, Shared};
 pub use self::hub::{Hub, HubError, PublishError, PublishReason, Published};
 pub use self::listen::LocalAddr;
-use self::hub::{Clock, Command, Shared};
 use self::turn::{EVENTS, Io, WAKER, listener_token};
 use crate::config::Config;
 use crate::cursor::Epoch;
@@ -253,9 +253,7 @@ impl Server {
     }
 
     fn has_ended(&self, now: Now) -> bool {
-        let over = |shutdown: Shutdown| {
-            self.engine.is_empty() || shutdown.until_ms <= now.mono_ms
-        };
+        let over = |shutdown: Shutdown| self.engine.is_empty() || shutdown.until_ms <= now.mono_ms;
         self.shutdown.is_some_and(over)
     }
 

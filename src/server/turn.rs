@@ -163,7 +163,13 @@ impl Io {
         }
     }
 
-    fn add(&mut self, mut socket: Socket, peer: crate::engine::Peer, engine: &mut Engine, now: Now) {
+    fn add(
+        &mut self,
+        mut socket: Socket,
+        peer: crate::engine::Peer,
+        engine: &mut Engine,
+        now: Now,
+    ) {
         if engine.is_crowded() {
             turn_away(&mut socket);
             return engine.handle_turned_away();

@@ -117,7 +117,9 @@ impl Dialect {
                     out.push(b'}');
                 });
             }
-            Self::SseRaw(framing) => framing.write(out, |out| write_raw_event(out, publication, id)),
+            Self::SseRaw(framing) => {
+                framing.write(out, |out| write_raw_event(out, publication, id))
+            }
             Self::SseJson(framing) => framing.write(out, |out| {
                 out.extend_from_slice(b"event: message\nid: ");
                 id.write(out);

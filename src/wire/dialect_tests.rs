@@ -362,7 +362,10 @@ fn a_gap_says_what_was_lost() {
         resumed: cursor(9),
         spread_ms: 2_100,
     };
-    let fields = r#""channels":["a","b.c"],"reason":"trimmed","since":"k3J9xQ-3","resumed":"k3J9xQ-9","spread_ms":2100"#;
+    let fields = concat!(
+        r#""channels":["a","b.c"],"reason":"trimmed","since":"k3J9xQ-3","#,
+        r#""resumed":"k3J9xQ-9","spread_ms":2100"#
+    );
     let line = "reason=trimmed; since=k3J9xQ-3; resumed=k3J9xQ-9";
     assert_eq!(written(|out| gap.write_json(out)), format!("{{{fields}}}").as_bytes());
     assert_eq!(written(|out| gap.write_line(out)), line.as_bytes());

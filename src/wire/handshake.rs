@@ -84,10 +84,7 @@ impl<'b> Offers<'b> {
 ///
 /// Lines that are no list of different tokens, name none, or pass a limit.
 pub fn offers<'b>(lines: impl Iterator<Item = &'b [u8]>) -> Result<Offers<'b>, BadOffer> {
-    let mut offers = Offers {
-        tokens: [""; LIST_ITEMS_MAX],
-        len: 0,
-    };
+    let mut offers = Offers { tokens: [""; LIST_ITEMS_MAX], len: 0 };
     let mut bytes = 0usize;
     let mut has_line = false;
     for line in lines {
@@ -175,11 +172,7 @@ impl<'b> List<'b> {
         let end = self.rest.iter().position(|b| !is_tchar(*b));
         let (token, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
         self.rest = rest;
-        if token.is_empty() {
-            Err(BadOffer)
-        } else {
-            Ok(token)
-        }
+        if token.is_empty() { Err(BadOffer) } else { Ok(token) }
     }
 
     /// The rest of a quoted string. RFC 6455 §9.1: what it stands for must be a token.
@@ -305,10 +298,7 @@ mod tests {
             (&["chat, superchat"], &["chat", "superchat"]),
             (&["chat,superchat"], &["chat", "superchat"]),
             (&[" \tchat \t,\t superchat\t "], &["chat", "superchat"]),
-            (
-                &["chat", "superchat, third"],
-                &["chat", "superchat", "third"],
-            ),
+            (&["chat", "superchat, third"], &["chat", "superchat", "third"]),
             (&[",chat,, ,superchat,"], &["chat", "superchat"]),
             (&["", "chat"], &["chat"]),
             (&["Chat, chat"], &["Chat", "chat"]),
@@ -358,12 +348,7 @@ mod tests {
 
     #[test]
     fn offers_are_limited_in_number_and_bytes() {
-        let many = |n: usize| {
-            (0..n)
-                .map(|i| format!("p{i}"))
-                .collect::<Vec<_>>()
-                .join(",")
-        };
+        let many = |n: usize| (0..n).map(|i| format!("p{i}")).collect::<Vec<_>>().join(",");
         assert_eq!(offered(&[&many(16)]).map(|all| all.len()), Some(16));
         assert_eq!(offered(&[&many(17)]), None);
         assert_eq!(offered(&[&many(16), "q"]), None);

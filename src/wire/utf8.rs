@@ -111,14 +111,8 @@ mod tests {
         ("", None),
         ("ce ba e1 bd b9 cf 83 ce bc ce b5", None),
         // After κόσμε: a surrogate, and a character past U+10FFFF.
-        (
-            "ce ba e1 bd b9 cf 83 ce bc ce b5 ed a0 80 65 64 69 74 65 64",
-            Some(12),
-        ),
-        (
-            "ce ba e1 bd b9 cf 83 ce bc ce b5 f4 90 80 80 65 64",
-            Some(12),
-        ),
+        ("ce ba e1 bd b9 cf 83 ce bc ce b5 ed a0 80 65 64 69 74 65 64", Some(12)),
+        ("ce ba e1 bd b9 cf 83 ce bc ce b5 f4 90 80 80 65 64", Some(12)),
         // First and last character of each length.
         ("00", None),
         ("c2 80", None),

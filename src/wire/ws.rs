@@ -137,13 +137,7 @@ pub fn parse_header(buf: &[u8]) -> Result<Option<FrameHeader>, WsError> {
         short => (u64::from(short), 2),
     };
     let key = buf.get(at..).and_then(|rest| rest.first_chunk::<4>());
-    Ok(key.map(|key| FrameHeader {
-        fin,
-        opcode,
-        key: *key,
-        len,
-        size: at as u8 + 4,
-    }))
+    Ok(key.map(|key| FrameHeader { fin, opcode, key: *key, len, size: at as u8 + 4 }))
 }
 
 /// The payload length of a frame whose key may still be missing, if it is there and valid: too much
@@ -170,10 +164,7 @@ fn parse_long_length(short: u8, buf: &[u8]) -> Result<Option<(u64, usize)>, WsEr
         if digits.first().is_some_and(|high| high & 0x80 != 0) {
             return Err(WsError::Protocol);
         }
-        if digits
-            .first_chunk::<6>()
-            .is_some_and(|high| *high == [0; 6])
-        {
+        if digits.first_chunk::<6>().is_some_and(|high| *high == [0; 6]) {
             return Err(WsError::Protocol);
         }
         let Some(bytes) = digits.first_chunk::<8>() else {

@@ -16,9 +16,7 @@ fn unmask_by_bytes(bytes: &mut [u8], key: [u8; 4], phase: usize) {
 #[test]
 fn the_masked_hello_of_the_rfc_is_read() {
     // RFC 6455 §5.7: a single-frame masked text message.
-    let mut wire = [
-        0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58,
-    ];
+    let mut wire = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
     let expected = FrameHeader {
         fin: true,
         opcode: Opcode::Text,
@@ -57,13 +55,7 @@ fn the_fragments_and_the_pong_of_the_rfc_are_read_once_masked() {
         ([0x8a, 0x85, 1, 2, 3, 4], true, Opcode::Pong, 5),
     ] {
         let key = [1, 2, 3, 4];
-        let expected = FrameHeader {
-            fin,
-            opcode,
-            key,
-            len,
-            size: 6,
-        };
+        let expected = FrameHeader { fin, opcode, key, len, size: 6 };
         assert_eq!(header(&wire), Ok(Some(expected)));
     }
     // RFC 6455 §5.1: the same unmasked is an error.
@@ -91,17 +83,9 @@ fn second_bytes_that_cannot_be_are_refused_with_nothing_behind_them() {
     for second in 0..=u8::MAX {
         let is_masked = second & 0x80 != 0;
         let is_short = second & 0x7f <= 125;
-        let data = if is_masked {
-            Ok(None)
-        } else {
-            Err(WsError::Protocol)
-        };
+        let data = if is_masked { Ok(None) } else { Err(WsError::Protocol) };
         assert_eq!(header(&[0x82, second]), data, "{second:x}");
-        let ping = if is_short {
-            data
-        } else {
-            Err(WsError::Protocol)
-        };
+        let ping = if is_short { data } else { Err(WsError::Protocol) };
         assert_eq!(header(&[0x89, second]), ping, "{second:x}");
     }
 }
@@ -118,19 +102,13 @@ fn lengths_have_one_form() {
         (&[0x82, 0xfe, 0, 128], Some(128)),
         (&[0x82, 0xfe, 0xff, 0xff], Some(65_535)),
         (&[0x82, 0xff, 0, 0, 0, 0, 0, 1, 0, 0], Some(65_536)),
-        (
-            &[0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
-            Some(u64::MAX >> 1),
-        ),
+        (&[0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], Some(u64::MAX >> 1)),
         (&[0x82, 0xfe, 0, 0], None),
         (&[0x82, 0xfe, 0, 125], None),
         (&[0x82, 0xff, 0, 0, 0, 0, 0, 0, 0, 1], None),
         (&[0x82, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff], None),
         (&[0x82, 0xff, 0x80, 0, 0, 0, 0, 1, 0, 0], None),
-        (
-            &[0x82, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
-            None,
-        ),
+        (&[0x82, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], None),
     ];
     for (head, expected) in cases {
         let wire = with_key(head);
@@ -151,10 +129,7 @@ fn lengths_have_one_form() {
 fn long_lengths_are_refused_at_the_first_impossible_byte() {
     assert_eq!(header(&[0x82, 0xff, 0x80]), Err(WsError::Protocol));
     assert_eq!(header(&[0x82, 0xff, 0, 0, 0, 0, 0]), Ok(None));
-    assert_eq!(
-        header(&[0x82, 0xff, 0, 0, 0, 0, 0, 0]),
-        Err(WsError::Protocol)
-    );
+    assert_eq!(header(&[0x82, 0xff, 0, 0, 0, 0, 0, 0]), Err(WsError::Protocol));
     assert_eq!(header(&[0x82, 0xfe, 0]), Ok(None));
     assert_eq!(header(&[0x82, 0xfe, 0, 125]), Err(WsError::Protocol));
 }
@@ -195,15 +170,7 @@ fn masks_in_pieces_agree_with_the_whole_at_every_split() {
 
 #[test]
 fn written_headers_have_the_shortest_form() {
-    for (len, size) in [
-        (0, 2),
-        (125, 2),
-        (126, 4),
-        (127, 4),
-        (128, 4),
-        (65_535, 4),
-        (65_536, 10),
-    ] {
+    for (len, size) in [(0, 2), (125, 2), (126, 4), (127, 4), (128, 4), (65_535, 4), (65_536, 10)] {
         let mut out = Vec::new();
         emit_header(&mut out, Opcode::Text, len);
         assert_eq!((out.len(), out[0], out[1] & 0x80), (size, 0x81, 0));
@@ -253,26 +220,17 @@ fn closes_are_read() {
 fn close_codes_are_those_of_the_rfc_and_the_registry() {
     let valid = (0..=u16::MAX).filter(|code| is_close_code(*code)).count();
     assert_eq!(valid, 4 + 8 + 2000);
-    for code in [
-        1000, 1001, 1002, 1003, 1007, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999,
-    ] {
+    for code in [1000, 1001, 1002, 1003, 1007, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999] {
         assert!(is_close_code(code), "{code}");
     }
-    for code in [
-        0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535,
-    ] {
+    for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535] {
         assert!(!is_close_code(code), "{code}");
     }
 }
 
 #[test]
 fn errors_have_the_codes_of_the_rfc() {
-    let errors = [
-        WsError::Protocol,
-        WsError::Utf8,
-        WsError::Policy,
-        WsError::TooLarge,
-    ];
+    let errors = [WsError::Protocol, WsError::Utf8, WsError::Policy, WsError::TooLarge];
     assert_eq!(errors.map(WsError::close_code), [1002, 1007, 1008, 1009]);
     assert!(errors.iter().all(|error| is_close_code(error.close_code())));
 }

@@ -288,7 +288,9 @@ fn a_long_answer_to_a_slow_reader_is_cut_by_no_clock() {
             sim.pass(2_000);
             taken += sim.take(line, 1_000);
             sim.settle();
-            assert!(!sim.is_closed(line), "close {close}: cut after {taken} bytes");
+            // Once all is in the kernel's hands the server need not wait for it to be read.
+            let is_cut = sim.is_closed(line) && !(close && sim.lines[line].is_finished);
+            assert!(!is_cut, "close {close}: cut after {taken} bytes");
         }
         sim.unstall(line);
         sim.settle();

@@ -68,15 +68,22 @@ fn one_position_goes_from_transport_to_transport_and_from_loop_to_loop(pace: Pac
                 let socket = Ws::open(&mut sim, number, &format!("/ws?channel=a&since={since}"));
                 let got = socket.jsons(&mut sim);
                 assert_eq!(got[0]["cursor"], *since, "where replay starts");
-                assert_eq!((&got[2]["text"], &got[3]["text"]), (&(*first).into(), &(*second).into()));
+                assert_eq!(
+                    (&got[2]["text"], &got[3]["text"]),
+                    (&(*first).into(), &(*second).into())
+                );
                 since = got[3]["id"].as_str().expect("an id").to_owned();
                 sim.close(socket.line);
             }
             1 => {
-                let mut sse = Sse::open(&mut sim, number, &format!("/events?channel=a&since={since}"));
+                let mut sse =
+                    Sse::open(&mut sim, number, &format!("/events?channel=a&since={since}"));
                 let got = sse.blocks(&mut sim);
                 assert_eq!(got[0].id.as_ref(), Some(&since));
-                assert_eq!((&got[1].json()["text"], &got[2].json()["text"]), (&(*first).into(), &(*second).into()));
+                assert_eq!(
+                    (&got[1].json()["text"], &got[2].json()["text"]),
+                    (&(*first).into(), &(*second).into())
+                );
                 since = got[2].id.clone().expect("an id");
                 sim.close(sse.line);
             }

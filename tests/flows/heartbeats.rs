@@ -242,7 +242,10 @@ fn a_blocked_reader_lives_by_progress_alone() {
         assert!(sim.is_blocked(line));
         for round in 0..10 {
             sim.pass(29_000);
-            assert!(!sim.is_closed(line), "{target}: it took something within 30 s (round {round})");
+            assert!(
+                !sim.is_closed(line),
+                "{target}: it took something within 30 s (round {round})"
+            );
             assert_eq!(sim.take(line, 700), 700);
             sim.settle();
         }

@@ -48,7 +48,10 @@ fn a_held_poll_is_answered_by_the_next_message(pace: Pace) {
     assert_eq!((&body["more"], &body["gap"]), (&false.into(), &serde_json::Value::Null));
     assert_eq!(body["cursor"], *sim.id(3));
     let texts: Vec<_> = body["messages"].as_array().expect("messages").iter().collect();
-    assert_eq!(texts.iter().map(|m| m["text"].as_str()).collect::<Vec<_>>(), [Some("one"), Some("two")]);
+    assert_eq!(
+        texts.iter().map(|m| m["text"].as_str()).collect::<Vec<_>>(),
+        [Some("one"), Some("two")]
+    );
     assert!(!answer.is_closing());
     assert_eq!(sim.get(line, "/health").status, 200);
 }
@@ -140,7 +143,10 @@ fn a_first_poll_gets_a_position_and_the_way_on(pace: Pace) {
     let line = sim.connect(0);
     let answer = sim.get(line, "/poll?channel=a&channel=b");
     let (body, next) = (answer.json(), format!("?channel=a&channel=b&since={}", sim.id(1)));
-    assert_eq!((&body["cursor"], &body["messages"]), (&(*sim.id(1)).into(), &serde_json::json!([])));
+    assert_eq!(
+        (&body["cursor"], &body["messages"]),
+        (&(*sim.id(1)).into(), &serde_json::json!([]))
+    );
     assert_eq!(body["next"], *next);
     assert_eq!(answer.header("link"), Some(&*format!("<{next}>; rel=\"next\"")));
     sim.publish("b", "after");

@@ -105,7 +105,10 @@ fn a_later_subscription_replays_under_a_safe_position(pace: Pace) {
     assert_eq!(ops(&came), wanted, "{came:?}");
     assert_eq!(came[0]["recovered"], true);
     for (value, seq) in came[1..4].iter().zip([2, 5, 8]) {
-        assert_eq!((value["id"].as_str(), value["cursor"].as_str()), (Some(&*sim.id(seq)), Some(&*sim.id(seq))));
+        assert_eq!(
+            (value["id"].as_str(), value["cursor"].as_str()),
+            (Some(&*sim.id(seq)), Some(&*sim.id(seq)))
+        );
     }
     assert_eq!(came[4]["cursor"], *sim.id(9));
     assert_eq!(came[5]["cursor"], Value::Null, "once it is live the id is the position");
@@ -228,10 +231,8 @@ fn channels_of_one_subscribe_replay_in_one_order(pace: Pace) {
     published(&sim, 9);
     let ws = Ws::open(&mut sim, 0, "/ws");
     ws.jsons(&mut sim);
-    let command = format!(
-        r#"{{"op":"subscribe","ref":7,"channels":["c","a","b"],"since":"{}"}}"#,
-        sim.id(3)
-    );
+    let command =
+        format!(r#"{{"op":"subscribe","ref":7,"channels":["c","a","b"],"since":"{}"}}"#, sim.id(3));
     ws.text(&mut sim, &command);
     sim.settle();
     let came = ws.jsons(&mut sim);

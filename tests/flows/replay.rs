@@ -29,7 +29,7 @@ fn short() -> Config {
     Config { history_messages: 3, recent_bytes: 0, ..Config::default().open() }
 }
 
-fn published(sim: &mut Sim, channel: &str, texts: &[&str]) {
+fn published(sim: &Sim, channel: &str, texts: &[&str]) {
     for text in texts {
         sim.publish(channel, *text);
     }
@@ -205,8 +205,8 @@ fn assert_everywhere(sim: &mut Sim, query: &str, wanted: &[Got], wanted_raw: &[G
 
 fn a_position_is_recovered_on_every_transport(pace: Pace) {
     let mut sim = Sim::with(short(), pace);
-    published(&mut sim, "a", &["1", "2", "3", "4", "5"]);
-    published(&mut sim, "b", &["6"]);
+    published(&sim, "a", &["1", "2", "3", "4", "5"]);
+    published(&sim, "b", &["6"]);
     let since = format!("since={}", sim.id(3));
     let wanted = [text("4"), text("5")];
     assert_everywhere(&mut sim, &since, &wanted, &wanted);
@@ -216,8 +216,8 @@ fn a_position_is_recovered_on_every_transport(pace: Pace) {
 
 fn a_trimmed_position_is_announced_on_every_transport_and_what_is_kept_follows(pace: Pace) {
     let mut sim = Sim::with(short(), pace);
-    published(&mut sim, "a", &["1", "2", "3", "4", "5"]);
-    published(&mut sim, "b", &["6"]);
+    published(&sim, "a", &["1", "2", "3", "4", "5"]);
+    published(&sim, "b", &["6"]);
     let since = sim.id(1);
     let wanted = [gap("trimmed", &since, sim.id(2)), text("3"), text("4"), text("5")];
     assert_everywhere(&mut sim, &format!("since={since}"), &wanted, &[Got::Closed(1013)]);
@@ -225,7 +225,7 @@ fn a_trimmed_position_is_announced_on_every_transport_and_what_is_kept_follows(p
 
 fn a_position_of_another_run_is_announced_as_such(pace: Pace) {
     let mut sim = Sim::with(short(), pace);
-    published(&mut sim, "a", &["1", "2", "3", "4", "5"]);
+    published(&sim, "a", &["1", "2", "3", "4", "5"]);
     for since in ["otherEpoch-3".to_owned(), sim.id(6), sim.id(u64::MAX)] {
         let wanted = [gap("epoch", &since, sim.id(2)), text("3"), text("4"), text("5")];
         assert_everywhere(&mut sim, &format!("since={since}"), &wanted, &[Got::Closed(1013)]);
@@ -241,7 +241,7 @@ fn a_position_of_another_run_is_announced_as_such(pace: Pace) {
 
 fn with_gap_live_only_what_is_new_follows(pace: Pace) {
     let mut sim = Sim::with(short(), pace);
-    published(&mut sim, "a", &["1", "2", "3", "4", "5"]);
+    published(&sim, "a", &["1", "2", "3", "4", "5"]);
     let since = sim.id(1);
     let wanted = [gap("trimmed", &since, sim.id(5))];
     let query = format!("since={since}&gap=live");
@@ -254,7 +254,7 @@ fn with_gap_live_only_what_is_new_follows(pace: Pace) {
 
 fn earliest_and_latest_are_never_lost(pace: Pace) {
     let mut sim = Sim::with(short(), pace);
-    published(&mut sim, "a", &["1", "2", "3", "4", "5"]);
+    published(&sim, "a", &["1", "2", "3", "4", "5"]);
     let wanted = [text("3"), text("4"), text("5")];
     assert_everywhere(&mut sim, "since=earliest", &wanted, &wanted);
     assert_everywhere(&mut sim, "since=latest", &[], &[]);
@@ -263,7 +263,7 @@ fn earliest_and_latest_are_never_lost(pace: Pace) {
 fn a_time_that_reaches_too_far_is_a_gap_without_a_position(pace: Pace) {
     let mut sim = Sim::with(short(), pace);
     for n in 1..=5 {
-        published(&mut sim, "a", &[&n.to_string()]);
+        published(&sim, "a", &[&n.to_string()]);
         sim.pass(10_000);
     }
     // The second, at 40 s ago, was evicted; the third, at 30 s, was not.
@@ -280,9 +280,9 @@ fn a_time_that_reaches_too_far_is_a_gap_without_a_position(pace: Pace) {
 
 fn what_is_past_its_ttl_is_skipped_without_a_gap(pace: Pace) {
     let mut sim = Sim::with(Config::default().open(), pace);
-    published(&mut sim, "a", &["1"]);
+    published(&sim, "a", &["1"]);
     sim.publish("a", Message::from("2").ttl(Duration::from_secs(5)));
-    published(&mut sim, "a", &["3"]);
+    published(&sim, "a", &["3"]);
     let since = format!("since={}", sim.id(0));
     let all = ["1", "2", "3"].map(text);
     assert_everywhere(&mut sim, &since, &all, &all);
@@ -307,9 +307,9 @@ fn a_ttl_of_zero_reaches_those_who_listen_and_nobody_later(pace: Pace) {
     sim.ask(poll, "GET", "/channels/a?since=latest", b"");
     sim.settle();
     let passing = || Message::from("p").ttl(Duration::ZERO);
-    published(&mut sim, "a", &["1"]);
+    published(&sim, "a", &["1"]);
     sim.publish("a", passing());
-    published(&mut sim, "a", &["2"]);
+    published(&sim, "a", &["2"]);
     sim.settle();
     sim.unstall(stalled.line);
     sim.settle();
@@ -335,8 +335,8 @@ fn a_ttl_of_zero_reaches_those_who_listen_and_nobody_later(pace: Pace) {
 
 fn deleting_history_is_no_gap_for_who_has_seen_it_all(pace: Pace) {
     let mut sim = Sim::with(Config::default().open(), pace);
-    published(&mut sim, "a", &["1", "2", "3"]);
-    published(&mut sim, "b", &["4"]);
+    published(&sim, "a", &["1", "2", "3"]);
+    published(&sim, "b", &["4"]);
     let line = sim.connect(0);
     assert_eq!(sim.call(line, "DELETE", "/channels/a", b"").status, 204);
     sim.reset(line);
@@ -347,7 +347,7 @@ fn deleting_history_is_no_gap_for_who_has_seen_it_all(pace: Pace) {
     let since = sim.id(2);
     let wanted = [gap("trimmed", &since, sim.id(4))];
     assert_everywhere(&mut sim, &format!("since={since}"), &wanted, &[Got::Closed(1013)]);
-    published(&mut sim, "a", &["5"]);
+    published(&sim, "a", &["5"]);
     let wanted = [gap("trimmed", &since, sim.id(4)), text("5")];
     assert_everywhere(&mut sim, &format!("since={since}"), &wanted, &[Got::Closed(1013)]);
     // The other channel has lost nothing.
@@ -360,11 +360,11 @@ fn what_is_deleted_still_reaches_those_who_listened(pace: Pace) {
     let mut sim = Sim::with(Config::default().open(), pace);
     let stalled = Ws::open(&mut sim, 0, "/channels/a");
     sim.stall(stalled.line, 1);
-    published(&mut sim, "a", &["1", "2"]);
+    published(&sim, "a", &["1", "2"]);
     sim.settle();
     let line = sim.connect(0);
     assert_eq!(sim.call(line, "DELETE", "/channels/a", b"").status, 204);
-    published(&mut sim, "a", &["3"]);
+    published(&sim, "a", &["3"]);
     sim.unstall(stalled.line);
     sim.settle();
     let texts: Vec<_> = stalled.frames(&mut sim).iter().map(ws::Frame::text).collect();
@@ -385,14 +385,14 @@ fn a_reader_that_falls_out_of_history_is_told_and_goes_on(pace: Pace) {
     lines.iter().for_each(|line| sim.stall(*line, 3));
     // The first is cut in the middle, all others wait; `b` stays within its limits.
     for n in 1..=8 {
-        published(&mut sim, "a", &[&n.to_string()]);
+        published(&sim, "a", &[&n.to_string()]);
         sim.settle();
     }
-    published(&mut sim, "b", &["9"]);
+    published(&sim, "b", &["9"]);
     sim.settle();
     lines.iter().for_each(|line| sim.unstall(*line));
     sim.settle();
-    published(&mut sim, "a", &["10"]);
+    published(&sim, "a", &["10"]);
     sim.settle();
     let slow = gap("slow", &sim.id(1), sim.id(5));
     let came: Vec<_> = json
@@ -427,7 +427,7 @@ fn a_plain_raw_websocket_that_falls_out_of_history_is_closed(pace: Pace) {
     let raw = Ws::open(&mut sim, 0, "/channels/a");
     sim.stall(raw.line, 1);
     for n in 1..=8 {
-        published(&mut sim, "a", &[&n.to_string()]);
+        published(&sim, "a", &[&n.to_string()]);
         sim.settle();
     }
     sim.unstall(raw.line);
@@ -448,14 +448,14 @@ fn eviction_that_overtakes_a_replay_is_announced_where_it_happens() {
             ..Config::default().open()
         };
         let mut sim = Sim::new(config, 1, seed);
-        (1..=40).for_each(|n| published(&mut sim, "a", &[&n.to_string()]));
+        (1..=40).for_each(|n| published(&sim, "a", &[&n.to_string()]));
         let line = sim.connect(0);
         sim.stall(line, 300);
         let target = format!("/events?channel=a&since={}", sim.id(0));
         sim.send(line, &request("GET", &target, "Accept: text/event-stream\r\n", b""));
         while sim.history.head() < 150 {
             let count = sim.rng.u64(..5);
-            (0..count).for_each(|_| published(&mut sim, "a", &["more"]));
+            (0..count).for_each(|_| published(&sim, "a", &["more"]));
             sim.step();
             let bytes = sim.rng.usize(..400);
             sim.take(line, bytes);
@@ -490,10 +490,10 @@ fn a_turn_ends_though_others_publish_faster_than_history_keeps() {
     sim.ask(poll, "GET", "/poll?channel=a&since=latest", b"");
     sim.settle();
     sockets.iter().for_each(|socket| drop(socket.frames(&mut sim)));
-    published(&mut sim, "a", &["1"]);
+    published(&sim, "a", &["1"]);
     let now = sim.now;
     sim.engine_mut().take_in(now);
-    published(&mut sim, "a", &["2", "3", "4", "5", "6"]);
+    published(&sim, "a", &["2", "3", "4", "5", "6"]);
     let mut transmits = 0;
     while let Some(transmit) = sim.engine_mut().poll_transmit() {
         let holdline::engine::What::Bytes(bytes) = transmit.what else { break };

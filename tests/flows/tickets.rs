@@ -231,7 +231,10 @@ fn a_subscription_waits_for_its_verdict_on_each_transport(pace: Pace) {
     desk.answer(&mut sim, "subscribe c", Verdict::Allow);
     desk.answer(&mut sim, "subscribe d", Verdict::Forbidden);
     let got = socket.json(&mut sim);
-    assert_eq!((&got["op"], &got["ref"], &got["code"]), (&"error".into(), &2.into(), &"forbidden".into()));
+    assert_eq!(
+        (&got["op"], &got["ref"], &got["code"]),
+        (&"error".into(), &2.into(), &"forbidden".into())
+    );
     assert_eq!(sim.engine().subscriptions(), 3, "nothing is done on an error");
 }
 
@@ -245,7 +248,10 @@ fn a_command_without_an_answer_in_time_is_an_error_and_the_connection_goes_on(pa
         socket.text(&mut sim, command);
         sim.pass(10_000 + LATE_MS);
         let got = socket.json(&mut sim);
-        assert_eq!((&got["op"], &got["ref"], &got["code"]), (&"error".into(), &5.into(), &"overloaded".into()));
+        assert_eq!(
+            (&got["op"], &got["ref"], &got["code"]),
+            (&"error".into(), &5.into(), &"overloaded".into())
+        );
         assert!(got["retry_ms"].as_u64().is_some_and(|ms| ms > 0), "{got}");
         let ticket = desk.take(what);
         answer(&mut sim, ticket, Verdict::Allow);

@@ -82,8 +82,7 @@ fn trap_3_a_delivery_cut_by_the_budget_and_a_leaver_skips_nobody() {
     for seed in 0..30 {
         let config = Config { writes_per_turn: 3, ..Config::default().open() };
         let mut sim = Sim::new(config, 1, seed);
-        let mut sockets: Vec<_> =
-            (0..40).map(|_| Ws::open(&mut sim, 0, "/channels/a")).collect();
+        let mut sockets: Vec<_> = (0..40).map(|_| Ws::open(&mut sim, 0, "/channels/a")).collect();
         for text in ["one", "two", "three"] {
             sim.publish("a", text);
             for _ in 0..4 {
@@ -121,18 +120,25 @@ fn trap_4_a_heartbeat_names_no_position_that_is_not_taken_in(pace: Pace) {
         let head = sim.history.head();
         let frames = json.frames(&mut sim).into_iter().filter(|frame| frame.opcode == ws::TEXT);
         let told = frames.map(|frame| frame.json()).filter(|value| value["op"] != "ok");
-        heartbeats[0] += in_step(head, told.map(|value| match value["op"].as_str() {
-            Some("message") => (true, value["id"].to_string()),
-            _ => (false, value["cursor"].to_string()),
-        })) - 2; // `hello`, `live`
+        heartbeats[0] += in_step(
+            head,
+            told.map(|value| match value["op"].as_str() {
+                Some("message") => (true, value["id"].to_string()),
+                _ => (false, value["cursor"].to_string()),
+            }),
+        ) - 2; // `hello`, `live`
         let frames = meta.frames(&mut sim).into_iter().filter(|frame| frame.opcode == ws::TEXT);
-        heartbeats[1] += in_step(head, frames.map(|frame| {
-            let text = frame.text();
-            let (name, rest) = text.split_once(": ").expect("a line");
-            (name == "id", rest.lines().next().unwrap_or("").to_owned())
-        })) - 1;
+        heartbeats[1] += in_step(
+            head,
+            frames.map(|frame| {
+                let text = frame.text();
+                let (name, rest) = text.split_once(": ").expect("a line");
+                (name == "id", rest.lines().next().unwrap_or("").to_owned())
+            }),
+        ) - 1;
         let blocks = sse.blocks(&mut sim).into_iter();
-        heartbeats[2] += in_step(head, blocks.map(|b| (b.data.is_some(), b.id.expect("an id")))) - 1;
+        heartbeats[2] +=
+            in_step(head, blocks.map(|b| (b.data.is_some(), b.id.expect("an id")))) - 1;
     }
     assert!(heartbeats.iter().all(|count| *count >= 10), "{heartbeats:?}");
 }
@@ -142,7 +148,8 @@ fn trap_4_a_heartbeat_names_no_position_that_is_not_taken_in(pace: Pace) {
 fn in_step(head: u64, told: impl Iterator<Item = (bool, String)>) -> usize {
     let (mut last, mut positions) = (0, 0);
     for (is_message, id) in told {
-        let seq: u64 = id.trim_matches('"').rsplit('-').next().unwrap_or("").parse().expect("a seq");
+        let seq: u64 =
+            id.trim_matches('"').rsplit('-').next().unwrap_or("").parse().expect("a seq");
         assert_eq!(seq, last + u64::from(is_message));
         last = seq;
         positions += usize::from(!is_message);
@@ -243,7 +250,8 @@ fn trap_5_no_event_of_a_turn_meets_the_next_tenant_of_a_slot() {
 /// ones do.
 #[test]
 fn trap_6_a_head_that_drips_is_scanned_once() {
-    let config = Config { head_bytes_max: 65_000, line_bytes_max: 65_000, ..Config::default().open() };
+    let config =
+        Config { head_bytes_max: 65_000, line_bytes_max: 65_000, ..Config::default().open() };
     let mut sim = Sim::with(config, Pace::Whole);
     let mut drip = |count: usize, bytes: usize| {
         let header = format!("X: {}\r\n", "x".repeat(bytes));

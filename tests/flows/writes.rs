@@ -75,11 +75,7 @@ fn with_history(sim: &mut Sim) -> usize {
 }
 
 const SCRIPTS: [Script; 15] = [
-    Script {
-        name: "live, ws",
-        open: |sim| Ws::open(sim, 0, "/ws?channel=a").line,
-        act: three,
-    },
+    Script { name: "live, ws", open: |sim| Ws::open(sim, 0, "/ws?channel=a").line, act: three },
     Script { name: "live, raw ws", open: |sim| Ws::open(sim, 0, "/channels/a").line, act: three },
     Script { name: "live, meta", open: |sim| Ws::meta(sim, 0, "/channels/a").line, act: three },
     Script {

@@ -135,10 +135,7 @@ impl Want {
         let mut wrong = lint::lint(answer, self.shape, ten);
         let Some((_, code)) = self.any.iter().find(|(s, c)| self.is(answer, *s, c)) else {
             let got = lint::error_code(answer).unwrap_or_default();
-            wrong.push(format!(
-                "want {:?}, got {} {got:?}",
-                self.any, answer.status
-            ));
+            wrong.push(format!("want {:?}, got {} {got:?}", self.any, answer.status));
             return wrong;
         };
         if (answer.status, *code) == self.any[0] {
@@ -156,10 +153,7 @@ impl Want {
     fn judge_details(&self, answer: &Answer, wrong: &mut Vec<String>) {
         for (name, part) in &self.has {
             let part = part.to_ascii_lowercase();
-            if !answer
-                .all(name)
-                .any(|v| v.to_ascii_lowercase().contains(&part))
-            {
+            if !answer.all(name).any(|v| v.to_ascii_lowercase().contains(&part)) {
                 wrong.push(format!("field {name} must contain {part:?}"));
             }
         }
@@ -171,19 +165,12 @@ impl Want {
         for method in lint::METHODS.iter().filter(|_| !self.allow.is_empty()) {
             let open = *method == "OPTIONS" || (*method == "HEAD" && self.allow.contains(&"HEAD?"));
             if !open && answer.lists("allow", method) != self.allow.contains(method) {
-                wrong.push(format!(
-                    "Allow must name exactly {:?} (see {method})",
-                    self.allow
-                ));
+                wrong.push(format!("Allow must name exactly {:?} (see {method})", self.allow));
             }
         }
         // Spaces between the tokens of JSON mean nothing.
         let text = String::from_utf8_lossy(&answer.body).replace(' ', "");
-        for part in self
-            .says
-            .iter()
-            .filter(|part| !text.contains(part.as_str()))
-        {
+        for part in self.says.iter().filter(|part| !text.contains(part.as_str())) {
             wrong.push(format!("the body must contain {part:?}"));
         }
         if let Some(body) = self.body.as_ref().filter(|body| **body != answer.body) {
@@ -317,12 +304,7 @@ impl Case {
 
 fn replaced(bytes: &[u8], mark: &[u8], with: &[u8]) -> Vec<u8> {
     match bytes.windows(mark.len()).position(|w| w == mark) {
-        Some(i) => [
-            &bytes[..i],
-            with,
-            &replaced(&bytes[i + mark.len()..], mark, with),
-        ]
-        .concat(),
+        Some(i) => [&bytes[..i], with, &replaced(&bytes[i + mark.len()..], mark, with)].concat(),
         None => bytes.to_vec(),
     }
 }

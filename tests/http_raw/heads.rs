@@ -33,98 +33,38 @@ fn with_field(line: impl AsRef<[u8]>) -> Req {
 /// smuggling needs, so there is only one here.
 fn line_ends(table: &mut Vec<Case>) {
     let rows: [(&str, &str); 18] = [
-        (
-            "LF ends the request line",
-            "GET /health HTTP/1.1\nHost: localhost\r\n\r\n",
-        ),
-        (
-            "LF ends a field line",
-            "GET /health HTTP/1.1\r\nHost: localhost\nX: y\r\n\r\n",
-        ),
-        (
-            "LF ends every line",
-            "GET /health HTTP/1.1\nHost: localhost\n\n",
-        ),
-        (
-            "CRLF LF ends the head",
-            "GET /health HTTP/1.1\r\nHost: localhost\r\n\n",
-        ),
-        (
-            "LF CRLF ends the head",
-            "GET /health HTTP/1.1\r\nHost: localhost\n\r\n",
-        ),
-        (
-            "LF in a field value",
-            "GET /health HTTP/1.1\r\nHost: localhost\r\nX: a\nb\r\n\r\n",
-        ),
-        (
-            "LF after OWS",
-            "GET /health HTTP/1.1\r\nHost: localhost\r\nX:\n\nGET / HTTP/1.1\r\n\r\n",
-        ),
-        (
-            "LF before the request",
-            "\nGET /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        ),
-        (
-            "LF as the separator",
-            "GET /health\nHTTP/1.1\r\nHost: localhost\r\n\r\n",
-        ),
-        (
-            "CRLF then LF first",
-            "\r\n\nGET /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        ),
-        (
-            "CR ends a field line",
-            "GET /health HTTP/1.1\r\nHost: localhost\rX: y\r\n\r\n",
-        ),
-        (
-            "CR in a field value",
-            "GET /health HTTP/1.1\r\nHost: localhost\r\nX: a\rb\r\n\r\n",
-        ),
-        (
-            "CR CR LF ends a line",
-            "GET /health HTTP/1.1\r\nHost: localhost\r\r\nX: y\r\n\r\n",
-        ),
+        ("LF ends the request line", "GET /health HTTP/1.1\nHost: localhost\r\n\r\n"),
+        ("LF ends a field line", "GET /health HTTP/1.1\r\nHost: localhost\nX: y\r\n\r\n"),
+        ("LF ends every line", "GET /health HTTP/1.1\nHost: localhost\n\n"),
+        ("CRLF LF ends the head", "GET /health HTTP/1.1\r\nHost: localhost\r\n\n"),
+        ("LF CRLF ends the head", "GET /health HTTP/1.1\r\nHost: localhost\n\r\n"),
+        ("LF in a field value", "GET /health HTTP/1.1\r\nHost: localhost\r\nX: a\nb\r\n\r\n"),
+        ("LF after OWS", "GET /health HTTP/1.1\r\nHost: localhost\r\nX:\n\nGET / HTTP/1.1\r\n\r\n"),
+        ("LF before the request", "\nGET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        ("LF as the separator", "GET /health\nHTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        ("CRLF then LF first", "\r\n\nGET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        ("CR ends a field line", "GET /health HTTP/1.1\r\nHost: localhost\rX: y\r\n\r\n"),
+        ("CR in a field value", "GET /health HTTP/1.1\r\nHost: localhost\r\nX: a\rb\r\n\r\n"),
+        ("CR CR LF ends a line", "GET /health HTTP/1.1\r\nHost: localhost\r\r\nX: y\r\n\r\n"),
         (
             "CR and X end the head",
             "GET /health HTTP/1.1\r\nHost: localhost\r\n\rXGET / HTTP/1.1\r\n\r\n",
         ),
-        (
-            "CR before the request",
-            "\rGET /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        ),
-        (
-            "three empty lines first",
-            "\r\n\r\n\r\nGET /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        ),
-        (
-            "a line of a space first",
-            " \r\nGET /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        ),
-        (
-            "CR in a field name",
-            "GET /health HTTP/1.1\r\nHost: localhost\r\nX\rY: y\r\n\r\n",
-        ),
+        ("CR before the request", "\rGET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        ("three empty lines first", "\r\n\r\n\r\nGET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        ("a line of a space first", " \r\nGET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        ("CR in a field name", "GET /health HTTP/1.1\r\nHost: localhost\r\nX\rY: y\r\n\r\n"),
     ];
     table.extend(rows.map(|(name, bytes)| refused(name, bytes, bad_request())));
     // The LF is answered when it is seen: the rest of the head never comes.
     for (name, bytes) in [
-        (
-            "LF ends the request line, nothing follows",
-            "GET /health HTTP/1.1\n",
-        ),
-        (
-            "LF ends a field line, nothing follows",
-            "GET /health HTTP/1.1\r\nHost: localhost\n",
-        ),
+        ("LF ends the request line, nothing follows", "GET /health HTTP/1.1\n"),
+        ("LF ends a field line, nothing follows", "GET /health HTTP/1.1\r\nHost: localhost\n"),
         ("LF in the method, nothing follows", "GE\n"),
     ] {
         table.push(Case::new(name, bytes).want(bad_request()).closed());
     }
-    for (name, lead) in [
-        ("one empty line first", "\r\n"),
-        ("two empty lines first", "\r\n\r\n"),
-    ] {
+    for (name, lead) in [("one empty line first", "\r\n"), ("two empty lines first", "\r\n\r\n")] {
         table.push(Case::new(name, lead).and(NEXT).want(status(200)).kept());
     }
     // RFC 9112 §2.2: old clients send a CRLF too many after a POST.
@@ -169,10 +109,8 @@ fn field_lines(table: &mut Vec<Case>) {
     ];
     table.extend(rows.map(|(name, line)| refused(name, with_field(line), bad_request())));
     // RFC 9112 §2.2: whitespace between the request line and the first field.
-    for (name, lead) in [
-        ("SP before the first field", " "),
-        ("HTAB before the first field", "\t"),
-    ] {
+    for (name, lead) in [("SP before the first field", " "), ("HTAB before the first field", "\t")]
+    {
         let bytes = format!("GET /health HTTP/1.1\r\n{lead}X: y\r\nHost: localhost\r\n\r\n");
         table.push(refused(name, bytes, bad_request()));
     }
@@ -194,14 +132,8 @@ fn fields_accepted(table: &mut Vec<Case>) {
         ("two cookies", b"Cookie: a=b\r\nCookie: c=d"),
         ("a broken cookie", b"Cookie: ===;;;"),
         ("a Range that makes no sense", b"Range: bytes=abc-xyz"),
-        (
-            "an Accept that makes no sense",
-            b"Accept: application/x-nonsense",
-        ),
-        (
-            "an Upgrade to h2c is ignored",
-            b"Connection: Upgrade\r\nUpgrade: h2c",
-        ),
+        ("an Accept that makes no sense", b"Accept: application/x-nonsense"),
+        ("an Upgrade to h2c is ignored", b"Connection: Upgrade\r\nUpgrade: h2c"),
         ("an unknown field twice", b"X: a\r\nX: b"),
     ];
     table.extend(
@@ -209,27 +141,12 @@ fn fields_accepted(table: &mut Vec<Case>) {
     );
     // Forwarded fields are believed from configured proxies only, and there are none.
     for (name, line) in [
-        (
-            "X-Forwarded-Host is not believed",
-            "X-Forwarded-Host: evil.example",
-        ),
-        (
-            "Forwarded is not believed",
-            "Forwarded: for=192.0.2.1;host=evil.example;proto=https",
-        ),
-        (
-            "X-Forwarded-For is not believed",
-            "X-Forwarded-For: 192.0.2.1",
-        ),
-        (
-            "X-Forwarded-For twice is not believed",
-            "X-Forwarded-For: a\r\nX-Forwarded-For: b",
-        ),
+        ("X-Forwarded-Host is not believed", "X-Forwarded-Host: evil.example"),
+        ("Forwarded is not believed", "Forwarded: for=192.0.2.1;host=evil.example;proto=https"),
+        ("X-Forwarded-For is not believed", "X-Forwarded-For: 192.0.2.1"),
+        ("X-Forwarded-For twice is not believed", "X-Forwarded-For: a\r\nX-Forwarded-For: b"),
         ("X-Original-URL is not believed", "X-Original-URL: /nope"),
-        (
-            "X-HTTP-Method-Override is not believed",
-            "X-HTTP-Method-Override: DELETE",
-        ),
+        ("X-HTTP-Method-Override is not believed", "X-HTTP-Method-Override: DELETE"),
     ] {
         // `/stats` answers loopback peers: 192.0.2.1 would be refused.
         let request = Req::new("GET /stats").field(line);
@@ -242,35 +159,15 @@ fn request_lines(table: &mut Vec<Case>) {
     // 505 is as right as 400.
     let loose = || bad_request().or(505, "version");
     let rows: [(&str, &str, Want); 15] = [
-        (
-            "two spaces before the target",
-            "GET  /health HTTP/1.1",
-            bad_request(),
-        ),
-        (
-            "two spaces before the version",
-            "GET /health  HTTP/1.1",
-            loose(),
-        ),
-        (
-            "HTAB before the target",
-            "GET\t/health HTTP/1.1",
-            bad_request(),
-        ),
+        ("two spaces before the target", "GET  /health HTTP/1.1", bad_request()),
+        ("two spaces before the version", "GET /health  HTTP/1.1", loose()),
+        ("HTAB before the target", "GET\t/health HTTP/1.1", bad_request()),
         ("HTAB before the version", "GET /health\tHTTP/1.1", loose()),
         ("VT before the version", "GET /health\x0bHTTP/1.1", loose()),
         ("SP after the version", "GET /health HTTP/1.1 ", loose()),
         ("HTAB after the version", "GET /health HTTP/1.1\t", loose()),
-        (
-            "a word after the version",
-            "GET /health HTTP/1.1 x",
-            loose(),
-        ),
-        (
-            "SP before the method",
-            " GET /health HTTP/1.1",
-            bad_request(),
-        ),
+        ("a word after the version", "GET /health HTTP/1.1 x", loose()),
+        ("SP before the method", " GET /health HTTP/1.1", bad_request()),
         ("no target", "GET HTTP/1.1", loose()),
         ("an empty target", "GET  HTTP/1.1", loose()),
         ("no version", "GET /health", loose()),
@@ -286,9 +183,9 @@ fn request_lines(table: &mut Vec<Case>) {
 
 fn versions(table: &mut Vec<Case>) {
     let request = |version: &str| format!("GET /health {version}\r\nHost: localhost\r\n\r\n");
-    for version in [
-        "HTTP/1.2", "HTTP/1.9", "HTTP/2.0", "HTTP/3.0", "HTTP/0.9", "http/1.1", "Http/1.1",
-    ] {
+    for version in
+        ["HTTP/1.2", "HTTP/1.9", "HTTP/2.0", "HTTP/3.0", "HTTP/0.9", "http/1.1", "Http/1.1"]
+    {
         let name = format!("version {version}");
         table.push(refused(&name, request(version), error(505, "version")));
     }
@@ -313,38 +210,25 @@ fn versions(table: &mut Vec<Case>) {
         "HTTP/1.1/x",
     ] {
         let name = format!("version {version}");
-        table.push(refused(
-            &name,
-            request(version),
-            error(505, "version").or(400, "bad_request"),
-        ));
+        table.push(refused(&name, request(version), error(505, "version").or(400, "bad_request")));
     }
     for version in ["HTTP/ 1.1", "HTTP /1.1", "HTTP/1 .1"] {
         let name = format!("version {version:?}");
-        table.push(refused(
-            &name,
-            request(version),
-            error(505, "version").or(400, "bad_request"),
-        ));
+        table.push(refused(&name, request(version), error(505, "version").or(400, "bad_request")));
     }
 }
 
 fn methods(table: &mut Vec<Case>) {
     // RFC 9110 §9.1: case-sensitive tokens; one that nobody knows is 501, not 405.
     let long = "M".repeat(100);
-    for method in [
-        "get", "Get", "gET", "BREW", "PROPFIND", "LINK", "G!$", "PRI", "CONNECT", &long,
-    ] {
+    for method in ["get", "Get", "gET", "BREW", "PROPFIND", "LINK", "G!$", "PRI", "CONNECT", &long]
+    {
         let name = format!("method {method}");
         let want = error(501, "not_implemented");
         table.push(refused(&name, Req::new(&format!("{method} /health")), want));
     }
     let want = error(501, "not_implemented").or(400, "bad_request");
-    table.push(refused(
-        "CONNECT in authority-form",
-        Req::new("CONNECT localhost:80"),
-        want,
-    ));
+    table.push(refused("CONNECT in authority-form", Req::new("CONNECT localhost:80"), want));
     let rows: [(&str, &[u8]); 8] = [
         ("( in a method", b"G(T"),
         ("\" in a method", b"G\"T"),
@@ -430,22 +314,14 @@ fn targets(table: &mut Vec<Case>) {
         "/health?a=~-._",
     ] {
         let request = Req::new(&format!("GET {target}"));
-        table.push(
-            Case::new(format!("target {target}"), request)
-                .want(status(200))
-                .kept(),
-        );
+        table.push(Case::new(format!("target {target}"), request).want(status(200)).kept());
     }
 }
 
 fn foreign_protocols(table: &mut Vec<Case>) {
     let want = || bad_request().or(501, "not_implemented").or(505, "version");
     let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    table.push(refused(
-        "the preface of HTTP/2",
-        preface,
-        error(505, "version"),
-    ));
+    table.push(refused("the preface of HTTP/2", preface, error(505, "version")));
     // A PROXY line is read only by a listener that was told to expect one.
     let proxy = "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n";
     table.push(refused("PROXY protocol v1", proxy, want()));
@@ -458,16 +334,11 @@ fn foreign_protocols(table: &mut Vec<Case>) {
     table.push(refused("garbage", garbage, want()));
     // RFC 9112 §2.2: an end before the head is complete may be answered or not, never served.
     for (name, bytes) in [
-        (
-            "end within the head",
-            "GET /health HTTP/1.1\r\nHost: localhost\r\n",
-        ),
+        ("end within the head", "GET /health HTTP/1.1\r\nHost: localhost\r\n"),
         ("end within the request line", "GET /hea"),
         ("end after an empty line", "\r\n"),
     ] {
-        let case = Case::new(name, bytes)
-            .finish()
-            .want(bad_request().or(408, "timeout"));
+        let case = Case::new(name, bytes).finish().want(bad_request().or(408, "timeout"));
         table.push(case.may_be_silent().after(After::Ends));
     }
 }

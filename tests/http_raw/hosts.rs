@@ -78,43 +78,17 @@ fn hosts(table: &mut Vec<Case>) {
     }
     let none = get("/health").no_host();
     table.push(refused("no Host in HTTP/1.1", none.clone(), bad_request()));
-    table.push(
-        Case::new("no Host in HTTP/1.0", none.ten())
-            .want(status(200))
-            .closed(),
-    );
+    table.push(Case::new("no Host in HTTP/1.0", none.ten()).want(status(200)).closed());
     let evil = get("/health").host("evil.example").ten();
-    table.push(
-        Case::new("evil Host in HTTP/1.0", evil)
-            .want(wrong_host())
-            .closed(),
-    );
+    table.push(Case::new("evil Host in HTTP/1.0", evil).want(wrong_host()).closed());
     let evil = Req::new("OPTIONS *").host("evil.example");
-    table.push(
-        Case::new("evil Host of OPTIONS *", evil)
-            .want(wrong_host())
-            .kept(),
-    );
+    table.push(Case::new("evil Host of OPTIONS *", evil).want(wrong_host()).kept());
     let evil = Req::new("HEAD /health").host("evil.example");
-    table.push(
-        Case::new("evil Host of HEAD", evil)
-            .want(error(421, "host").head())
-            .kept(),
-    );
+    table.push(Case::new("evil Host of HEAD", evil).want(error(421, "host").head()).kept());
     let evil = get("/events?channel=a").host("evil.example");
-    table.push(
-        Case::new("evil Host of a stream", evil)
-            .want(wrong_host())
-            .kept(),
-    );
-    let evil = Req::new("POST /channels/hosts")
-        .host("evil.example")
-        .body("");
-    table.push(
-        Case::new("evil Host of a publisher", evil)
-            .want(wrong_host())
-            .kept(),
-    );
+    table.push(Case::new("evil Host of a stream", evil).want(wrong_host()).kept());
+    let evil = Req::new("POST /channels/hosts").host("evil.example").body("");
+    table.push(Case::new("evil Host of a publisher", evil).want(wrong_host()).kept());
 }
 
 /// RFC 9112 §3.2: an invalid Host is 400. Characters that a name may have make another name: 421.
@@ -150,14 +124,7 @@ fn hosts_malformed(table: &mut Vec<Case>) {
         let name = format!("Host {host:?}");
         table.push(refused(&name, get("/health").host(host), bad_request()));
     }
-    for host in [
-        "localhost,evil.example",
-        "localhost, localhost",
-        "evil_name",
-        "",
-        " ",
-        ":80",
-    ] {
+    for host in ["localhost,evil.example", "localhost, localhost", "evil_name", "", " ", ":80"] {
         let case = Case::new(format!("Host {host:?}"), get("/health").host(host));
         table.push(case.want(bad_request().or(421, "host")).either());
     }
@@ -184,122 +151,55 @@ fn hosts_malformed(table: &mut Vec<Case>) {
 fn absolute_form(table: &mut Vec<Case>) {
     let ok = |name: &str, request: Req| Case::new(name, request).want(status(200)).kept();
     table.push(ok("absolute-form", get("http://localhost/health")));
-    table.push(ok(
-        "absolute-form with the address",
-        get("http://{addr}/health").host("{addr}"),
-    ));
-    table.push(ok(
-        "absolute-form, scheme in capitals",
-        get("HTTP://localhost/health"),
-    ));
-    table.push(ok(
-        "absolute-form, name in capitals",
-        get("http://LOCALHOST:1/health"),
-    ));
+    table.push(ok("absolute-form with the address", get("http://{addr}/health").host("{addr}")));
+    table.push(ok("absolute-form, scheme in capitals", get("HTTP://localhost/health")));
+    table.push(ok("absolute-form, name in capitals", get("http://LOCALHOST:1/health")));
     table.push(ok(
         "absolute-form overrides an evil Host",
         get("http://localhost/health").host("evil.example"),
     ));
     table.push(ok("absolute-form without path", get("http://localhost")));
-    table.push(ok(
-        "absolute-form with a query",
-        get("http://localhost/health?a=b"),
-    ));
+    table.push(ok("absolute-form with a query", get("http://localhost/health?a=b")));
     let query = get("http://localhost/channels/hosts?since=latest&wait=x");
-    table.push(
-        Case::new("absolute-form, query read", query)
-            .want(error(400, "bad_query"))
-            .kept(),
-    );
+    table.push(Case::new("absolute-form, query read", query).want(error(400, "bad_query")).kept());
     let evil = get("http://evil.example/health");
-    table.push(
-        Case::new("absolute-form to evil", evil.clone())
-            .want(wrong_host())
-            .kept(),
-    );
+    table.push(Case::new("absolute-form to evil", evil.clone()).want(wrong_host()).kept());
     let same = evil.clone().host("evil.example");
-    table.push(
-        Case::new("absolute-form and Host to evil", same)
-            .want(wrong_host())
-            .kept(),
-    );
+    table.push(Case::new("absolute-form and Host to evil", same).want(wrong_host()).kept());
     let ten = evil.ten().no_host();
-    table.push(
-        Case::new("absolute-form to evil in HTTP/1.0", ten)
-            .want(wrong_host())
-            .closed(),
-    );
+    table.push(Case::new("absolute-form to evil in HTTP/1.0", ten).want(wrong_host()).closed());
     let nope = get("http://localhost/nope");
-    table.push(
-        Case::new("absolute-form, no such route", nope)
-            .want(error(404, "not_found"))
-            .kept(),
-    );
+    table
+        .push(Case::new("absolute-form, no such route", nope).want(error(404, "not_found")).kept());
     let put = Req::new("PUT http://localhost/channels/hosts").body("hello");
-    table.push(
-        Case::new("absolute-form by PUT", put)
-            .want(status(202))
-            .kept(),
-    );
+    table.push(Case::new("absolute-form by PUT", put).want(status(202)).kept());
 }
 
 fn absolute_form_refused(table: &mut Vec<Case>) {
     let rows: [(&str, Req); 7] = [
-        (
-            "absolute-form without Host",
-            get("http://localhost/health").no_host(),
-        ),
-        (
-            "absolute-form, Host twice",
-            get("http://localhost/health").field("Host: localhost"),
-        ),
-        (
-            "absolute-form, Host malformed",
-            get("http://localhost/health").host("a b"),
-        ),
-        (
-            "absolute-form with a fragment",
-            get("http://localhost/health#a"),
-        ),
-        (
-            "absolute-form, bad port",
-            get("http://localhost:port/health"),
-        ),
+        ("absolute-form without Host", get("http://localhost/health").no_host()),
+        ("absolute-form, Host twice", get("http://localhost/health").field("Host: localhost")),
+        ("absolute-form, Host malformed", get("http://localhost/health").host("a b")),
+        ("absolute-form with a fragment", get("http://localhost/health#a")),
+        ("absolute-form, bad port", get("http://localhost:port/health")),
         ("absolute-form, bad bracket", get("http://[::1/health")),
         ("absolute-form without authority", get("http:///health")),
     ];
     table.extend(rows.map(|(name, request)| refused(name, request, bad_request())));
     // Open: other schemes (421 names one that is not served), userinfo.
     let open = || bad_request().or(421, "host").or(404, "not_found");
-    for target in [
-        "ftp://localhost/health",
-        "ws://localhost/health",
-        "urn:health",
-        "file:///health",
-    ] {
-        table.push(
-            Case::new(format!("target {target}"), get(target))
-                .want(open())
-                .either(),
-        );
+    for target in
+        ["ftp://localhost/health", "ws://localhost/health", "urn:health", "file:///health"]
+    {
+        table.push(Case::new(format!("target {target}"), get(target)).want(open()).either());
     }
-    for target in [
-        "https://localhost/health",
-        "http://user@localhost/health",
-        "http://localhost:/health",
-    ] {
+    for target in
+        ["https://localhost/health", "http://user@localhost/health", "http://localhost:/health"]
+    {
         let want = status(200).or(400, "bad_request").or(421, "host");
-        table.push(
-            Case::new(format!("target {target}"), get(target))
-                .want(want)
-                .either(),
-        );
+        table.push(Case::new(format!("target {target}"), get(target)).want(want).either());
     }
     let tricked = get("http://localhost@evil.example/health");
     let want = error(421, "host").or(400, "bad_request");
-    table.push(
-        Case::new("userinfo that looks like the host", tricked)
-            .want(want)
-            .either(),
-    );
+    table.push(Case::new("userinfo that looks like the host", tricked).want(want).either());
 }

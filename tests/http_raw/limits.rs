@@ -34,9 +34,7 @@ fn field_of(length: usize) -> Req {
 /// A request whose head is `length` bytes, its final empty line counted.
 fn head_of(length: usize) -> Vec<u8> {
     let field = |n: usize| format!("X: {}", "a".repeat(n - 5));
-    let start = Req::new("GET /health")
-        .field(field(5000))
-        .field(field(5000));
+    let start = Req::new("GET /health").field(field(5000)).field(field(5000));
     let rest = length - start.clone().bytes().len();
     start.field(field(rest)).bytes()
 }
@@ -49,11 +47,7 @@ fn request_line(table: &mut Vec<Case>) {
         table.push(Case::new(name, line_of(length)).want(status(200)).kept());
     }
     for length in [8193, 9000, 16_000] {
-        table.push(refused(
-            &format!("request line of {length}"),
-            line_of(length),
-            too_long(),
-        ));
+        table.push(refused(&format!("request line of {length}"), line_of(length), too_long()));
     }
     let path = Req::new(&format!("GET /{}", "a".repeat(9000)));
     table.push(refused("a path of 9000", path, too_long()));
@@ -67,11 +61,7 @@ fn request_line(table: &mut Vec<Case>) {
     let want = || too_long().or(431, "headers_too_large");
     table.push(refused("request line of 20000", line_of(20_000), want()));
     let endless = [b"GET /".as_slice(), &[b'a'; 17 * KIB]].concat();
-    table.push(
-        Case::new("a request line that does not end", endless)
-            .want(want())
-            .closed(),
-    );
+    table.push(Case::new("a request line that does not end", endless).want(want()).closed());
 }
 
 fn field_line(table: &mut Vec<Case>) {
@@ -80,11 +70,7 @@ fn field_line(table: &mut Vec<Case>) {
         table.push(Case::new(name, field_of(length)).want(status(200)).kept());
     }
     for length in [8193, 12_000, 20_000] {
-        table.push(refused(
-            &format!("field line of {length}"),
-            field_of(length),
-            too_large(),
-        ));
+        table.push(refused(&format!("field line of {length}"), field_of(length), too_large()));
     }
     let long = Req::new("GET /health").field(format!("{}: a", "X".repeat(9000)));
     table.push(refused("a field name of 9000", long, too_large()));
@@ -94,11 +80,7 @@ fn field_line(table: &mut Vec<Case>) {
     table.push(refused("a Host of 9000", host, too_large()));
     let endless = Req::new("GET /health").field([b'X'; 20 * KIB]).bytes();
     let endless = endless[..endless.len() - 4].to_vec();
-    table.push(
-        Case::new("a field line that does not end", endless)
-            .want(too_large())
-            .closed(),
-    );
+    table.push(Case::new("a field line that does not end", endless).want(too_large()).closed());
 }
 
 fn whole_head(table: &mut Vec<Case>) {
@@ -108,23 +90,11 @@ fn whole_head(table: &mut Vec<Case>) {
     }
     // With or without the final empty line, this is more than 16 KiB.
     for length in [16 * KIB + 5, 18_000] {
-        table.push(refused(
-            &format!("head of {length}"),
-            head_of(length),
-            too_large(),
-        ));
+        table.push(refused(&format!("head of {length}"), head_of(length), too_large()));
     }
     let endless = head_of(40_000 / 3);
-    let endless = [
-        &endless[..endless.len() - 2],
-        "Y: y\r\n".repeat(1000).as_bytes(),
-    ]
-    .concat();
-    table.push(
-        Case::new("a head that does not end", endless)
-            .want(too_large())
-            .closed(),
-    );
+    let endless = [&endless[..endless.len() - 2], "Y: y\r\n".repeat(1000).as_bytes()].concat();
+    table.push(Case::new("a head that does not end", endless).want(too_large()).closed());
     // The limit is per head, not per connection.
     let two = Case::new("two heads of 16 KiB", head_of(16 * KIB)).and(head_of(16 * KIB));
     table.push(two.want(status(200)).want(status(200)).kept());
@@ -133,16 +103,10 @@ fn whole_head(table: &mut Vec<Case>) {
 /// Host counts.
 fn field_count(table: &mut Vec<Case>) {
     let fields = |n: usize| {
-        (1..n).fold(Req::new("GET /health"), |request, i| {
-            request.field(format!("X{i}: y"))
-        })
+        (1..n).fold(Req::new("GET /health"), |request, i| request.field(format!("X{i}: y")))
     };
     for n in [2, 63, 64] {
-        table.push(
-            Case::new(format!("{n} fields"), fields(n))
-                .want(status(200))
-                .kept(),
-        );
+        table.push(Case::new(format!("{n} fields"), fields(n)).want(status(200)).kept());
     }
     for n in [65, 66, 100, 128, 129, 1000] {
         table.push(refused(&format!("{n} fields"), fields(n), too_large()));
@@ -155,68 +119,34 @@ fn singletons(table: &mut Vec<Case>) {
     let post = || Req::new("POST /channels/limits");
     let rows: [(&str, Req); 14] = [
         ("Host twice, equal", get("/health").field("Host: localhost")),
-        (
-            "Host twice, different",
-            get("/health").field("Host: 127.0.0.1"),
-        ),
-        (
-            "Host twice, the second evil",
-            get("/health").field("Host: evil.example"),
-        ),
-        (
-            "Host twice, in other letters",
-            get("/health").field("hOST: localhost"),
-        ),
-        (
-            "Host twice in HTTP/1.0",
-            get("/health").ten().field("Host: localhost"),
-        ),
-        (
-            "Content-Type twice, equal",
-            post().field("Content-Type: a/b").field("Content-Type: a/b"),
-        ),
-        (
-            "Content-Type twice",
-            post().field("Content-Type: a/b").field("content-type: c/d"),
-        ),
-        (
-            "Authorization twice",
-            post().field("Authorization: a").field("Authorization: b"),
-        ),
+        ("Host twice, different", get("/health").field("Host: 127.0.0.1")),
+        ("Host twice, the second evil", get("/health").field("Host: evil.example")),
+        ("Host twice, in other letters", get("/health").field("hOST: localhost")),
+        ("Host twice in HTTP/1.0", get("/health").ten().field("Host: localhost")),
+        ("Content-Type twice, equal", post().field("Content-Type: a/b").field("Content-Type: a/b")),
+        ("Content-Type twice", post().field("Content-Type: a/b").field("content-type: c/d")),
+        ("Authorization twice", post().field("Authorization: a").field("Authorization: b")),
         (
             "Origin twice",
-            post()
-                .field("Origin: http://localhost")
-                .field("Origin: http://localhost"),
+            post().field("Origin: http://localhost").field("Origin: http://localhost"),
         ),
         (
             "Origin twice, the second evil",
-            post()
-                .field("Origin: http://localhost")
-                .field("Origin: http://evil.example"),
+            post().field("Origin: http://localhost").field("Origin: http://evil.example"),
         ),
         (
             "Last-Event-ID twice, stream",
-            get("/events?channel=a")
-                .field("Last-Event-ID: a")
-                .field("Last-Event-ID: b"),
+            get("/events?channel=a").field("Last-Event-ID: a").field("Last-Event-ID: b"),
         ),
         (
             "Last-Event-ID twice, poll",
-            get("/poll?channel=a")
-                .field("Last-Event-ID: a")
-                .field("Last-Event-ID: a"),
+            get("/poll?channel=a").field("Last-Event-ID: a").field("Last-Event-ID: a"),
         ),
         (
             "Content-Length twice, equal",
             post().field("Content-Length: 0").field("Content-Length: 0"),
         ),
-        (
-            "Content-Length twice",
-            post()
-                .field("Content-Length: 0")
-                .field("Content-Length: 00"),
-        ),
+        ("Content-Length twice", post().field("Content-Length: 0").field("Content-Length: 00")),
     ];
     table.extend(rows.map(|(name, request)| refused(name, request, bad_request())));
 }

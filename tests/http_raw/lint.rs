@@ -5,9 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::http::{Answer, Shape};
 
 /// The methods that the server knows.
-pub const METHODS: [&str; 8] = [
-    "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE",
-];
+pub const METHODS: [&str; 8] =
+    ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"];
 
 /// Statuses after which a connection never goes on: errors of framing, time and size.
 pub const CLOSING: [u16; 8] = [408, 411, 413, 414, 417, 431, 501, 505];
@@ -51,31 +50,18 @@ fn lint_framing(answer: &Answer, shape: Shape, ten: bool, wrong: &mut Vec<String
 }
 
 fn lint_fields(answer: &Answer, wrong: &mut Vec<String>) {
-    for name in [
-        "content-length",
-        "content-type",
-        "transfer-encoding",
-        "date",
-        "retry-after",
-    ] {
+    for name in ["content-length", "content-type", "transfer-encoding", "date", "retry-after"] {
         if answer.all(name).count() > 1 {
             wrong.push(format!("{name} occurs twice"));
         }
     }
     // What injection cases try to add.
-    for name in [
-        "set-cookie",
-        "x-injected",
-        "access-control-allow-credentials",
-    ] {
+    for name in ["set-cookie", "x-injected", "access-control-allow-credentials"] {
         if answer.field(name).is_some() {
             wrong.push(format!("{name} must not be there"));
         }
     }
-    if answer
-        .field("server")
-        .is_some_and(|v| v.bytes().any(|b| b.is_ascii_digit()))
-    {
+    if answer.field("server").is_some_and(|v| v.bytes().any(|b| b.is_ascii_digit())) {
         wrong.push("Server names a version (RFC 9110 §17.12)".to_owned());
     }
     if let Some(origin) = answer.field("access-control-allow-origin") {
@@ -83,17 +69,13 @@ fn lint_fields(answer: &Answer, wrong: &mut Vec<String>) {
             wrong.push("an allowed Origin is echoed, and Vary says so".to_owned());
         }
     }
-    let json = answer
-        .field("content-type")
-        .is_some_and(|v| v.starts_with("application/json"));
+    let json = answer.field("content-type").is_some_and(|v| v.starts_with("application/json"));
     if json && !no_store(answer) {
         wrong.push("a dynamic answer without Cache-Control: no-store".to_owned());
     }
     // RFC 9110 §15.5.16: Accept for a type, Accept-Encoding for a coding; Accept does
     // for both.
-    let accepts = ["accept", "accept-encoding"]
-        .iter()
-        .any(|name| answer.field(name).is_some());
+    let accepts = ["accept", "accept-encoding"].iter().any(|name| answer.field(name).is_some());
     if answer.status == 415 && !accepts {
         wrong.push("a 415 carries accept".to_owned());
     }
@@ -117,18 +99,11 @@ fn lint_error(answer: &Answer, shape: Shape, wrong: &mut Vec<String>) {
     if shape != Shape::Full {
         return;
     }
-    if !answer
-        .field("content-type")
-        .is_some_and(|v| v.starts_with("application/json"))
-    {
+    if !answer.field("content-type").is_some_and(|v| v.starts_with("application/json")) {
         wrong.push("an error that is not application/json".to_owned());
     }
     let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let text = |name: &str| {
-        body.get(name)
-            .and_then(|v| v.as_str())
-            .is_some_and(|t| !t.is_empty())
-    };
+    let text = |name: &str| body.get(name).and_then(|v| v.as_str()).is_some_and(|t| !t.is_empty());
     if !text("error") || !text("message") {
         wrong.push("the body is not {\"error\":…,\"message\":…}".to_owned());
     }
@@ -144,9 +119,7 @@ fn lint_date(answer: &Answer, wrong: &mut Vec<String>) {
         None if (200..500).contains(&answer.status) => wrong.push("no Date".to_owned()),
         None => {}
         Some(date) => {
-            let now = SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |d| d.as_secs());
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
             if parse_date(date).is_none_or(|then| then.abs_diff(now) > 120) {
                 wrong.push(format!("Date {date:?} is not now, or no IMF-fixdate"));
             }
@@ -171,11 +144,7 @@ fn parse_date(date: &str) -> Option<u64> {
     let (year, day) = (number(12, 16)?, number(5, 7)?);
     let month = MONTHS.find(&date[8..11]).filter(|i| i % 3 == 0)? as u64 / 3 + 1;
     // Days since the epoch, counting years from March so that the leap day comes last.
-    let (y, m) = if month > 2 {
-        (year, month - 3)
-    } else {
-        (year - 1, month + 9)
-    };
+    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let days = y * 365 + y / 4 - y / 100 + y / 400 + (m * 153 + 2) / 5 + day - 1 - 719_468;
     let named = DAYS[(days % 7) as usize] == &date[..3] && date.ends_with("GMT");
     let seconds = number(17, 19)? * 3600 + number(20, 22)? * 60 + number(23, 25)?;
@@ -184,14 +153,8 @@ fn parse_date(date: &str) -> Option<u64> {
 
 #[test]
 fn dates_are_read() {
-    assert_eq!(
-        parse_date("Sun, 06 Nov 1994 08:49:37 GMT"),
-        Some(784_111_777)
-    );
-    assert_eq!(
-        parse_date("Thu, 29 Feb 2024 00:00:00 GMT"),
-        Some(1_709_164_800)
-    );
+    assert_eq!(parse_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
+    assert_eq!(parse_date("Thu, 29 Feb 2024 00:00:00 GMT"), Some(1_709_164_800));
     assert_eq!(parse_date("Sun, 06 Nov 1994 8:49:37 GMT"), None);
     assert_eq!(parse_date("Mon, 06 Nov 1994 08:49:37 GMT"), None);
 }

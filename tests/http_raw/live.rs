@@ -17,10 +17,7 @@ pub fn failures(addr: SocketAddr) -> Vec<String> {
     let checks: [(&str, Check); 9] = [
         ("an error survives five megabytes", error_survives),
         ("a held poll goes before what follows it", held_poll_first),
-        (
-            "a held raw poll goes before what follows it",
-            raw_poll_first,
-        ),
+        ("a held raw poll goes before what follows it", raw_poll_first),
         ("200 KiB behind a held poll", flood_behind_poll),
         ("a thousand requests in one write", thousand),
         ("HEAD repeats the headers of GET", head_like_get),
@@ -33,10 +30,7 @@ pub fn failures(addr: SocketAddr) -> Vec<String> {
             scope.spawn(move || check(addr).err().map(|why| format!("{name}: {why}")))
         };
         let running: Vec<_> = checks.into_iter().map(run).collect();
-        running
-            .into_iter()
-            .filter_map(|t| t.join().expect("no check panics"))
-            .collect()
+        running.into_iter().filter_map(|t| t.join().expect("no check panics")).collect()
     })
 }
 
@@ -45,9 +39,7 @@ fn told(wire: &Wire, trouble: &Trouble) -> String {
 }
 
 fn read(wire: &mut Wire, want: &Want) -> Result<Answer, String> {
-    let answer = wire
-        .answer(want.shape())
-        .map_err(|trouble| told(wire, &trouble))?;
+    let answer = wire.answer(want.shape()).map_err(|trouble| told(wire, &trouble))?;
     let wrong = want.judge(&answer, false);
     if wrong.is_empty() {
         Ok(answer)
@@ -58,8 +50,7 @@ fn read(wire: &mut Wire, want: &Want) -> Result<Answer, String> {
 
 fn send(wire: &mut Wire, bytes: impl Into<Vec<u8>>) -> Result<(), String> {
     let bytes = bytes.into();
-    wire.send(&bytes)
-        .map_err(|error| format!("sending {}: {error}", shown(&bytes)))
+    wire.send(&bytes).map_err(|error| format!("sending {}: {error}", shown(&bytes)))
 }
 
 fn end(wire: &mut Wire) -> Result<(), String> {
@@ -80,32 +71,19 @@ fn error_survives(addr: SocketAddr) -> Result<(), String> {
         ("413 of /publish", post("/publish"), error(413, "too_large")),
         ("404", post("/nope"), error(404, "not_found")),
         ("405", post("/health"), error(405, "method")),
-        (
-            "403",
-            post("/channels/live").field("Origin: http://evil.example"),
-            error(403, "origin"),
-        ),
-        (
-            "417",
-            post("/channels/live").field("Expect: x"),
-            error(417, "expectation"),
-        ),
+        ("403", post("/channels/live").field("Origin: http://evil.example"), error(403, "origin")),
+        ("417", post("/channels/live").field("Expect: x"), error(417, "expectation")),
     ];
     let exchange = |name: &str, request: Vec<u8>, want: &Want| {
         let mut wire = Wire::open(addr, PATIENCE);
-        wire.send(&request)
-            .map_err(|error| format!("{name}: sending was cut: {error}"))?;
+        wire.send(&request).map_err(|error| format!("{name}: sending was cut: {error}"))?;
         read(&mut wire, want).map_err(|why| format!("{name}: {why}"))?;
         end(&mut wire).map_err(|why| format!("{name}: {why}"))
     };
     // The loss is a race: once is no proof.
     for _ in 0..5 {
         for (name, request, want) in &rows {
-            exchange(
-                name,
-                request.clone().body(vec![b'a'; FIVE_MB]).bytes(),
-                want,
-            )?;
+            exchange(name, request.clone().body(vec![b'a'; FIVE_MB]).bytes(), want)?;
         }
         let request = post("/channels/live").chunked(chunks()).bytes();
         exchange("413 of chunks", request, &error(413, "too_large"))?;
@@ -118,9 +96,7 @@ fn position(addr: SocketAddr, channel: &str) -> Result<String, String> {
     let mut wire = Wire::open(addr, PATIENCE);
     send(&mut wire, Req::new(&format!("GET /poll?channel={channel}")))?;
     let answer = read(&mut wire, &status(200))?;
-    let cursor = answer
-        .field("holdline-cursor")
-        .ok_or("no Holdline-Cursor")?;
+    let cursor = answer.field("holdline-cursor").ok_or("no Holdline-Cursor")?;
     Ok(cursor.to_owned())
 }
 
@@ -132,10 +108,7 @@ fn released(addr: SocketAddr, channel: &str, poll: Req, want: &Want) -> Result<(
     send(&mut wire, Req::new("GET /channels/live-behind"))?;
     send(&mut wire, Req::new("GET /nope").field("Connection: close"))?;
     let mut publisher = Wire::open(addr, PATIENCE);
-    send(
-        &mut publisher,
-        Req::new(&format!("POST /channels/{channel}")).body("hello"),
-    )?;
+    send(&mut publisher, Req::new(&format!("POST /channels/{channel}")).body("hello"))?;
     read(&mut publisher, &status(202).or(201, ""))?;
     read(&mut wire, want)?;
     read(&mut wire, &status(200).says("\"channel\":\"live-behind\""))?;
@@ -145,15 +118,8 @@ fn released(addr: SocketAddr, channel: &str, poll: Req, want: &Want) -> Result<(
 
 fn held_poll_first(addr: SocketAddr) -> Result<(), String> {
     let since = position(addr, "live-held")?;
-    let poll = Req::new(&format!(
-        "GET /poll?channel=live-held&since={since}&wait=25"
-    ));
-    released(
-        addr,
-        "live-held",
-        poll,
-        &status(200).says("\"text\":\"hello\""),
-    )
+    let poll = Req::new(&format!("GET /poll?channel=live-held&since={since}&wait=25"));
+    released(addr, "live-held", poll, &status(200).says("\"text\":\"hello\""))
 }
 
 fn raw_poll_first(addr: SocketAddr) -> Result<(), String> {
@@ -168,15 +134,9 @@ fn flood_behind_poll(addr: SocketAddr) -> Result<(), String> {
     let next = Req::new("GET /health").bytes();
     let count = 200 * 1024 / next.len();
     let mut wire = Wire::open(addr, PATIENCE);
-    send(
-        &mut wire,
-        Req::new("GET /poll?channel=live-flood&since=latest&wait=1"),
-    )?;
+    send(&mut wire, Req::new("GET /poll?channel=live-flood&since=latest&wait=1"))?;
     send(&mut wire, next.repeat(count))?;
-    send(
-        &mut wire,
-        Req::new("GET /health").field("Connection: close"),
-    )?;
+    send(&mut wire, Req::new("GET /health").field("Connection: close"))?;
     read(&mut wire, &status(200).says("\"messages\":[]"))?;
     for _ in 0..=count {
         match wire.answer(Shape::Full) {
@@ -203,44 +163,21 @@ fn thousand(addr: SocketAddr) -> Result<(), String> {
 
 /// RFC 9110 §9.3.2: the same fields, and a length only if it is the true one.
 fn head_like_get(addr: SocketAddr) -> Result<(), String> {
-    for target in [
-        "/health",
-        "/ready",
-        "/",
-        "/nope",
-        "/channels/_x",
-        "/poll",
-    ] {
+    for target in ["/health", "/ready", "/", "/nope", "/channels/_x", "/poll"] {
         let mut wire = Wire::open(addr, PATIENCE);
         send(&mut wire, Req::new(&format!("GET {target}")))?;
         send(&mut wire, Req::new(&format!("HEAD {target}")))?;
-        let get = wire
-            .answer(Shape::Full)
-            .map_err(|trouble| told(&wire, &trouble))?;
-        let head = wire
-            .answer(Shape::Head)
-            .map_err(|trouble| told(&wire, &trouble))?;
+        let get = wire.answer(Shape::Full).map_err(|trouble| told(&wire, &trouble))?;
+        let head = wire.answer(Shape::Head).map_err(|trouble| told(&wire, &trouble))?;
         if get.status != head.status {
-            return Err(format!(
-                "{target}: GET {}, HEAD {}",
-                get.status, head.status
-            ));
+            return Err(format!("{target}: GET {}, HEAD {}", get.status, head.status));
         }
-        if head
-            .field("content-length")
-            .is_some_and(|n| n != get.body.len().to_string())
-        {
-            return Err(format!(
-                "{target}: HEAD has another length: {:?}",
-                head.fields
-            ));
+        if head.field("content-length").is_some_and(|n| n != get.body.len().to_string()) {
+            return Err(format!("{target}: HEAD has another length: {:?}", head.fields));
         }
         // Framing may be left out of the answer to HEAD; Date may differ.
         let names = |answer: &Answer| {
-            let names = answer
-                .fields
-                .iter()
-                .map(|(name, _)| name.to_ascii_lowercase());
+            let names = answer.fields.iter().map(|(name, _)| name.to_ascii_lowercase());
             let mut names: Vec<String> = names
                 .filter(|n| !matches!(n.as_str(), "content-length" | "transfer-encoding"))
                 .collect();
@@ -264,19 +201,13 @@ fn stream_starts(addr: SocketAddr) -> Result<(), String> {
     for (request, chunked) in [(request(), true), (request().ten(), false)] {
         let mut wire = Wire::open(addr, PATIENCE);
         send(&mut wire, request)?;
-        wire.answer(Shape::Open)
-            .map_err(|trouble| told(&wire, &trouble))?;
-        let block = wire
-            .block(chunked)
-            .map_err(|trouble| told(&wire, &trouble))?;
+        wire.answer(Shape::Open).map_err(|trouble| told(&wire, &trouble))?;
+        let block = wire.block(chunked).map_err(|trouble| told(&wire, &trouble))?;
         let lines: Vec<&str> = block.lines().collect();
         let retry = lines.first().and_then(|line| line.strip_prefix("retry: "));
-        let in_range = retry
-            .and_then(|n| n.parse().ok())
-            .is_some_and(|n| (2000..=5000).contains(&n));
-        let id = lines
-            .get(1)
-            .is_some_and(|line| line.starts_with("id: ") && line.contains('-'));
+        let in_range =
+            retry.and_then(|n| n.parse().ok()).is_some_and(|n| (2000..=5000).contains(&n));
+        let id = lines.get(1).is_some_and(|line| line.starts_with("id: ") && line.contains('-'));
         if !in_range || !id || lines.len() != 3 || !lines[2].is_empty() {
             return Err(format!("first block {block:?}"));
         }
@@ -288,12 +219,8 @@ fn stream_starts(addr: SocketAddr) -> Result<(), String> {
 fn stream_ends(addr: SocketAddr) -> Result<(), String> {
     for target in ["/events?channel=live-end", "/channels/live-end"] {
         let mut wire = Wire::open(addr, PATIENCE);
-        send(
-            &mut wire,
-            Req::new(&format!("GET {target}")).field("Accept: text/event-stream"),
-        )?;
-        wire.answer(Shape::Open)
-            .map_err(|trouble| told(&wire, &trouble))?;
+        send(&mut wire, Req::new(&format!("GET {target}")).field("Accept: text/event-stream"))?;
+        wire.answer(Shape::Open).map_err(|trouble| told(&wire, &trouble))?;
         wire.finish();
         // A heartbeat is due after 12 s at the earliest: what ends sooner was ended for this.
         wire.drain().map_err(|trouble| told(&wire, &trouble))?;
@@ -306,18 +233,11 @@ fn large_publish(addr: SocketAddr) -> Result<(), String> {
     const MIB: usize = 1024 * 1024;
     let line = |length: usize| {
         let around = "{\"channel\":\"live\",\"text\":\"\"}".len();
-        format!(
-            "{{\"channel\":\"live\",\"text\":\"{}\"}}",
-            "a".repeat(length - around)
-        )
+        format!("{{\"channel\":\"live\",\"text\":\"{}\"}}", "a".repeat(length - around))
     };
     let one = "{\"channel\":\"live\",\"text\":\"\"}\n";
     let rows: [(&str, String, Want); 4] = [
-        (
-            "1 MiB",
-            line(MIB),
-            status(200).says("\"error\":\"too_large\""),
-        ),
+        ("1 MiB", line(MIB), status(200).says("\"error\":\"too_large\"")),
         ("1 MiB and a byte", line(MIB + 1), error(413, "too_large")),
         ("1000 lines", one.repeat(1000), status(200)),
         ("1001 lines", one.repeat(1001), error(413, "too_large")),
@@ -327,11 +247,7 @@ fn large_publish(addr: SocketAddr) -> Result<(), String> {
         send(&mut wire, Req::new("POST /publish").body(body))
             .map_err(|why| format!("{name}: {why}"))?;
         let answer = read(&mut wire, &want).map_err(|why| format!("{name}: {why}"))?;
-        let lines = answer
-            .body
-            .split(|b| *b == b'\n')
-            .filter(|line| !line.is_empty())
-            .count();
+        let lines = answer.body.split(|b| *b == b'\n').filter(|line| !line.is_empty()).count();
         if name == "1000 lines" && lines != 1000 {
             return Err(format!("{name}: {lines} answers"));
         }

@@ -18,9 +18,7 @@ fn get(target: &str) -> Req {
 }
 
 fn ok(target: &str, want: Want) -> Case {
-    Case::new(format!("GET {target}"), get(target))
-        .want(want)
-        .kept()
+    Case::new(format!("GET {target}"), get(target)).want(want).kept()
 }
 
 fn bad(target: &str, code: &'static str) -> Case {
@@ -29,18 +27,9 @@ fn bad(target: &str, code: &'static str) -> Case {
 
 fn channels(table: &mut Vec<Case>) {
     let longest = "a".repeat(255);
-    for name in [
-        "a",
-        "A",
-        "0",
-        "a.b_c~d:e-f",
-        "a..b",
-        "a.",
-        "a~",
-        "0-1",
-        "sensors.kitchen.temp",
-        &longest,
-    ] {
+    for name in
+        ["a", "A", "0", "a.b_c~d:e-f", "a..b", "a.", "a~", "0-1", "sensors.kitchen.temp", &longest]
+    {
         let want = status(200).says(&format!("\"channel\":\"{name}\""));
         table.push(ok(&format!("/channels/{name}"), want));
     }
@@ -99,9 +88,7 @@ fn channels_refused(table: &mut Vec<Case>) {
     ] {
         table.push(bad(&format!("/channels/{name}"), "bad_channel"));
     }
-    for name in [
-        "%", "%6", "a%", "a%6", "%zz", "a%g1", "%%61", "%u0061", "%+61", "%6%31", "%-1",
-    ] {
+    for name in ["%", "%6", "a%", "a%6", "%zz", "a%g1", "%%61", "%u0061", "%+61", "%6%31", "%-1"] {
         table.push(bad(&format!("/channels/{name}"), "bad_channel"));
     }
     for method in ["POST", "PUT", "DELETE"] {
@@ -112,26 +99,16 @@ fn channels_refused(table: &mut Vec<Case>) {
         table.push(case.want(error(400, "bad_channel")).kept());
     }
     let head = Req::new("HEAD /channels/_x");
-    table.push(
-        Case::new("HEAD of a bad name", head)
-            .want(error(400, "bad_channel").head())
-            .kept(),
-    );
+    table.push(Case::new("HEAD of a bad name", head).want(error(400, "bad_channel").head()).kept());
     for name in ["_x", "a%2Fb", "a+b", "a%20b", "%2561", "a,b", ".a"] {
         table.push(bad(&format!("/poll?channel={name}"), "bad_channel"));
-        table.push(bad(
-            &format!("/events?channel=a&channel={name}"),
-            "bad_channel",
-        ));
+        table.push(bad(&format!("/events?channel=a&channel={name}"), "bad_channel"));
     }
     // An empty name in a query is an error of the query, and no name either.
     let want = || error(400, "bad_query").or(400, "bad_channel");
-    for target in [
-        "/poll?channel=",
-        "/poll?channel",
-        "/events?channel=&channel=a",
-        "/poll?channel=a%00",
-    ] {
+    for target in
+        ["/poll?channel=", "/poll?channel", "/events?channel=&channel=a", "/poll?channel=a%00"]
+    {
         table.push(ok(target, want()));
     }
 }
@@ -171,10 +148,7 @@ fn queries(table: &mut Vec<Case>) {
         "channel=a&x=%ff",
         "channel=a&v=2",
     ] {
-        table.push(ok(
-            &format!("/poll?{query}"),
-            status(200).or(400, "bad_query"),
-        ));
+        table.push(ok(&format!("/poll?{query}"), status(200).or(400, "bad_query")));
     }
 }
 
@@ -237,60 +211,22 @@ fn queries_refused(table: &mut Vec<Case>) {
 }
 
 fn query_limits(table: &mut Vec<Case>) {
-    let channels = |n: usize| {
-        (0..n)
-            .map(|i| format!("channel=c{i}"))
-            .collect::<Vec<_>>()
-            .join("&")
-    };
-    let others = |n: usize| {
-        (0..n)
-            .map(|i| format!("x{i}=y"))
-            .collect::<Vec<_>>()
-            .join("&")
-    };
+    let channels = |n: usize| (0..n).map(|i| format!("channel=c{i}")).collect::<Vec<_>>().join("&");
+    let others = |n: usize| (0..n).map(|i| format!("x{i}=y")).collect::<Vec<_>>().join("&");
     let rows: [(&str, String, Want); 8] = [
         ("128 channels", channels(128), status(200)),
         ("129 channels", channels(129), error(400, "bad_query")),
         ("500 channels", channels(500), error(400, "bad_query")),
-        (
-            "a channel 129 times",
-            vec!["channel=a"; 129].join("&"),
-            error(400, "bad_query"),
-        ),
-        (
-            "32 other pairs",
-            format!("channel=a&{}", others(32)),
-            status(200),
-        ),
-        (
-            "33 other pairs",
-            format!("channel=a&{}", others(33)),
-            error(400, "bad_query"),
-        ),
-        (
-            "128 channels and 32 others",
-            format!("{}&{}", channels(128), others(32)),
-            status(200),
-        ),
-        (
-            "200 other pairs",
-            format!("channel=a&{}", others(200)),
-            error(400, "bad_query"),
-        ),
+        ("a channel 129 times", vec!["channel=a"; 129].join("&"), error(400, "bad_query")),
+        ("32 other pairs", format!("channel=a&{}", others(32)), status(200)),
+        ("33 other pairs", format!("channel=a&{}", others(33)), error(400, "bad_query")),
+        ("128 channels and 32 others", format!("{}&{}", channels(128), others(32)), status(200)),
+        ("200 other pairs", format!("channel=a&{}", others(200)), error(400, "bad_query")),
     ];
     for (name, query, want) in rows {
-        table.push(
-            Case::new(name, get(&format!("/poll?{query}")))
-                .want(want)
-                .kept(),
-        );
+        table.push(Case::new(name, get(&format!("/poll?{query}"))).want(want).kept());
     }
     // A longer list is too long a line.
     let many = get(&format!("/poll?{}", channels(1000)));
-    table.push(
-        Case::new("1000 channels", many)
-            .want(error(414, "uri_too_long"))
-            .closed(),
-    );
+    table.push(Case::new("1000 channels", many).want(error(414, "uri_too_long")).closed());
 }

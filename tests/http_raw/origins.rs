@@ -49,35 +49,18 @@ fn origins(table: &mut Vec<Case>) {
         } else {
             want.has("access-control-allow-origin", from)
         };
-        table.push(
-            Case::new(format!("POST from {from}"), post)
-                .want(want)
-                .kept(),
-        );
+        table.push(Case::new(format!("POST from {from}"), post).want(want).kept());
     }
-    for (line, code) in [
-        ("PUT /channels/hosts", 202),
-        ("DELETE /channels/hosts-none", 204),
-        ("POST /publish", 200),
-    ] {
+    for (line, code) in
+        [("PUT /channels/hosts", 202), ("DELETE /channels/hosts-none", 204), ("POST /publish", 200)]
+    {
         let request = origin(Req::new(line), GOOD);
         let want = status(code).has("access-control-allow-origin", GOOD);
-        table.push(
-            Case::new(format!("{line} from a good origin"), request)
-                .want(want)
-                .kept(),
-        );
+        table.push(Case::new(format!("{line} from a good origin"), request).want(want).kept());
     }
-    let own = origin(
-        Req::new("POST /channels/hosts").host("localhost:9"),
-        "http://localhost:9",
-    )
-    .body("");
-    table.push(
-        Case::new("POST from the host's own page", own)
-            .want(status(202))
-            .kept(),
-    );
+    let own =
+        origin(Req::new("POST /channels/hosts").host("localhost:9"), "http://localhost:9").body("");
+    table.push(Case::new("POST from the host's own page", own).want(status(202)).kept());
 }
 
 fn origins_refused(table: &mut Vec<Case>) {
@@ -99,11 +82,7 @@ fn origins_refused(table: &mut Vec<Case>) {
         "http://evil.example:3000",
     ] {
         let post = origin(Req::new("POST /channels/hosts"), from).body("");
-        table.push(
-            Case::new(format!("POST from {from}"), post)
-                .want(wrong_origin())
-                .kept(),
-        );
+        table.push(Case::new(format!("POST from {from}"), post).want(wrong_origin()).kept());
     }
     // No serialised origins: refused, as malformed or as foreign.
     for from in [
@@ -121,92 +100,46 @@ fn origins_refused(table: &mut Vec<Case>) {
         "http://localhost\\.evil.example",
     ] {
         let post = origin(Req::new("POST /channels/hosts"), from).body("");
-        let want = error(403, "origin")
-            .or(400, "bad_request")
-            .lacks("access-control-allow-origin");
-        table.push(
-            Case::new(format!("POST from {from:?}"), post)
-                .want(want)
-                .either(),
-        );
+        let want = error(403, "origin").or(400, "bad_request").lacks("access-control-allow-origin");
+        table.push(Case::new(format!("POST from {from:?}"), post).want(want).either());
     }
     // No browser sends an empty one; whether it is none at all is open.
     let empty = origin(Req::new("POST /channels/hosts"), "").body("");
     let want = error(403, "origin").or(400, "bad_request").or(202, "");
-    table.push(
-        Case::new("POST from an empty origin", empty)
-            .want(want)
-            .either(),
-    );
-    for line in [
-        "PUT /channels/hosts",
-        "DELETE /channels/hosts",
-        "POST /publish",
-    ] {
+    table.push(Case::new("POST from an empty origin", empty).want(want).either());
+    for line in ["PUT /channels/hosts", "DELETE /channels/hosts", "POST /publish"] {
         let request = origin(Req::new(line), EVIL);
-        table.push(
-            Case::new(format!("{line} from evil"), request)
-                .want(wrong_origin())
-                .kept(),
-        );
+        table.push(Case::new(format!("{line} from evil"), request).want(wrong_origin()).kept());
     }
     let ten = origin(Req::new("POST /channels/hosts").ten(), EVIL).body("");
-    table.push(
-        Case::new("POST from evil in HTTP/1.0", ten)
-            .want(wrong_origin())
-            .closed(),
-    );
+    table.push(Case::new("POST from evil in HTTP/1.0", ten).want(wrong_origin()).closed());
     // The page's host is compared with the host that is asked, so both being evil is no match
     // either: Host is refused first.
     let both = origin(Req::new("POST /channels/hosts").host("evil.example"), EVIL).body("");
-    table.push(
-        Case::new("POST from evil to evil", both)
-            .want(wrong_host())
-            .kept(),
-    );
+    table.push(Case::new("POST from evil to evil", both).want(wrong_host()).kept());
 }
 
 /// Reading is not refused (a browser hides an answer without these fields from the page).
 fn cors(table: &mut Vec<Case>) {
     let poll = "/poll?channel=hosts";
-    let exposed = [
-        "Retry-After",
-        "Holdline-Cursor",
-        "Holdline-Id",
-        "Holdline-Gap",
-        "Event",
-        "Link",
-    ];
-    for target in [
-        poll,
-        "/channels/hosts",
-        "/channels/hosts-none?since=latest&wait=0",
-    ] {
+    let exposed =
+        ["Retry-After", "Holdline-Cursor", "Holdline-Id", "Holdline-Gap", "Event", "Link"];
+    for target in [poll, "/channels/hosts", "/channels/hosts-none?since=latest&wait=0"] {
         let code = if target.contains("wait") { 204 } else { 200 };
-        let want = status(code)
-            .has("access-control-allow-origin", GOOD)
-            .has("vary", "origin");
-        let want = exposed
-            .iter()
-            .fold(want, |w, n| w.has("access-control-expose-headers", n));
+        let want = status(code).has("access-control-allow-origin", GOOD).has("vary", "origin");
+        let want = exposed.iter().fold(want, |w, n| w.has("access-control-expose-headers", n));
         let case = Case::new(format!("CORS of {target}"), origin(get(target), GOOD));
         table.push(case.want(want).kept());
         for from in [EVIL, "null"] {
             let want = status(code).lacks("access-control-allow-origin");
-            let case = Case::new(
-                format!("CORS of {target} from {from}"),
-                origin(get(target), from),
-            );
+            let case =
+                Case::new(format!("CORS of {target} from {from}"), origin(get(target), from));
             table.push(case.want(want).kept());
         }
     }
     let stream = || get("/events?channel=hosts-stream");
     let want = status(200).open().has("access-control-allow-origin", GOOD);
-    table.push(
-        Case::new("CORS of a stream", origin(stream(), GOOD))
-            .want(want)
-            .after(After::Open),
-    );
+    table.push(Case::new("CORS of a stream", origin(stream(), GOOD)).want(want).after(After::Open));
     let want = status(200).open().lacks("access-control-allow-origin");
     table.push(
         Case::new("CORS of a stream from evil", origin(stream(), EVIL))
@@ -217,27 +150,11 @@ fn cors(table: &mut Vec<Case>) {
     let post = || Req::new("POST /channels/hosts");
     let rows: [(&str, Req, Want); 7] = [
         ("404", get("/nope"), error(404, "not_found")),
-        (
-            "405",
-            Req::new("DELETE /poll?channel=a"),
-            error(405, "method"),
-        ),
+        ("405", Req::new("DELETE /poll?channel=a"), error(405, "method")),
         ("bad_query", get("/poll"), error(400, "bad_query")),
-        (
-            "bad_since",
-            get("/poll?channel=a&since=x"),
-            error(400, "bad_since"),
-        ),
-        (
-            "bad_channel",
-            get("/channels/_x"),
-            error(400, "bad_channel"),
-        ),
-        (
-            "415",
-            post().field("Content-Encoding: gzip"),
-            error(415, "media_type"),
-        ),
+        ("bad_since", get("/poll?channel=a&since=x"), error(400, "bad_since")),
+        ("bad_channel", get("/channels/_x"), error(400, "bad_channel")),
+        ("415", post().field("Content-Encoding: gzip"), error(415, "media_type")),
         (
             "bad_json",
             post().field("Content-Type: application/json").body("{"),
@@ -263,14 +180,8 @@ fn preflights(table: &mut Vec<Case>) {
             .field(format!("Access-Control-Request-Method: {method}"))
             .field("Access-Control-Request-Headers: content-type,idempotency-key")
     };
-    let allowed = [
-        "Authorization",
-        "Content-Type",
-        "Event",
-        "Idempotency-Key",
-        "Last-Event-ID",
-        "TTL",
-    ];
+    let allowed =
+        ["Authorization", "Content-Type", "Event", "Idempotency-Key", "Last-Event-ID", "TTL"];
     for (target, method) in [
         ("/channels/hosts", "POST"),
         ("/channels/hosts", "PUT"),
@@ -284,39 +195,22 @@ fn preflights(table: &mut Vec<Case>) {
             .has("access-control-allow-methods", method)
             .has("access-control-max-age", "7200")
             .has("vary", "origin");
-        let want = allowed
-            .iter()
-            .fold(want, |w, n| w.has("access-control-allow-headers", n));
-        let case = Case::new(
-            format!("preflight of {method} {target}"),
-            preflight(target, GOOD, method),
-        );
+        let want = allowed.iter().fold(want, |w, n| w.has("access-control-allow-headers", n));
+        let case =
+            Case::new(format!("preflight of {method} {target}"), preflight(target, GOOD, method));
         table.push(case.want(want).kept());
     }
     for from in [EVIL, "null"] {
         let want = status(204).lacks("access-control-allow-origin");
-        let case = Case::new(
-            format!("preflight from {from}"),
-            preflight("/publish", from, "POST"),
-        );
+        let case = Case::new(format!("preflight from {from}"), preflight("/publish", from, "POST"));
         table.push(case.want(want).kept());
     }
     let nope = preflight("/nope", GOOD, "POST");
-    table.push(
-        Case::new("preflight of no route", nope)
-            .want(error(404, "not_found"))
-            .kept(),
-    );
+    table.push(Case::new("preflight of no route", nope).want(error(404, "not_found")).kept());
     let evil = preflight("/publish", GOOD, "POST").host("evil.example");
-    table.push(
-        Case::new("preflight to an evil Host", evil)
-            .want(wrong_host())
-            .kept(),
-    );
+    table.push(Case::new("preflight to an evil Host", evil).want(wrong_host()).kept());
 }
 
 fn wrong_origin() -> Want {
-    error(403, "origin")
-        .says("--origin")
-        .lacks("access-control-allow-origin")
+    error(403, "origin").says("--origin").lacks("access-control-allow-origin")
 }

@@ -16,9 +16,7 @@ fn get(target: &str) -> Req {
 }
 
 fn ok(target: &str, want: Want) -> Case {
-    Case::new(format!("GET {target}"), get(target))
-        .want(want)
-        .kept()
+    Case::new(format!("GET {target}"), get(target)).want(want).kept()
 }
 
 fn bad(target: &str, code: &'static str) -> Case {
@@ -45,40 +43,23 @@ fn positions(table: &mut Vec<Case>) {
         let want = status(200).says("\"gap\":null").says("\"messages\":[]");
         table.push(ok(&format!("/poll?{none}&since={since}"), want));
     }
-    for since in [
-        "k3J9xQ-42",
-        "abcdef-0",
-        "ABCDEF012345-18446744073709551615",
-        "000000-1",
-    ] {
-        let gap = status(200)
-            .says("\"reason\":\"epoch\"")
-            .says(&format!("\"since\":\"{since}\""));
+    for since in ["k3J9xQ-42", "abcdef-0", "ABCDEF012345-18446744073709551615", "000000-1"] {
+        let gap = status(200).says("\"reason\":\"epoch\"").says(&format!("\"since\":\"{since}\""));
         table.push(ok(&format!("/poll?{none}&since={since}"), gap));
     }
     for name in ["last_event_id", "lastEventId"] {
-        table.push(ok(
-            &format!("/poll?{none}&{name}=latest"),
-            status(200).says("\"gap\":null"),
-        ));
+        table.push(ok(&format!("/poll?{none}&{name}=latest"), status(200).says("\"gap\":null")));
         table.push(bad(&format!("/poll?{none}&{name}=x"), "bad_since"));
     }
     // Where a value is given as header and as query, the header wins, and an empty one is none.
     for (header, since, want) in [
-        (
-            "abcdef-7",
-            "latest",
-            status(200).says("\"since\":\"abcdef-7\""),
-        ),
+        ("abcdef-7", "latest", status(200).says("\"since\":\"abcdef-7\"")),
         ("", "latest", status(200).says("\"gap\":null")),
         ("", "x", error(400, "bad_since")),
     ] {
         let request =
             get(&format!("/poll?{none}&since={since}")).field(format!("Last-Event-ID: {header}"));
-        let case = Case::new(
-            format!("Last-Event-ID {header:?} before since={since}"),
-            request,
-        );
+        let case = Case::new(format!("Last-Event-ID {header:?} before since={since}"), request);
         table.push(case.want(want).kept());
     }
 }
@@ -152,10 +133,7 @@ fn positions_refused(table: &mut Vec<Case>) {
     // Open: whether the words and units are compared with regard to case.
     for since in ["Latest", "EARLIEST", "10M"] {
         let want = error(400, "bad_since").or(200, "");
-        table.push(ok(
-            &format!("/poll?channel=names-none&wait=0&since={since}"),
-            want,
-        ));
+        table.push(ok(&format!("/poll?channel=names-none&wait=0&since={since}"), want));
     }
     for target in [
         "/events?channel=a&since=x",
@@ -166,11 +144,7 @@ fn positions_refused(table: &mut Vec<Case>) {
         table.push(bad(target, "bad_since"));
     }
     let stream = get("/channels/a?since=x").field("Accept: text/event-stream");
-    table.push(
-        Case::new("raw stream since x", stream)
-            .want(error(400, "bad_since"))
-            .kept(),
-    );
+    table.push(Case::new("raw stream since x", stream).want(error(400, "bad_since")).kept());
 }
 
 /// RFC 9110 §5.5: nothing that a client names reaches a field line undecoded and unchecked.
@@ -181,36 +155,17 @@ fn injections(table: &mut Vec<Case>) {
     ] {
         table.push(bad(target, "bad_channel"));
     }
-    table.push(bad(
-        "/poll?channel=a&since=%0d%0aX-Injected:%20y",
-        "bad_since",
-    ));
+    table.push(bad("/poll?channel=a&since=%0d%0aX-Injected:%20y", "bad_since"));
     table.push(bad("/channels/a?since=%0d%0aX-Injected:%20y", "bad_since"));
     // A gap repeats what was asked for only if it has the form of a cursor.
     let request = get("/channels/names-none?wait=0").field("Last-Event-ID: x; X-Injected: y\t\"");
-    let want = status(204)
-        .has("holdline-gap", "reason=epoch")
-        .lacks("x-injected");
-    table.push(
-        Case::new("an id that looks like a field", request)
-            .want(want)
-            .kept(),
-    );
+    let want = status(204).has("holdline-gap", "reason=epoch").lacks("x-injected");
+    table.push(Case::new("an id that looks like a field", request).want(want).kept());
     let event = Req::new("POST /channels/names?event=a%0aX-Injected:%20y").body("");
-    table.push(
-        Case::new("an event with a line end", event)
-            .want(error(400, "bad_query"))
-            .kept(),
-    );
-    let media = Req::new("POST /channels/names")
-        .field(b"Content-Type: text/plain\x80x")
-        .body("");
+    table.push(Case::new("an event with a line end", event).want(error(400, "bad_query")).kept());
+    let media = Req::new("POST /channels/names").field(b"Content-Type: text/plain\x80x").body("");
     let want = error(400, "bad_request");
-    table.push(
-        Case::new("a media type beyond ASCII", media)
-            .want(want)
-            .either(),
-    );
+    table.push(Case::new("a media type beyond ASCII", media).want(want).either());
     let media = format!("Content-Type: a/{}", "b".repeat(254));
     let media = Req::new("POST /channels/names").field(media).body("");
     let want = error(400, "bad_request");

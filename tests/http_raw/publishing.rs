@@ -21,46 +21,18 @@ fn publishing(table: &mut Vec<Case>) {
         (
             "publish",
             post().body("hi"),
-            status(202)
-                .says("\"channel\":\"routes\"")
-                .says("\"subscribers\":0"),
+            status(202).says("\"channel\":\"routes\"").says("\"subscribers\":0"),
         ),
         ("publish nothing", post(), status(202)),
-        (
-            "publish an Event",
-            post().field("Event: price").body(""),
-            status(202),
-        ),
-        (
-            "publish by a query",
-            Req::new("POST /channels/routes?event=price&ttl=5"),
-            status(202),
-        ),
-        (
-            "publish with a vast TTL",
-            post().field("TTL: 99999999999999999999999"),
-            status(202),
-        ),
-        (
-            "publish JSON",
-            post().field(json).body("{\"a\": [1]}"),
-            status(202),
-        ),
-        (
-            "publish +json",
-            post().field("Content-Type: a/b+json").body("1"),
-            status(202),
-        ),
-        (
-            "publish JSON 32 deep",
-            post().field(json).body(nested(32)),
-            status(202),
-        ),
+        ("publish an Event", post().field("Event: price").body(""), status(202)),
+        ("publish by a query", Req::new("POST /channels/routes?event=price&ttl=5"), status(202)),
+        ("publish with a vast TTL", post().field("TTL: 99999999999999999999999"), status(202)),
+        ("publish JSON", post().field(json).body("{\"a\": [1]}"), status(202)),
+        ("publish +json", post().field("Content-Type: a/b+json").body("1"), status(202)),
+        ("publish JSON 32 deep", post().field(json).body(nested(32)), status(202)),
         (
             "publish a form's type",
-            post()
-                .field("Content-Type: application/x-www-form-urlencoded")
-                .body("{"),
+            post().field("Content-Type: application/x-www-form-urlencoded").body("{"),
             status(202),
         ),
         (
@@ -71,45 +43,23 @@ fn publishing(table: &mut Vec<Case>) {
         ("publish no lines", publish(), status(200)),
         (
             "publish lines as a form",
-            publish()
-                .field("Content-Type: application/x-www-form-urlencoded")
-                .body(object),
+            publish().field("Content-Type: application/x-www-form-urlencoded").body(object),
             status(200),
         ),
         (
             "publish ndjson",
-            publish()
-                .field("Content-Type: application/x-ndjson")
-                .body(object),
+            publish().field("Content-Type: application/x-ndjson").body(object),
             status(200),
         ),
-        (
-            "publish an object",
-            publish().field(json).body(object),
-            status(202).says("\"id\""),
-        ),
+        ("publish an object", publish().field(json).body(object), status(202).says("\"id\"")),
         (
             "publish an object with a charset",
-            publish()
-                .field("Content-Type: Application/JSON; charset=utf-8")
-                .body(object),
+            publish().field("Content-Type: Application/JSON; charset=utf-8").body(object),
             status(202),
         ),
-        (
-            "publish a bad line",
-            publish().body("{\n"),
-            status(200).says("\"error\":\"bad_json\""),
-        ),
-        (
-            "delete",
-            Req::new("DELETE /channels/routes-none"),
-            status(204).lacks("content-length"),
-        ),
-        (
-            "delete, PUT again",
-            Req::new("PUT /channels/routes").body("hi"),
-            status(202),
-        ),
+        ("publish a bad line", publish().body("{\n"), status(200).says("\"error\":\"bad_json\"")),
+        ("delete", Req::new("DELETE /channels/routes-none"), status(204).lacks("content-length")),
+        ("delete, PUT again", Req::new("PUT /channels/routes").body("hi"), status(202)),
     ];
     table.extend(rows.map(|(name, request, want)| Case::new(name, request).want(want).kept()));
 }
@@ -122,31 +72,15 @@ fn contents_refused(table: &mut Vec<Case>) {
     let rows: [(&str, Req, &str); 6] = [
         ("bad JSON", post().field(json).body("{"), "bad_json"),
         ("empty JSON", post().field(json).body(""), "bad_json"),
-        (
-            "bad +json",
-            post().field("Content-Type: a/b+json").body("x"),
-            "bad_json",
-        ),
-        (
-            "JSON 33 deep",
-            post().field(json).body(nested(33)),
-            "bad_json",
-        ),
+        ("bad +json", post().field("Content-Type: a/b+json").body("x"), "bad_json"),
+        ("JSON 33 deep", post().field(json).body(nested(33)), "bad_json"),
         ("a bad object", publish().field(json).body("{"), "bad_json"),
-        (
-            "an object that is none",
-            publish().field(json).body("[]"),
-            "bad_request",
-        ),
+        ("an object that is none", publish().field(json).body("[]"), "bad_request"),
     ];
     for (name, request, code) in rows {
         let case = Case::new(name, request).want(error(400, code));
         // `bad_request` is said to close when it is about the head; this one is about the body.
-        table.push(if code == "bad_json" {
-            case.kept()
-        } else {
-            case.either()
-        });
+        table.push(if code == "bad_json" { case.kept() } else { case.either() });
     }
 }
 
@@ -163,10 +97,7 @@ fn values_refused(table: &mut Vec<Case>) {
         ("Event", "holdline-gap"),
         ("Event", "a b"),
         ("Event", "caf\u{e9}"),
-        (
-            "Event",
-            "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
-        ),
+        ("Event", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
         ("Idempotency-Key", "a b"),
     ];
     for (field, value) in bad {
@@ -201,17 +132,11 @@ fn media_types(table: &mut Vec<Case>) {
         "application/octet-stream",
         "a/b",
     ] {
-        let request = Req::new("POST /publish")
-            .field(format!("Content-Type: {media}"))
-            .body("");
+        let request = Req::new("POST /publish").field(format!("Content-Type: {media}")).body("");
         let want = error(415, "media_type")
             .has("accept", "application/json")
             .has("accept", "application/x-ndjson");
-        table.push(
-            Case::new(format!("/publish of {media}"), request)
-                .want(want)
-                .kept(),
-        );
+        table.push(Case::new(format!("/publish of {media}"), request).want(want).kept());
     }
     for (line, coding) in [
         ("POST /channels/routes", "gzip"),
@@ -224,22 +149,12 @@ fn media_types(table: &mut Vec<Case>) {
         let request = Req::new(line).field(format!("Content-Encoding: {coding}"));
         let case = Case::new(format!("{line} in {coding}"), request.clone());
         table.push(case.want(error(415, "media_type")).kept());
-        let case = Case::new(
-            format!("{line} in {coding}, with a body"),
-            request.body("hello"),
-        );
+        let case = Case::new(format!("{line} in {coding}, with a body"), request.body("hello"));
         table.push(case.want(error(415, "media_type")).either());
     }
-    for media in [
-        "text/plain",
-        "image/png",
-        "a/b",
-        "text/html; charset=x",
-        "nonsense",
-    ] {
-        let request = Req::new("POST /channels/routes")
-            .field(format!("Content-Type: {media}"))
-            .body("hi");
+    for media in ["text/plain", "image/png", "a/b", "text/html; charset=x", "nonsense"] {
+        let request =
+            Req::new("POST /channels/routes").field(format!("Content-Type: {media}")).body("hi");
         let case = Case::new(format!("any media type: {media}"), request);
         table.push(case.want(status(202)).kept());
     }

@@ -10,11 +10,7 @@ const ROUTES: [(&str, &[&str], u16); 9] = [
     ("/health", READ, 200),
     ("/ready", READ, 200),
     ("/stats", READ, 200),
-    (
-        "/channels/routes",
-        &["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"],
-        200,
-    ),
+    ("/channels/routes", &["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"], 200),
     ("/events?channel=routes-stream", READ, 200),
     ("/poll?channel=routes", READ, 200),
     ("/ws", &["GET", "HEAD?", "OPTIONS"], 426),
@@ -82,16 +78,8 @@ fn heads(table: &mut Vec<Case>) {
     let head = |target: &str| Req::new(&format!("HEAD {target}"));
     let sse = "Accept: text/event-stream";
     let rows: [(&str, Req, Want); 8] = [
-        (
-            "HEAD of a stream",
-            head("/events?channel=routes-none"),
-            stream(),
-        ),
-        (
-            "HEAD of a raw stream",
-            head("/channels/routes-none").field(sse),
-            stream(),
-        ),
+        ("HEAD of a stream", head("/events?channel=routes-none"), stream()),
+        ("HEAD of a raw stream", head("/channels/routes-none").field(sse), stream()),
         (
             "HEAD of a poll that would hold",
             head("/poll?channel=routes-none&since=latest&wait=55"),
@@ -102,16 +90,8 @@ fn heads(table: &mut Vec<Case>) {
             head("/channels/routes-none?since=latest&wait=55"),
             status(200),
         ),
-        (
-            "HEAD of a raw poll without since",
-            head("/channels/routes-none?wait=55"),
-            status(200),
-        ),
-        (
-            "HEAD of a stream without channel",
-            head("/events"),
-            error(400, "bad_query"),
-        ),
+        ("HEAD of a raw poll without since", head("/channels/routes-none?wait=55"), status(200)),
+        ("HEAD of a stream without channel", head("/events"), error(400, "bad_query")),
         (
             "HEAD of a poll with a bad since",
             head("/poll?channel=a&since=x"),
@@ -120,22 +100,14 @@ fn heads(table: &mut Vec<Case>) {
         ("HEAD of no route", head("/nope"), error(404, "not_found")),
     ];
     for (name, request, want) in rows {
-        let case = Case::new(name, request.clone())
-            .want(want.clone().head())
-            .kept();
+        let case = Case::new(name, request.clone()).want(want.clone().head()).kept();
         table.push(case);
         // What a body of the answer to HEAD would be, is the next answer instead.
         let two = Case::new(format!("{name}, pipelined"), request).and(get("/health"));
         table.push(two.want(want.head()).want(status(200)).kept());
     }
-    let ten = Case::new(
-        "HEAD of a stream in HTTP/1.0",
-        head("/events?channel=routes-none").ten(),
-    );
-    table.push(
-        ten.want(status(200).head().has("content-type", "text/event-stream"))
-            .closed(),
-    );
+    let ten = Case::new("HEAD of a stream in HTTP/1.0", head("/events?channel=routes-none").ten());
+    table.push(ten.want(status(200).head().has("content-type", "text/event-stream")).closed());
 }
 
 fn missing(table: &mut Vec<Case>) {
@@ -178,10 +150,7 @@ fn missing(table: &mut Vec<Case>) {
     for method in METHODS {
         let want = error(404, "not_found");
         let want = if method == "HEAD" { want.head() } else { want };
-        let case = Case::new(
-            format!("{method} /nope"),
-            Req::new(&format!("{method} /nope")),
-        );
+        let case = Case::new(format!("{method} /nope"), Req::new(&format!("{method} /nope")));
         table.push(case.want(want).kept());
     }
     // Open: whether a fixed segment is compared before or after decoding.
@@ -189,48 +158,19 @@ fn missing(table: &mut Vec<Case>) {
     table.push(Case::new("/%68ealth", get("/%68ealth")).want(want()).kept());
     // An empty path segment is no route, a `..` no channel: which is named first is open.
     let want = error(404, "not_found").or(400, "bad_channel");
-    table.push(
-        Case::new("/channels/../health", get("/channels/../health"))
-            .want(want)
-            .kept(),
-    );
+    table.push(Case::new("/channels/../health", get("/channels/../health")).want(want).kept());
 }
 
 fn contents(table: &mut Vec<Case>) {
-    let json = || {
-        status(200)
-            .has("content-type", "application/json")
-            .has("cache-control", "no-store")
-    };
+    let json =
+        || status(200).has("content-type", "application/json").has("cache-control", "no-store");
     let none = "/channels/routes-none";
     let rows: [(&str, Req, Want); 10] = [
-        (
-            "health",
-            get("/health"),
-            status(200).has("cache-control", "no-store"),
-        ),
-        (
-            "ready",
-            get("/ready"),
-            status(200).has("cache-control", "no-store"),
-        ),
-        (
-            "stats",
-            get("/stats"),
-            json().says("\"epoch\"").says("\"uptime_s\""),
-        ),
-        (
-            "channel",
-            get(none),
-            json()
-                .says("\"channel\":\"routes-none\"")
-                .says("\"subscribers\""),
-        ),
-        (
-            "console",
-            get("/"),
-            status(200).has("content-type", "text/html"),
-        ),
+        ("health", get("/health"), status(200).has("cache-control", "no-store")),
+        ("ready", get("/ready"), status(200).has("cache-control", "no-store")),
+        ("stats", get("/stats"), json().says("\"epoch\"").says("\"uptime_s\"")),
+        ("channel", get(none), json().says("\"channel\":\"routes-none\"").says("\"subscribers\"")),
+        ("console", get("/"), status(200).has("content-type", "text/html")),
         (
             "poll without since",
             get("/poll?channel=routes-none"),
@@ -244,10 +184,7 @@ fn contents(table: &mut Vec<Case>) {
         (
             "short poll",
             get("/poll?channel=routes-none&since=latest&wait=0"),
-            json()
-                .says("\"messages\":[]")
-                .says("\"more\":false")
-                .has("holdline-cursor", "-"),
+            json().says("\"messages\":[]").says("\"more\":false").has("holdline-cursor", "-"),
         ),
         (
             "short raw poll",
@@ -259,11 +196,7 @@ fn contents(table: &mut Vec<Case>) {
             get(none).field("Accept: text/html"),
             status(200).has("content-type", "text/html"),
         ),
-        (
-            "*/* asks for no page",
-            get(none).field("Accept: */*"),
-            json(),
-        ),
+        ("*/* asks for no page", get(none).field("Accept: */*"), json()),
     ];
     table.extend(rows.map(|(name, request, want)| Case::new(name, request).want(want).kept()));
     let sandboxed = status(200)
@@ -293,23 +226,12 @@ fn streams(table: &mut Vec<Case>) {
             chunked(),
         ),
         ("raw stream", raw("text/event-stream"), chunked()),
-        (
-            "raw stream, Accept in capitals",
-            raw("TEXT/Event-Stream"),
-            chunked(),
-        ),
-        (
-            "raw stream, before a page",
-            raw("text/html, text/event-stream;q=0.5"),
-            chunked(),
-        ),
+        ("raw stream, Accept in capitals", raw("TEXT/Event-Stream"), chunked()),
+        ("raw stream, before a page", raw("text/html, text/event-stream;q=0.5"), chunked()),
         (
             "stream in HTTP/1.0",
             get("/events?channel=routes-none").ten(),
-            stream()
-                .open()
-                .lacks("transfer-encoding")
-                .has("connection", "close"),
+            stream().open().lacks("transfer-encoding").has("connection", "close"),
         ),
     ];
     for (name, request, want) in rows {
@@ -320,19 +242,8 @@ fn streams(table: &mut Vec<Case>) {
     table.push(none.kept());
     // A client that has lost its place must not get an error: a native EventSource would be dead.
     let lost = get("/events?channel=routes-none").field("Last-Event-ID: no cursor of ours");
-    table.push(
-        Case::new("stream after an unknown id", lost)
-            .want(chunked())
-            .after(After::Open),
-    );
+    table.push(Case::new("stream after an unknown id", lost).want(chunked()).after(After::Open));
     let lost = get("/poll?channel=routes-none").field("Last-Event-ID: \"<>'");
-    let want = status(200)
-        .says("\"gap\":[{")
-        .says("\"reason\":\"epoch\"")
-        .says("\"since\":\"\"");
-    table.push(
-        Case::new("poll after an unknown id", lost)
-            .want(want)
-            .kept(),
-    );
+    let want = status(200).says("\"gap\":[{").says("\"reason\":\"epoch\"").says("\"since\":\"\"");
+    table.push(Case::new("poll after an unknown id", lost).want(want).kept());
 }

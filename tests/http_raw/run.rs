@@ -46,10 +46,8 @@ impl Patience {
 
 /// Runs every case of `table`; panics with all failures at once.
 pub fn run_table(addr: SocketAddr, table: &[Case]) {
-    let runs: Vec<(&Case, Cut)> = table
-        .iter()
-        .flat_map(|case| cuts_of(case).iter().map(move |cut| (case, *cut)))
-        .collect();
+    let runs: Vec<(&Case, Cut)> =
+        table.iter().flat_map(|case| cuts_of(case).iter().map(move |cut| (case, *cut))).collect();
     let (next, patience) = (AtomicUsize::new(0), Patience::default());
     let failures = Mutex::new(Vec::new());
     thread::scope(|scope| {
@@ -66,11 +64,7 @@ pub fn run_table(addr: SocketAddr, table: &[Case]) {
     let mut failures = failures.into_inner().expect("no thread panicked");
     failures.sort();
     let (failed, all) = (failures.len(), runs.len());
-    assert!(
-        failures.is_empty(),
-        "{failed} of {all} runs failed:\n\n{}",
-        failures.join("\n")
-    );
+    assert!(failures.is_empty(), "{failed} of {all} runs failed:\n\n{}", failures.join("\n"));
 }
 
 fn cuts_of(case: &Case) -> &'static [Cut] {
@@ -96,10 +90,7 @@ fn run(addr: SocketAddr, case: &Case, cut: Cut, patience: &Patience) -> Result<(
     }
     let (sent, got) = (shown(&case.sent()), shown(wire.received()));
     let wrong = wrong.join("\n    wrong: ");
-    Err(format!(
-        "{} [{cut:?}]\n    wrong: {wrong}\n    sent: {sent}\n    came: {got}\n",
-        case.name
-    ))
+    Err(format!("{} [{cut:?}]\n    wrong: {wrong}\n    sent: {sent}\n    came: {got}\n", case.name))
 }
 
 /// Sends the pieces, reads the wanted answers and whatever must follow.
@@ -121,9 +112,7 @@ fn play(wire: &mut Wire, case: &Case, cut: Cut, wrong: &mut Vec<String>) -> Resu
     let last = answers.len().saturating_sub(1);
     for (i, answer) in answers.iter().enumerate().take(last) {
         if answer.lists("connection", "close") {
-            wrong.push(format!(
-                "answer {i} announced a close, but more had to follow"
-            ));
+            wrong.push(format!("answer {i} announced a close, but more had to follow"));
         }
     }
     if case.wants.is_empty() {
@@ -141,11 +130,7 @@ fn next_answer(
     let want = &case.wants[i];
     let answer = wire.answer(want.shape())?;
     let complaints = want.judge(&answer, case.is_ten());
-    wrong.extend(
-        complaints
-            .into_iter()
-            .map(|text| format!("answer {i}: {text}")),
-    );
+    wrong.extend(complaints.into_iter().map(|text| format!("answer {i}: {text}")));
     Ok(answer)
 }
 

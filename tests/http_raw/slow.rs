@@ -33,10 +33,7 @@ pub fn failures(addr: SocketAddr) -> Vec<String> {
             running.push(scope.spawn(move || run(addr, &slow).err()));
         }
         running.push(scope.spawn(move || fast_enough(addr).err()));
-        running
-            .into_iter()
-            .filter_map(|t| t.join().expect("no check panics"))
-            .collect()
+        running.into_iter().filter_map(|t| t.join().expect("no check panics")).collect()
     })
 }
 
@@ -62,16 +59,8 @@ fn table() -> Vec<Slow> {
     };
     let next = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
     vec![
-        Slow {
-            want: None,
-            ..head("nothing is sent", "", b"", false)
-        },
-        head(
-            "a head stops",
-            "GET /health HTTP/1.1\r\nHost: local",
-            b"",
-            false,
-        ),
+        Slow { want: None, ..head("nothing is sent", "", b"", false) },
+        head("a head stops", "GET /health HTTP/1.1\r\nHost: local", b"", false),
         head(
             "a head stops before its last byte",
             "GET / HTTP/1.1\r\nHost: localhost\r\n\r",
@@ -79,31 +68,14 @@ fn table() -> Vec<Slow> {
             false,
         ),
         head("a head drips", "", &long, false),
-        head(
-            "a second head stops",
-            &format!("{next}GET /health HTTP/1.1\r\n"),
-            b"",
-            true,
-        ),
+        head("a second head stops", &format!("{next}GET /health HTTP/1.1\r\n"), b"", true),
         head("a second head drips", next, &long, true),
         body("a body does not start", post(), b""),
         body("a body stops", post().raw("hello"), b""),
         body("a body drips", post(), &[b'a'; 100]),
-        body(
-            "chunks stop",
-            Req::new("POST /channels/slow").chunked("5\r\nhel"),
-            b"",
-        ),
-        body(
-            "chunks drip",
-            Req::new("POST /channels/slow").chunked("800\r\n"),
-            &[b'a'; 100],
-        ),
-        body(
-            "a size does not end",
-            Req::new("POST /channels/slow").chunked(""),
-            &[b'0'; 15],
-        ),
+        body("chunks stop", Req::new("POST /channels/slow").chunked("5\r\nhel"), b""),
+        body("chunks drip", Req::new("POST /channels/slow").chunked("800\r\n"), &[b'a'; 100]),
+        body("a size does not end", Req::new("POST /channels/slow").chunked(""), &[b'0'; 15]),
     ]
 }
 
@@ -111,17 +83,12 @@ fn run(addr: SocketAddr, slow: &Slow) -> Result<(), String> {
     let mut wire = Wire::open(addr, PATIENCE);
     let since = Instant::now();
     let told = |wire: &Wire, trouble: &Trouble| {
-        format!(
-            "{}: {trouble}\n    came: {}",
-            slow.name,
-            shown(wire.received())
-        )
+        format!("{}: {trouble}\n    came: {}", slow.name, shown(wire.received()))
     };
     // The server may end at any of these bytes.
     let mut sent = wire.send(&slow.start);
     if slow.answered_first {
-        wire.answer(Shape::Full)
-            .map_err(|trouble| told(&wire, &trouble))?;
+        wire.answer(Shape::Full).map_err(|trouble| told(&wire, &trouble))?;
     }
     for byte in slow.drip.chunks(1) {
         if sent.is_err() || wire.is_answered() {
@@ -131,9 +98,7 @@ fn run(addr: SocketAddr, slow: &Slow) -> Result<(), String> {
         thread::sleep(STEP);
     }
     if let Some(want) = &slow.want {
-        let answer = wire
-            .answer(Shape::Full)
-            .map_err(|trouble| told(&wire, &trouble))?;
+        let answer = wire.answer(Shape::Full).map_err(|trouble| told(&wire, &trouble))?;
         let mut wrong = want.judge(&answer, false);
         if !answer.lists("connection", "close") {
             wrong.push("closes without saying so".to_owned());
@@ -145,11 +110,7 @@ fn run(addr: SocketAddr, slow: &Slow) -> Result<(), String> {
     let rest = wire.drain().map_err(|trouble| told(&wire, &trouble))?;
     let took = since.elapsed().as_secs();
     if !rest.is_empty() || !slow.seconds.contains(&took) {
-        return Err(format!(
-            "{}: ended after {took} s with {}",
-            slow.name,
-            shown(&rest)
-        ));
+        return Err(format!("{}: ended after {took} s with {}", slow.name, shown(&rest)));
     }
     Ok(())
 }
@@ -158,23 +119,13 @@ fn run(addr: SocketAddr, slow: &Slow) -> Result<(), String> {
 fn fast_enough(addr: SocketAddr) -> Result<(), String> {
     let mut wire = Wire::open(addr, PATIENCE);
     let failed = |why: String| format!("a body at 10 KiB/s: {why}");
-    let head = Req::new("POST /channels/slow")
-        .field("Content-Length: 61440")
-        .bytes();
-    wire.send(&head)
-        .map_err(|error| failed(error.to_string()))?;
+    let head = Req::new("POST /channels/slow").field("Content-Length: 61440").bytes();
+    wire.send(&head).map_err(|error| failed(error.to_string()))?;
     for _ in 0..60 {
         thread::sleep(Duration::from_millis(100));
-        wire.send(&[b'a'; 1024])
-            .map_err(|error| failed(error.to_string()))?;
+        wire.send(&[b'a'; 1024]).map_err(|error| failed(error.to_string()))?;
     }
-    let answer = wire
-        .answer(Shape::Full)
-        .map_err(|trouble| failed(trouble.to_string()))?;
+    let answer = wire.answer(Shape::Full).map_err(|trouble| failed(trouble.to_string()))?;
     let wrong = status(202).judge(&answer, false);
-    if wrong.is_empty() {
-        Ok(())
-    } else {
-        Err(failed(format!("{wrong:?}")))
-    }
+    if wrong.is_empty() { Ok(()) } else { Err(failed(format!("{wrong:?}"))) }
 }

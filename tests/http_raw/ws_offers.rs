@@ -28,21 +28,13 @@ fn protocols(table: &mut Vec<Case>) {
         "holdline.v1.json, holdline.bearer.abc-_9.x",
         "a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, holdline.v1.json",
     ] {
-        table.push(ok(
-            &format!("/ws offered {offer}"),
-            offering("/ws", offer),
-            json(),
-        ));
+        table.push(ok(&format!("/ws offered {offer}"), offering("/ws", offer), json()));
     }
     let lines = offering("/ws", "foo").field("Sec-WebSocket-Protocol: holdline.v1.json");
     table.push(ok("/ws offered on two lines", lines, json()));
     for offer in ["holdline.v1.meta", "foo, holdline.v1.meta"] {
         let request = offering("/channels/ws", offer);
-        table.push(ok(
-            &format!("/channels/ws offered {offer}"),
-            request,
-            meta(),
-        ));
+        table.push(ok(&format!("/channels/ws offered {offer}"), request, meta()));
     }
     for (target, offer) in [
         ("/ws", "foo"),
@@ -64,27 +56,12 @@ fn protocols(table: &mut Vec<Case>) {
     }
     let twice =
         offering("/ws", "holdline.v1.json").field("Sec-WebSocket-Protocol: holdline.v1.json");
-    table.push(
-        Case::new("/ws offered twice on two lines", twice)
-            .want(bad_request())
-            .either(),
-    );
-    let many = (0..16)
-        .map(|i| format!("p{i}"))
-        .collect::<Vec<_>>()
-        .join(", ");
+    table.push(Case::new("/ws offered twice on two lines", twice).want(bad_request()).either());
+    let many = (0..16).map(|i| format!("p{i}")).collect::<Vec<_>>().join(", ");
     let many = offering("/ws", &format!("{many}, holdline.v1.json"));
-    table.push(
-        Case::new("/ws offered seventeen", many)
-            .want(bad_request())
-            .either(),
-    );
+    table.push(Case::new("/ws offered seventeen", many).want(bad_request()).either());
     let long = offering("/ws", &format!("holdline.v1.json, {}", "x".repeat(1100)));
-    table.push(
-        Case::new("/ws offered more than 1 KiB", long)
-            .want(bad_request())
-            .either(),
-    );
+    table.push(Case::new("/ws offered more than 1 KiB", long).want(bad_request()).either());
     // Open: empty elements and letters of another case.
     for offer in [
         "",
@@ -95,11 +72,7 @@ fn protocols(table: &mut Vec<Case>) {
         "holdline.v1.json, a b",
     ] {
         let want = status(101).open().or(400, "");
-        table.push(ok(
-            &format!("/ws offered {offer:?}"),
-            offering("/ws", offer),
-            want,
-        ));
+        table.push(ok(&format!("/ws offered {offer:?}"), offering("/ws", offer), want));
     }
 }
 
@@ -107,17 +80,10 @@ fn protocols(table: &mut Vec<Case>) {
 fn origins(table: &mut Vec<Case>) {
     for target in ["/ws", "/channels/ws"] {
         let from = |origin: &str| upgrade(target).field(format!("Origin: {origin}"));
-        for origin in [
-            "http://localhost",
-            "http://localhost:3000",
-            "https://127.0.0.1:1",
-            "http://{addr}",
-        ] {
-            table.push(ok(
-                &format!("{target} from {origin}"),
-                from(origin),
-                switching(),
-            ));
+        for origin in
+            ["http://localhost", "http://localhost:3000", "https://127.0.0.1:1", "http://{addr}"]
+        {
+            table.push(ok(&format!("{target} from {origin}"), from(origin), switching()));
         }
         for origin in [
             "http://evil.example",
@@ -130,20 +96,10 @@ fn origins(table: &mut Vec<Case>) {
             table.push(case.want(want).want(status(200)).kept());
         }
         let two = from("http://localhost").field("Origin: http://localhost");
-        table.push(refused(
-            &format!("{target} from two origins"),
-            two,
-            bad_request(),
-        ));
+        table.push(refused(&format!("{target} from two origins"), two, bad_request()));
     }
-    let evil = upgrade("/ws")
-        .host("evil.example")
-        .field("Origin: http://evil.example");
-    table.push(
-        Case::new("/ws by DNS rebinding", evil)
-            .want(error(421, "host"))
-            .kept(),
-    );
+    let evil = upgrade("/ws").host("evil.example").field("Origin: http://evil.example");
+    table.push(Case::new("/ws by DNS rebinding", evil).want(error(421, "host")).kept());
 }
 
 fn targets(table: &mut Vec<Case>) {
@@ -160,13 +116,7 @@ fn targets(table: &mut Vec<Case>) {
         let case = Case::new(format!("a handshake with {target}"), upgrade(target)).and(NEXT);
         table.push(case.want(error(400, code)).want(status(200)).kept());
     }
-    let many = (0..129)
-        .map(|i| format!("channel=c{i}"))
-        .collect::<Vec<_>>()
-        .join("&");
-    let case = Case::new(
-        "a handshake with 129 channels",
-        upgrade(&format!("/ws?{many}")),
-    );
+    let many = (0..129).map(|i| format!("channel=c{i}")).collect::<Vec<_>>().join("&");
+    let case = Case::new("a handshake with 129 channels", upgrade(&format!("/ws?{many}")));
     table.push(case.want(error(400, "bad_query")).kept());
 }

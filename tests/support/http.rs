@@ -53,10 +53,7 @@ impl std::fmt::Display for Trouble {
 impl Answer {
     /// All values of a field, in order; names match without regard to case.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        let hits = self
-            .fields
-            .iter()
-            .filter(move |(n, _)| n.eq_ignore_ascii_case(name));
+        let hits = self.fields.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name));
         hits.map(|(_, value)| value.as_str())
     }
 
@@ -88,19 +85,10 @@ impl Wire {
     /// Connects; every read gives up after `patience`.
     pub fn open(addr: SocketAddr, patience: Duration) -> Self {
         let stream = TcpStream::connect(addr).expect("connects");
-        stream
-            .set_read_timeout(Some(patience))
-            .expect("a read timeout");
-        stream
-            .set_write_timeout(Some(patience))
-            .expect("a write timeout");
+        stream.set_read_timeout(Some(patience)).expect("a read timeout");
+        stream.set_write_timeout(Some(patience)).expect("a write timeout");
         stream.set_nodelay(true).expect("nodelay");
-        Self {
-            stream,
-            got: Vec::new(),
-            at: 0,
-            continues: 0,
-        }
+        Self { stream, got: Vec::new(), at: 0, continues: 0 }
     }
 
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -145,11 +133,7 @@ impl Wire {
     }
 
     fn need(&mut self) -> Result<(), Trouble> {
-        if self.fill()? {
-            Ok(())
-        } else {
-            Err(Trouble::End)
-        }
+        if self.fill()? { Ok(()) } else { Err(Trouble::End) }
     }
 
     /// Takes the bytes up to and with the next `mark`.
@@ -182,10 +166,7 @@ impl Wire {
     pub fn await_continue(&mut self) -> Result<(), Trouble> {
         let answer = self.head()?;
         if answer.status != 100 {
-            return Err(Trouble::Malformed(format!(
-                "{} instead of 100 Continue",
-                answer.status
-            )));
+            return Err(Trouble::Malformed(format!("{} instead of 100 Continue", answer.status)));
         }
         self.continues += 1;
         Ok(())
@@ -280,19 +261,14 @@ impl Wire {
 /// Parses a response head, its final empty line included (RFC 9112 §4, §5).
 fn parse_head(head: &[u8]) -> Result<Answer, String> {
     let text = std::str::from_utf8(head).map_err(|_| "the head is not ASCII".to_owned())?;
-    if let Some(bad) = text
-        .bytes()
-        .find(|b| !matches!(b, b' '..=b'~' | b'\r' | b'\n' | b'\t'))
-    {
+    if let Some(bad) = text.bytes().find(|b| !matches!(b, b' '..=b'~' | b'\r' | b'\n' | b'\t')) {
         return Err(format!("byte {bad:#04x} in the head"));
     }
     let text = text.strip_suffix("\r\n\r\n").unwrap_or(text);
     let mut lines = text.split("\r\n");
     let mut answer = parse_status(lines.next().unwrap_or(""))?;
     for line in lines {
-        let (name, value) = line
-            .split_once(':')
-            .ok_or_else(|| format!("field line {line:?}"))?;
+        let (name, value) = line.split_once(':').ok_or_else(|| format!("field line {line:?}"))?;
         let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
         if name.is_empty() || !name.bytes().all(token) {
             return Err(format!("field name {name:?}"));
@@ -300,9 +276,7 @@ fn parse_head(head: &[u8]) -> Result<Answer, String> {
         if value.contains(['\r', '\n']) {
             return Err(format!("a bare CR or LF in field {name}"));
         }
-        answer
-            .fields
-            .push((name.to_owned(), value.trim_matches([' ', '\t']).to_owned()));
+        answer.fields.push((name.to_owned(), value.trim_matches([' ', '\t']).to_owned()));
     }
     Ok(answer)
 }
@@ -317,11 +291,7 @@ fn parse_status(line: &str) -> Result<Answer, String> {
         return Err(bad());
     }
     let status = code.parse().map_err(|_| bad())?;
-    Ok(Answer {
-        status,
-        version: version.to_owned(),
-        ..Answer::default()
-    })
+    Ok(Answer { status, version: version.to_owned(), ..Answer::default() })
 }
 
 /// A request under construction: its bytes, with nothing added that was not asked for.
@@ -412,14 +382,7 @@ pub fn shown(bytes: &[u8]) -> String {
     if bytes.len() <= SHOWN_MAX {
         return bytes.escape_ascii().to_string();
     }
-    let (head, tail) = (
-        &bytes[..SHOWN_MAX * 2 / 3],
-        &bytes[bytes.len() - SHOWN_MAX / 3..],
-    );
+    let (head, tail) = (&bytes[..SHOWN_MAX * 2 / 3], &bytes[bytes.len() - SHOWN_MAX / 3..]);
     let left_out = bytes.len() - head.len() - tail.len();
-    format!(
-        "{} …{left_out} bytes… {}",
-        head.escape_ascii(),
-        tail.escape_ascii()
-    )
+    format!("{} …{left_out} bytes… {}", head.escape_ascii(), tail.escape_ascii())
 }

@@ -162,14 +162,17 @@ impl Sim {
         self.tell(line);
     }
 
-    /// The client closes: what it sent arrives, what it is sent does not.
+    /// The client closes: what it sent arrives, what it is sent does not. If it had not read
+    /// everything, the server is told that it may write, and finds that it is broken.
     pub fn close(&mut self, line: usize) {
+        self.lines[line].is_event_writable |= self.lines[line].in_flight() > 0;
         self.lines[line].close();
         self.tell(line);
     }
 
-    /// The client's end breaks off.
+    /// The client's end breaks off: the server may read and write, and finds that it is broken.
     pub fn reset(&mut self, line: usize) {
+        self.lines[line].is_event_writable = true;
         self.lines[line].reset();
         self.tell(line);
     }

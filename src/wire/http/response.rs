@@ -26,8 +26,7 @@ pub struct ResponseHead<'a> {
 }
 
 /// What a script may read besides the safelisted headers (Fetch §3.2.3).
-pub const EXPOSED: &str =
-    "Retry-After, Holdline-Cursor, Holdline-Id, Holdline-Gap, Event, Link";
+pub const EXPOSED: &str = "Retry-After, Holdline-Cursor, Holdline-Id, Holdline-Gap, Event, Link";
 
 /// Appends a response head with its empty line.
 pub fn write_head(out: &mut Vec<u8>, status: u16, head: &ResponseHead<'_>) {

@@ -76,7 +76,8 @@ pub fn close(code: u16, key: [u8; 4]) -> Vec<u8> {
 
 /// The request that asks for a WebSocket.
 pub fn upgrade(target: &str, protocol: Option<&str>) -> Vec<u8> {
-    let protocol = protocol.map_or(String::new(), |name| format!("Sec-WebSocket-Protocol: {name}\r\n"));
+    let protocol =
+        protocol.map_or(String::new(), |name| format!("Sec-WebSocket-Protocol: {name}\r\n"));
     format!(
         "GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{protocol}\r\n"

@@ -1,0 +1,175 @@
+//! Judges what one reader lived through: delivered ∪ announced gaps = published, in order, nothing
+//! twice on one connection, and no position told before everything up to it had come.
+
+use std::collections::{HashMap, HashSet};
+
+use super::truth::{At, Truth, name};
+
+/// One thing that happened to a reader.
+#[derive(Clone, Debug)]
+pub enum Entry {
+    /// A new connection, from the position on; without one, from now on.
+    Opened { via: &'static str, channels: Vec<usize>, since: Option<At> },
+    /// A subscription was confirmed; without a position it began at or before `head`.
+    Joined { channel: usize, since: Option<At>, head: At },
+    /// A channel is not wanted any more.
+    Left { channel: usize },
+    Message { channel: usize, at: At },
+    Gap { channels: Vec<usize>, reason: String, since: Option<At>, resumed: At },
+    /// The position that it would resume from is this now.
+    Told { at: At, unix_ms: u64 },
+}
+
+#[derive(Debug, Default)]
+struct Followed {
+    /// Everything up to here is accounted for; `None` until a first position is told.
+    base: Option<At>,
+    delivered: HashSet<At>,
+    /// `(from, to]` of a run.
+    gaps: Vec<(usize, u64, u64)>,
+    /// Announced that what it knew belongs to another run: which run goes on.
+    renewed: Option<usize>,
+}
+
+impl Followed {
+    fn has(&self, at: At) -> bool {
+        let in_gap = |gap: &(usize, u64, u64)| gap.0 == at.epoch && gap.1 < at.seq && at.seq <= gap.2;
+        self.delivered.contains(&at) || self.gaps.iter().any(in_gap)
+    }
+}
+
+/// What a reader's life amounted to.
+#[derive(Debug, Default)]
+pub struct Verdict {
+    pub messages: usize,
+    pub gaps: HashMap<String, usize>,
+    pub told: usize,
+    pub opened: usize,
+}
+
+/// # Panics
+/// If a promise was broken, with what led to it.
+pub fn judge(who: &str, log: &[Entry], truth: &Truth) -> Verdict {
+    let mut judge = Judge { followed: HashMap::new(), last: HashMap::new(), latest: None, one: true };
+    let mut verdict = Verdict::default();
+    for (number, entry) in log.iter().enumerate() {
+        let wrong = judge.take(entry, truth, &mut verdict).err();
+        if let Some(wrong) = wrong {
+            let from = number.saturating_sub(40);
+            let lines: Vec<_> = log[from..=number].iter().map(|entry| format!("{entry:?}")).collect();
+            panic!("{who}: {wrong}\n{}", lines.join("\n"));
+        }
+    }
+    verdict
+}
+
+struct Judge {
+    followed: HashMap<usize, Followed>,
+    /// Of this connection: the newest message of each channel, and of all.
+    last: HashMap<usize, At>,
+    latest: Option<At>,
+    /// All its channels were subscribed together: they come in one order.
+    one: bool,
+}
+
+impl Judge {
+    fn take(&mut self, entry: &Entry, truth: &Truth, verdict: &mut Verdict) -> Result<(), String> {
+        match entry {
+            Entry::Opened { channels, since, .. } => {
+                verdict.opened += 1;
+                (self.last, self.latest, self.one) = (HashMap::new(), None, true);
+                self.followed.retain(|channel, _| channels.contains(channel));
+                for channel in channels {
+                    let followed = self.followed.entry(*channel).or_default();
+                    followed.base = followed.base.or(*since);
+                }
+            }
+            Entry::Joined { channel, since, head } => {
+                self.one = false;
+                let followed = self.followed.entry(*channel).or_default();
+                followed.base = followed.base.or(Some(since.unwrap_or(*head)));
+            }
+            Entry::Left { channel } => {
+                self.followed.remove(channel);
+                self.last.remove(channel);
+            }
+            Entry::Message { channel, at } => {
+                verdict.messages += 1;
+                self.message(*channel, *at)?;
+            }
+            Entry::Gap { channels, reason, since, resumed } => {
+                *verdict.gaps.entry(reason.clone()).or_default() += 1;
+                self.gap(channels, reason, *since, *resumed)?;
+            }
+            Entry::Told { at, unix_ms } => {
+                verdict.told += 1;
+                return self.told(*at, *unix_ms, truth);
+            }
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, channel: usize, at: At) -> Result<(), String> {
+        if self.last.insert(channel, at).is_some_and(|last| last >= at) {
+            return Err(format!("{at:?} came after its like or a later one of {}", name(channel)));
+        }
+        if self.one && self.latest.is_some_and(|latest| latest >= at) {
+            return Err(format!("{at:?} came after a later one of another channel"));
+        }
+        self.latest = self.latest.max(Some(at));
+        // One that was just left may still come.
+        if let Some(followed) = self.followed.get_mut(&channel) {
+            followed.delivered.insert(at);
+        }
+        Ok(())
+    }
+
+    fn gap(
+        &mut self,
+        channels: &[usize],
+        reason: &str,
+        since: Option<At>,
+        resumed: At,
+    ) -> Result<(), String> {
+        let is_other_run = since.is_some_and(|since| since.epoch != resumed.epoch);
+        if (reason == "epoch") != is_other_run {
+            return Err(format!("a gap of {reason} from {since:?} to {resumed:?}"));
+        }
+        for channel in channels {
+            let Some(followed) = self.followed.get_mut(channel) else { continue };
+            let from = since.filter(|_| !is_other_run).map_or(0, |since| since.seq);
+            followed.gaps.push((resumed.epoch, from, resumed.seq));
+            if is_other_run {
+                followed.renewed = Some(resumed.epoch);
+            }
+        }
+        Ok(())
+    }
+
+    fn told(&mut self, at: At, unix_ms: u64, truth: &Truth) -> Result<(), String> {
+        for (channel, followed) in &mut self.followed {
+            let Some(base) = followed.base else {
+                followed.base = Some(at);
+                continue;
+            };
+            if base.epoch > at.epoch {
+                return Err(format!("told {at:?} of a run that is over"));
+            }
+            let after = if base.epoch == at.epoch {
+                base.seq
+            } else if followed.renewed == Some(at.epoch) {
+                0
+            } else {
+                return Err(format!("{} goes on in another run unannounced", name(*channel)));
+            };
+            let mut owed = truth.between(*channel, at.epoch, after, at.seq);
+            let missing = owed.find(|(place, spec)| spec.is_owed(unix_ms) && !followed.has(*place));
+            if let Some((place, spec)) = missing {
+                let state = format!("{spec:?}, base {base:?}, gaps {:?}", followed.gaps);
+                return Err(format!("told {at:?} without {place:?} of {}: {state}", name(*channel)));
+            }
+            followed.base = Some(base.max(at));
+        }
+        Ok(())
+    }
+}
