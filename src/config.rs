@@ -77,6 +77,8 @@ pub struct Config {
     pub batch_bytes_max: usize,
     /// Lines of `POST /publish`. Default 1 000.
     pub batch_lines_max: usize,
+    /// Channels of all lines of one `POST /publish`. Default 4 096.
+    pub batch_targets_max: usize,
     /// From accept, or the first byte of a further request, to the end of the head. Default 10 s.
     pub head_timeout: Duration,
     /// From the head to the end of the body. Default 30 s.
@@ -180,6 +182,7 @@ impl Default for Config {
             query_pairs_max: 32,
             batch_bytes_max: MIB,
             batch_lines_max: 1_000,
+            batch_targets_max: 4_096,
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             body_grace: Duration::from_secs(5),
@@ -235,6 +238,7 @@ impl Config {
             line_bytes_max: 2 * KIB,
             batch_bytes_max: 32 * KIB,
             batch_lines_max: 100,
+            batch_targets_max: 128,
             poll_bytes_max: 16 * KIB,
             ws_message_bytes_max: 8 * KIB,
             ws_frame_bytes_max: 8 * KIB,

@@ -35,6 +35,8 @@ pub(crate) struct Core {
     /// Invariant: nothing on it reads, names or promises a position beyond.
     pub(crate) horizon: u64,
     pub(crate) seen_version: Option<usize>,
+    /// Payload bytes published here that have not been taken in.
+    pub(crate) unseen_bytes: usize,
     /// Own bytes of this turn, one contiguous range per connection.
     pub(crate) arena: Vec<u8>,
     /// Slots with own bytes to write, or whose end has come.
@@ -98,6 +100,7 @@ impl Core {
             rng: fastrand::Rng::with_seed(seed),
             horizon: history.head(),
             seen_version: None,
+            unseen_bytes: 0,
             arena: Vec::new(),
             replies: VecDeque::new(),
             dirty: VecDeque::new(),
@@ -157,18 +160,28 @@ impl Core {
         if slot.has_backlog() || slot.flags.has(Flags::BLOCKED) {
             return write(&mut slot.extra().outbox);
         }
-        let end = (slot.arena_at + slot.arena_len) as usize;
-        if slot.arena_len == 0 {
+        let (at, len) = (slot.arena_at as usize, slot.arena_len as usize);
+        if len > 0 && at + len != self.arena.len() {
+            // Another connection wrote in between. Moving the range to the end each time would cost
+            // the square of what an application sends to many in turns.
+            slot.arena_len = 0;
+            let outbox = &mut slot.extra().outbox;
+            outbox.extend_from_slice(&self.arena[at..at + len]);
+            return write(outbox);
+        }
+        if len == 0 {
             slot.arena_at = self.arena.len() as u32;
-        } else if end != self.arena.len() {
-            // Another connection wrote in between: the range moves to the end.
-            let at = self.arena.len() as u32;
-            self.arena.extend_from_within(slot.arena_at as usize..end);
-            slot.arena_at = at;
         }
         write(&mut self.arena);
         slot.arena_len = self.arena.len() as u32 - slot.arena_at;
         self.list_reply(index);
+    }
+
+    /// Whether phase two is due: many replies wait, or so much has been published that `recent` might
+    /// not hold all of it until it is taken in.
+    pub(crate) fn is_full(&self) -> bool {
+        self.arena.len() >= self.config.arena_bytes
+            || self.unseen_bytes >= self.config.recent_bytes / 2
     }
 
     /// Puts a slot on the list of those with own bytes, or an end, to write.
@@ -304,7 +317,7 @@ impl Core {
 
     /// Publishes what an application, a request or a command gave.
     pub(crate) fn publish_checked(
-        &self,
+        &mut self,
         channel: &str,
         mut message: Message,
     ) -> Result<Published, Refusal> {
@@ -312,8 +325,14 @@ impl Core {
             return Err(BAD_CHANNEL);
         }
         message.check(self.config.message_bytes_max)?;
+        let bytes = message.payload.len();
         let published = self.history.publish(channel, message, self.now);
-        published.map_err(|rejected| rejected.refusal)
+        let published = published.map_err(|rejected| rejected.refusal)?;
+        // A repeated idempotency key publishes nothing.
+        if published.id.seq > self.horizon {
+            self.unseen_bytes += bytes;
+        }
+        Ok(published)
     }
 
     pub(crate) fn new_ticket(&mut self, id: ConnId) -> Ticket {
@@ -323,7 +342,9 @@ impl Core {
 
     pub(crate) fn set_timer(&mut self, after: Duration, key: u64) {
         self.timers_set += 1;
-        let due = self.now.mono_ms.saturating_add(after.as_millis() as u64);
+        // Rounded up, and never now: one that sets itself again must not keep the turn.
+        let after_ms = u64::try_from(after.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
+        let due = self.now.mono_ms.saturating_add(after_ms.max(1));
         self.app_timers.insert((due, self.timers_set), key);
     }
 

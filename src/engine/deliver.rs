@@ -77,6 +77,7 @@ impl Core {
             return;
         }
         self.seen_version = Some(version);
+        self.unseen_bytes = 0;
         let mut news = std::mem::take(&mut self.delivery.news);
         let taken = self.history.take_in(self.horizon, &mut news);
         if taken.overrun {
@@ -109,6 +110,7 @@ impl Core {
     /// Starts the second phase.
     pub(crate) fn begin_writing(&mut self) {
         self.take_in_now();
+        self.unseen_bytes = 0;
         self.delivery.writes_left = self.config.writes_per_turn;
         self.delivery.bytes_left = self.config.write_bytes_per_turn;
     }
@@ -368,8 +370,8 @@ impl Core {
     }
 
     fn is_builtin_raw(&self, index: u32) -> bool {
-        let state = self.slots.get(index).map(|slot| &slot.state);
-        matches!(state, Some(State::Ws(ws)) if ws.mode == WsMode::Raw)
+        let ws = self.slots.get(index).and_then(Slot::websocket);
+        ws.is_some_and(|ws| ws.mode == WsMode::Raw)
     }
 
     /// Everything up to `up_to` is in a connection's output.
@@ -410,12 +412,16 @@ impl Core {
         self.release_later(index);
     }
 
-    /// Puts all that a WebSocket of the JSON protocol is owed into its own bytes, if one look finds
-    /// all of it; whether so. For one that is about to end: the others are pulled for.
+    /// Puts all that a stream or WebSocket is owed into its own bytes, if one look finds all of it;
+    /// whether so. For one that is about to end: the others are pulled for.
     pub(crate) fn catch_up(&mut self, index: u32) -> bool {
         self.take_in_now();
-        let dialect =
-            if self.has_later_sub(index) { Dialect::WsJsonCursor } else { Dialect::WsJson };
+        let Some(dialect) = self.slots.get(index).and_then(dialect_of) else { return false };
+        let dialect = match dialect {
+            Dialect::Poll => return false,
+            Dialect::WsJson if self.has_later_sub(index) => Dialect::WsJsonCursor,
+            other => other,
+        };
         self.fill_wants(index);
         let Some((run, pulled)) = self.pull(PULL) else { return false };
         let is_all = self.delivery.lost.is_empty() && !pulled.more;
@@ -603,9 +609,10 @@ impl Core {
         let mut extra = Vec::with_capacity(128);
         let cursor = self.cursor(pulled.up_to).to_string();
         push_header(&mut extra, "Holdline-Cursor", cursor.as_bytes());
-        for gap in gaps {
+        // What was lost when it asked and what was lost since are one: there is only one channel.
+        if let (Some(first), Some(last)) = (gaps.first(), gaps.last()) {
             let mut line = Vec::new();
-            gap.write_line(&mut line);
+            Gap { resumed: last.resumed, ..first.clone() }.write_line(&mut line);
             push_header(&mut extra, "Holdline-Gap", &line);
         }
         let Some(item) = items.first() else {
@@ -676,6 +683,7 @@ impl Core {
             slot.extra().outbox.extend_from_slice(rest);
             return self.block(index);
         }
+        self.tell_writable(index);
         self.own_bytes_are_out(index, false);
     }
 
@@ -802,10 +810,7 @@ enum Prepared {
 
 /// How pushes are written on a connection, also while it waits for an answer.
 fn dialect_of(slot: &Slot) -> Option<Dialect> {
-    match (&slot.state, &slot.extra) {
-        (State::Wait { .. }, Some(extra)) => extra.waiting.as_ref()?.state.dialect(),
-        (state, _) => state.dialect(),
-    }
+    slot.lasting_state().dialect()
 }
 
 /// Appends a JSON array, or `null` for an empty one.

@@ -37,11 +37,13 @@ impl Core {
             State::Hold(_) => self.poll_is_over(index),
             State::Sse { dialect } => {
                 let dialect = *dialect;
+                self.catch_up(index);
                 let retry_ms = self.retry_ms();
                 self.reply(index, |out| dialect.bye(out, retry_ms));
                 self.begin_closing(index);
             }
             State::Ws(_) => self.ws_bye(index),
+            State::Wait { .. } if slot.websocket().is_some() => self.ws_bye(index),
             State::Head(_) | State::Body(_) | State::Wait { .. } | State::Closing(_) => {}
         }
         if let Some(slot) = self.slots.get_mut(index) {

@@ -182,6 +182,9 @@ impl Engine {
     pub fn handle_kept(&mut self, now: Now) {
         self.core.now = now;
         for _ in 0..self.core.again.len() {
+            if self.core.is_full() {
+                return;
+            }
             let Some(index) = self.core.again.pop_front() else { return };
             let Some(slot) = self.core.slots.get_mut(index) else { continue };
             slot.flags.clear(Flags::AGAIN);
@@ -267,7 +270,7 @@ impl Engine {
     fn after_keeping(&mut self, index: u32) {
         let head_max = self.core.config.head_bytes_max;
         let Some(slot) = self.core.slots.get(index) else { return };
-        let waits = self.must_wait(slot);
+        let waits = self.must_wait(slot) || self.core.is_full();
         // Then a full write, not the next turn, lets it go on.
         let is_stuck = slot.flags.has(Flags::BLOCKED) || slot.has_backlog();
         let kept = slot.extra.as_ref().map_or(0, |extra| extra.tail.len());
@@ -289,7 +292,7 @@ impl Engine {
             if slot.flags.has(Flags::CLOSED) {
                 return 0;
             }
-            if slot.state.is_paused() || self.must_wait(slot) {
+            if slot.state.is_paused() || self.must_wait(slot) || self.core.is_full() {
                 return input.len();
             }
             let limits = self.core.limits;
@@ -325,9 +328,9 @@ impl Engine {
             }
             Event::BadBody => {
                 let message = "the body's chunks are malformed";
-                self.refuse_unread(index, Refusal::new(Code::BadRequest, message));
+                self.refuse_body(index, Refusal::new(Code::BadRequest, message));
             }
-            Event::BodyTooLarge => self.refuse_unread(index, crate::message::TOO_LARGE),
+            Event::BodyTooLarge => self.refuse_body(index, crate::message::TOO_LARGE),
             Event::BadFrame(error) => self.on_bad_frame(index, error),
         }
     }
@@ -345,10 +348,11 @@ impl Engine {
         );
     }
 
-    /// Refuses what cannot be read any further.
-    fn refuse_unread(&mut self, index: u32, refusal: Refusal) {
+    /// Refuses a body that cannot be read any further.
+    fn refuse_body(&mut self, index: u32, refusal: Refusal) {
         let refused = Refused::from(refusal).closing();
-        self.core.refuse(index, &Answering::default(), &refused);
+        let answering = self.core.answering_at(index);
+        self.core.refuse(index, &answering, &refused);
     }
 
     /// An answer that was asked of another thread.
@@ -441,7 +445,8 @@ impl Engine {
         self.core.resume_input(index);
     }
 
-    /// The next answer from memory, if this question was looked at before.
+    /// The next answer from memory, if this question was looked at before. One of the wrong kind is
+    /// an answer too: the asker takes it for no.
     pub(crate) fn recall(&mut self) -> Option<Outcome> {
         let outcome = self.recalled.pop_front()?;
         self.remembered.push(outcome.clone());

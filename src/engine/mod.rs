@@ -140,6 +140,7 @@ impl Engine {
         seed: u64,
         now: Now,
     ) -> Self {
+        let config = with_progress(config);
         let core = Core::new(Start { config, history, policy, loop_number, seed, now });
         Self {
             core,
@@ -185,10 +186,10 @@ impl Engine {
         self.core.seen_version != Some(self.core.history.version())
     }
 
-    /// Whether so many replies wait that they should be written before more is read.
+    /// Whether so much has come together that it should be written before more is read.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.core.arena.len() >= self.core.config.arena_bytes
+        self.core.is_full()
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do (monotonic ms).
@@ -336,4 +337,36 @@ impl Engine {
             assert!(core.slots.get(index).is_some(), "a timer of a slot that is no more");
         }
     }
+}
+
+/// A budget of nothing would have a turn do nothing, for ever: each is at least one.
+fn with_progress(mut config: Arc<Config>) -> Arc<Config> {
+    let budgets = |config: &Config| {
+        [
+            config.writes_per_turn,
+            config.write_bytes_per_turn,
+            config.timers_per_turn,
+            config.accepts_per_turn,
+            config.read_bytes_per_turn,
+            config.reply_bytes_per_turn,
+            config.arena_bytes,
+            config.recent_bytes,
+        ]
+    };
+    if budgets(&config).contains(&0) {
+        let config = Arc::make_mut(&mut config);
+        for budget in [
+            &mut config.writes_per_turn,
+            &mut config.write_bytes_per_turn,
+            &mut config.timers_per_turn,
+            &mut config.accepts_per_turn,
+            &mut config.read_bytes_per_turn,
+            &mut config.reply_bytes_per_turn,
+            &mut config.arena_bytes,
+            &mut config.recent_bytes,
+        ] {
+            *budget = (*budget).max(1);
+        }
+    }
+    config
 }

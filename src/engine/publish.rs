@@ -27,6 +27,10 @@ const NOT_A_BATCH: Refused = Refused::with(
 );
 const TOO_MANY_LINES: Refusal =
     Refusal::new(Code::TooLarge, "at most 1000 lines and 1 MiB in one request");
+const TOO_MANY_TARGETS: Refusal = Refusal::new(
+    Code::TooLarge,
+    "too many channels in one request: publish to them in several",
+);
 const NOT_JSON: Refusal =
     Refusal::new(Code::BadJson, "this is not JSON, or nests deeper than 32 levels");
 const NOT_OBJECT: Refusal =
@@ -113,6 +117,14 @@ impl Engine {
         }
         let max = self.core.config.message_bytes_max;
         let parsed: Vec<_> = lines.iter().map(|line| command::parse_line(line, max)).collect();
+        let targets = |line: &Result<Line<'_>, Fault>| match line {
+            Ok(Line { targets: Targets::Many(channels), .. }) => channels.len(),
+            Ok(_) | Err(_) => 1,
+        };
+        // Each has an answer of its own, and all of them are one body.
+        if parsed.iter().map(targets).sum::<usize>() > self.core.config.batch_targets_max {
+            return Err(TOO_MANY_TARGETS.into());
+        }
         // All questions come before the first effect.
         let mut allowed = Vec::with_capacity(parsed.len());
         for line in &parsed {

@@ -139,8 +139,8 @@ fn write_response(
     keep: bool,
     date: &[u8],
 ) {
-    // RFC 9110 §8.6: no Content-Length with 204 (or 1xx).
-    let has_length = reply.status != 204 && reply.status >= 200;
+    // RFC 9110 §6.4.1, §8.6: neither a body nor a length with 204 and 304 (or 1xx).
+    let has_length = !matches!(reply.status, 204 | 304) && reply.status >= 200;
     let head = ResponseHead {
         date,
         content_type: reply.content_type,

@@ -163,6 +163,7 @@ impl Engine {
                 self.core.respond(index, answering, &reply);
                 Ok(true)
             }
+            Route::WebSocket { .. } if self.core.draining => Err(DRAINING.into()),
             Route::WebSocket { protocol } => {
                 routes::check_origin(asked.head, asked.parsed, &self.core.policy)?;
                 let handshake = routes::check_upgrade(asked.head, asked.parsed)?;
@@ -181,8 +182,10 @@ impl Engine {
     }
 
     fn ask_route(&mut self, index: u32, request: &Request<'_>) -> Result<Route, Next> {
-        if let Some(Outcome::Route(route)) = self.recall() {
-            return Ok(route);
+        match self.recall() {
+            Some(Outcome::Route(route)) => return Ok(route),
+            Some(Outcome::Verdict(_)) => return Err(FORBIDDEN.into()),
+            None => {}
         }
         let Some(id) = self.core.slots.id(index) else { return Err(Next::Done) };
         let answer = self.call_app(|app, core| app.request(&mut Ctx { core }, id, request));
@@ -203,7 +206,8 @@ impl Engine {
     pub(crate) fn authorize(&mut self, index: u32, action: Action<'_>) -> Result<(), Next> {
         let verdict = match self.recall() {
             Some(Outcome::Verdict(verdict)) => verdict,
-            _ => self.ask_verdict(index, action)?,
+            Some(Outcome::Route(_)) => Verdict::Forbidden,
+            None => self.ask_verdict(index, action)?,
         };
         match verdict {
             Verdict::Allow => Ok(()),
@@ -263,6 +267,10 @@ impl Engine {
 
 pub(crate) const FORBIDDEN: Refusal =
     Refusal::new(Code::Forbidden, "this is not allowed to you here");
+pub(crate) const DRAINING: Refusal = Refusal::new(
+    Code::Draining,
+    "this server is shutting down: come back in a few seconds, or to another one",
+);
 pub(crate) const UNAUTHORIZED: Refusal =
     Refusal::new(Code::Unauthorized, "credentials are missing or not valid");
 const ADMIN_ONLY: Refusal = Refusal::new(
@@ -273,6 +281,14 @@ const ADMIN_ONLY: Refusal = Refusal::new(
 impl super::core::Core {
     pub(crate) fn peer(&self, index: u32) -> Peer {
         self.slots.get(index).map_or(Peer::Unix, |slot| slot.peer)
+    }
+
+    /// How the request is answered whose body is being read; anything else, by the defaults.
+    pub(crate) fn answering_at(&self, index: u32) -> Answering {
+        match self.slots.get(index).map(|slot| &slot.state) {
+            Some(State::Body(body)) => self.answering(index, &body.head, &body.parsed),
+            _ => Answering::default(),
+        }
     }
 
     /// How a request is answered, and who may read the answer.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
 
-use crate::conn::State;
+use crate::conn::{State, Ws};
 use crate::engine::answer::Waiting;
 use crate::hub::{Item, RoomIndex};
 use crate::time::Stamp;
@@ -259,6 +259,35 @@ impl Slot {
 
     pub(crate) fn extra(&mut self) -> &mut Extra {
         self.extra.get_or_insert_default()
+    }
+
+    /// The state, seen through an answer that is waited for.
+    pub(crate) fn lasting_state(&self) -> &State {
+        match (&self.state, &self.extra) {
+            (State::Wait { .. }, Some(extra)) => {
+                extra.waiting.as_ref().map_or(&self.state, |waiting| &waiting.state)
+            }
+            (state, _) => state,
+        }
+    }
+
+    /// The WebSocket that it is, also while an answer is waited for.
+    pub(crate) fn websocket(&self) -> Option<&Ws> {
+        match self.lasting_state() {
+            State::Ws(ws) => Some(ws),
+            _ => None,
+        }
+    }
+
+    /// A WebSocket that is told something final waits for no answer any more.
+    pub(crate) fn drop_question(&mut self) {
+        if self.websocket().is_none() || !matches!(self.state, State::Wait { .. }) {
+            return;
+        }
+        if let Some(waiting) = self.extra().waiting.take() {
+            self.state = waiting.state;
+        }
+        self.tidy();
     }
 
     /// Gives the box back once nothing is unfinished.

@@ -8,7 +8,7 @@ use super::app::{Action, Request};
 use super::core::Core;
 use super::query::Options;
 use super::reply::{Refused, Reply};
-use super::request::{Asked, Next};
+use super::request::{Asked, DRAINING, Next};
 use super::routes::Plan;
 use super::slot::{Flags, Sub};
 use crate::code::{Code, Refusal};
@@ -36,10 +36,6 @@ pub(crate) struct StartedChannel {
     pub(crate) gap: Option<GapReason>,
 }
 
-const DRAINING: Refusal = Refusal::new(
-    Code::Draining,
-    "this server is shutting down: come back in a few seconds, or to another one",
-);
 pub(crate) const TOO_MANY_CHANNELS: Refusal =
     Refusal::new(Code::BadRequest, "at most 128 channels on one connection");
 
@@ -311,7 +307,9 @@ impl Core {
         since: Option<Cursor>,
         resumed: Cursor,
     ) {
-        let same = |gap: &&mut Gap| gap.reason == reason.name() && gap.resumed == resumed;
+        let same = |gap: &&mut Gap| {
+            gap.reason == reason.name() && (gap.since, gap.resumed) == (since, resumed)
+        };
         if let Some(gap) = gaps.iter_mut().find(same) {
             return gap.channels.push(Arc::clone(channel));
         }

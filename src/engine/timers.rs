@@ -6,7 +6,7 @@ use super::core::Core;
 use super::reply::Refused;
 use super::slot::{Flags, Slot};
 use crate::code::{Code, Refusal};
-use crate::conn::{Answering, State, Ws, WsMode};
+use crate::conn::{State, Ws, WsMode};
 use crate::time::Stamp;
 use crate::wire::ws::{self, Opcode};
 
@@ -22,6 +22,7 @@ impl Engine {
         for index in due {
             self.on_due(index);
         }
+        // What these set anew is for a later turn: it lies at least a millisecond ahead.
         while let Some(entry) = self.core.app_timers.first_entry() {
             if entry.key().0 > now.mono_ms {
                 break;
@@ -218,7 +219,8 @@ impl Core {
 
     fn time_out(&mut self, index: u32, message: &'static str) {
         let refused = Refused::from(Refusal::new(Code::Timeout, message));
-        self.refuse(index, &Answering::default(), &refused);
+        let answering = self.answering_at(index);
+        self.refuse(index, &answering, &refused);
     }
 
     pub(crate) fn reasons_lost(&mut self, index: u32) {

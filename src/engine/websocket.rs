@@ -10,7 +10,7 @@ use super::publish::{fault_refusal, write_error_fields};
 use super::query::Options;
 use super::request::{Asked, Next};
 use super::routes::Plan;
-use super::slot::Flags;
+use super::slot::{Flags, Slot};
 use super::stats::WS_CLOSES;
 use super::subscribe::{Started, TOO_MANY_CHANNELS};
 use crate::code::{Code, Refusal};
@@ -435,6 +435,10 @@ impl Core {
 
     /// A reply that keeps its place behind those that wait for the connection to catch up.
     pub(crate) fn ws_reply(&mut self, index: u32, write: impl FnOnce(&mut Vec<u8>)) {
+        let ws = self.slots.get(index).and_then(Slot::websocket);
+        if ws.is_some_and(|ws| ws.close_sent) {
+            return; // RFC 6455 §5.5.1: nothing after our Close
+        }
         if let Some(slot) = self.slots.get_mut(index).filter(|slot| slot.has_later()) {
             if let Some((_, last)) = slot.extra().later.back_mut() {
                 write(last);
@@ -468,6 +472,7 @@ impl Core {
         let now = self.stamp();
         self.flush_later(index);
         let Some(slot) = self.slots.get_mut(index) else { return };
+        slot.drop_question();
         let State::Ws(ws) = &mut slot.state else { return };
         if std::mem::replace(&mut ws.close_sent, true) {
             return;
@@ -483,7 +488,7 @@ impl Core {
     }
 
     fn has_later(&self, index: u32) -> bool {
-        self.slots.get(index).is_some_and(super::slot::Slot::has_later)
+        self.slots.get(index).is_some_and(Slot::has_later)
     }
 
     /// Before the end, replies that waited for their position go out behind what they waited for, or
@@ -537,9 +542,11 @@ impl Core {
 
     /// Tells a WebSocket that the server goes.
     pub(crate) fn ws_bye(&mut self, index: u32) {
-        let Some(State::Ws(ws)) = self.slots.get(index).map(|slot| &slot.state) else { return };
+        let Some(ws) = self.slots.get(index).and_then(Slot::websocket) else { return };
         let dialect = ws.mode.dialect();
         let retry_ms = self.retry_ms();
+        // What is published already comes before the farewell: not everyone can ask for it again.
+        self.catch_up(index);
         self.flush_later(index);
         self.reply(index, |out| dialect.bye(out, retry_ms));
         self.ws_close(index, 1012, "restart");
@@ -547,14 +554,15 @@ impl Core {
 
     pub(crate) fn app_send(&mut self, id: ConnId, kind: Kind, bytes: &[u8]) -> Queued {
         let Some(index) = self.slots.find(id) else { return Queued::Gone };
-        let max = self.config.outbox_bytes_max.max(bytes.len());
+        // One message always has a place, also behind the replies that stop further dispatch.
+        let max = self.config.outbox_bytes_max.max(self.config.ws_message_bytes_max)
+            + self.config.reply_bytes_per_turn;
         let Some(slot) = self.slots.get_mut(index) else { return Queued::Gone };
-        match &slot.state {
-            State::Ws(ws) if !ws.close_sent && !slot.flags.has(Flags::CLOSED) => {}
-            _ => return Queued::Gone,
+        let is_open = slot.websocket().is_some_and(|ws| !ws.close_sent);
+        if !is_open || slot.flags.has(Flags::CLOSED) {
+            return Queued::Gone;
         }
-        // What leaves in this turn waits for nobody.
-        let waiting = slot.extra.as_ref().map_or(0, |extra| extra.outbox_len());
+        let waiting = slot.own_len();
         if waiting > 0 && waiting + bytes.len() > max {
             slot.flags.set(Flags::WANTS_WRITABLE);
             return Queued::Full;
@@ -573,7 +581,7 @@ impl Core {
         const GONE: Refusal = Refusal::new(Code::NotFound, "there is no such WebSocket any more");
         let index = self.slots.find(id).ok_or(GONE)?;
         let count = match self.slots.get(index) {
-            Some(slot) if slot.state.dialect().is_some() => slot.subs.as_slice().len(),
+            Some(slot) if slot.lasting_state().dialect().is_some() => slot.subs.as_slice().len(),
             _ => return Err(GONE),
         };
         if !is_channel(channel.as_bytes()) {
@@ -595,7 +603,7 @@ impl Core {
 
     pub(crate) fn app_close(&mut self, id: ConnId, code: u16, reason: &str) -> bool {
         let Some(index) = self.slots.find(id) else { return false };
-        if !matches!(self.slots.get(index).map(|slot| &slot.state), Some(State::Ws(_))) {
+        if self.slots.get(index).and_then(Slot::websocket).is_none() {
             return false;
         }
         let code = if ws::is_close_code(code) { code } else { 1011 };

@@ -80,6 +80,8 @@ struct Inner {
     /// Floor of channels that are not in the table any more.
     folded_floor: u64,
     folded_floor_ms: u64,
+    /// No channel has become idle since the table was last looked through for one.
+    is_fold_vain: bool,
     keys: Keys,
     swept_ms: u64,
     published: u64,
@@ -176,6 +178,7 @@ impl History {
                 held: 0,
                 folded_floor: 0,
                 folded_floor_ms: 0,
+                is_fold_vain: false,
                 keys: Keys::default(),
                 swept_ms: now.mono_ms,
                 published: 0,
@@ -309,6 +312,8 @@ impl History {
         let entry = &mut inner.channels[channel as usize];
         entry.subscribers -= 1;
         entry.touched_ms = now.mono_ms;
+        inner.is_fold_vain = false;
+        let entry = &inner.channels[channel as usize];
         // Nothing is forgotten by letting go of a channel that never kept anything.
         if entry.subscribers == 0 && entry.is_empty() && entry.floor <= inner.folded_floor {
             inner.remove_channel(channel);
@@ -471,7 +476,10 @@ impl Inner {
             return Ok(index);
         }
         if self.channels.len() >= limits.channels_max {
-            self.fold(now.mono_ms, 0);
+            // Looking through a full table is only worth it once something has changed.
+            if !std::mem::replace(&mut self.is_fold_vain, true) {
+                self.fold(now.mono_ms, 0);
+            }
             if self.channels.len() >= limits.channels_max {
                 return Err(CHANNELS_FULL);
             }
@@ -573,7 +581,11 @@ impl Inner {
     /// Lets go of what a channel hides and `recent` has passed, and keeps the count of what is held.
     fn trim(&mut self, index: ChannelIndex, evicted: &mut Evicted) {
         let from = evicted.len();
-        self.channels[index as usize].trim(self.recent_gone, evicted);
+        let channel = &mut self.channels[index as usize];
+        channel.trim(self.recent_gone, evicted);
+        if channel.is_empty() {
+            self.is_fold_vain = false;
+        }
         self.held -= evicted[from..].iter().map(|p| p.weight()).sum::<usize>();
     }
 

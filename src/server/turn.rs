@@ -69,7 +69,7 @@ impl Io {
             accept_retry: None,
             spare: File::open("/dev/null").ok(),
             was_full: false,
-            accepts_per_turn: config.accepts_per_turn,
+            accepts_per_turn: config.accepts_per_turn.max(1),
             logged_ms: None,
         }
     }
@@ -216,7 +216,12 @@ impl Io {
             };
             let size = engine.read_size(id).min(self.buffer.len());
             if size == 0 {
-                continue; // `poll_resumed` names it when it may be read again
+                // `poll_resumed` names it when it may be read again. Who waits for something and is
+                // gone need not be waited for.
+                if line.is_ending {
+                    engine.handle_hangup(id, now);
+                }
+                continue;
             }
             let is_left = match socket.read(&mut self.buffer[..size]) {
                 Ok(0) => {

@@ -47,6 +47,17 @@ pub struct Verdict {
     pub opened: usize,
 }
 
+impl Verdict {
+    pub fn add(&mut self, other: &Self) {
+        self.messages += other.messages;
+        self.told += other.told;
+        self.opened += other.opened;
+        for (reason, count) in &other.gaps {
+            *self.gaps.entry(reason.clone()).or_default() += count;
+        }
+    }
+}
+
 /// # Panics
 /// If a promise was broken, with what led to it.
 pub fn judge(who: &str, log: &[Entry], truth: &Truth) -> Verdict {
@@ -86,6 +97,7 @@ impl Judge {
             }
             Entry::Joined { channel, since, head } => {
                 self.one = false;
+                self.last.remove(channel);
                 let followed = self.followed.entry(*channel).or_default();
                 followed.base = followed.base.or(Some(since.unwrap_or(*head)));
             }

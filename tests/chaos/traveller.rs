@@ -10,6 +10,9 @@ use super::sim::sse::{Block, Stream};
 use super::sim::{Sim, http, ws};
 use super::truth::{At, Truth, channel, name, number};
 
+/// Tells the answers to unsubscribing from others.
+const LEAVE: u32 = u32::MAX;
+
 /// How it reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Via {
@@ -207,7 +210,7 @@ impl Traveller {
 
     pub fn unsubscribe(&mut self, sim: &mut Sim, one: usize) {
         let Some(link) = &self.link else { return };
-        let command = format!(r#"{{"op":"unsubscribe","channel":"{}"}}"#, name(one));
+        let command = format!(r#"{{"op":"unsubscribe","ref":{LEAVE},"channel":"{}"}}"#, name(one));
         let key = sim.rng.u32(..).to_be_bytes();
         sim.send(link.line, &ws::frame(ws::TEXT, command.as_bytes(), key));
         self.channels.retain(|channel| *channel != one);
@@ -376,6 +379,7 @@ impl Traveller {
                 self.envelope(value, truth);
             }
             Some("gap") => self.gap(value, truth),
+            Some("ok") if value["ref"] == LEAVE => {}
             Some("ok") if value["id"].is_string() => {
                 let number = self.outstanding.pop_front().expect("it asked for this");
                 assert_eq!(value["ref"].as_u64(), Some(number));
@@ -410,7 +414,7 @@ impl Traveller {
         self.link.as_ref().is_some_and(|link| link.via == Via::Commands)
     }
 
-    /// The `ok` of a subscribe or unsubscribe.
+    /// The `ok` of a subscribe.
     fn confirmed(&mut self, value: &Value, sim: &Sim, truth: &Truth) {
         let of = channel(value["channel"].as_str().expect("a channel"));
         let head = At { epoch: truth.epoch(), seq: sim.history.head() };

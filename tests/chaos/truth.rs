@@ -35,10 +35,9 @@ pub struct Truth {
     pub specs: BTreeMap<u64, Spec>,
     next: u64,
     epochs: Vec<String>,
-    /// Which number has which place.
+    /// Which number has which place, and the other way round.
     places: HashMap<At, u64>,
-    /// Seqs that somebody gave out, but not to whom.
-    pub unattributed: usize,
+    numbers: HashMap<u64, At>,
 }
 
 impl Truth {
@@ -72,6 +71,8 @@ impl Truth {
         assert!(self.specs.contains_key(&number), "{number} was never meant to be published");
         let known = *self.places.entry(at).or_insert(number);
         assert_eq!(known, number, "two messages at {at:?}");
+        let known = *self.numbers.entry(number).or_insert(at);
+        assert_eq!(known, at, "message {number} was published twice");
     }
 
     /// What lies in `(after, up_to]` of one run on one channel.
@@ -88,7 +89,7 @@ impl Truth {
     }
 
     pub fn place_of(&self, number: u64) -> Option<At> {
-        self.places.iter().find(|(_, known)| **known == number).map(|(at, _)| *at)
+        self.numbers.get(&number).copied()
     }
 
     pub fn known(&self) -> usize {

@@ -1,4 +1,4 @@
-//! The traps that prototypes met, one or more tests each, in the order of STYLE.md.
+//! The traps that prototypes of this design fell into, each a test.
 //!
 //! Those of the floor above are tested over real sockets: 7, `accept` that fails for want of
 //! descriptors or because the peer has gone; 8, a full table of events and a partly read socket

@@ -1,0 +1,406 @@
+//! A random world: what it is made of, and what happens in it.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use holdline::{Config, Message};
+
+use super::oracle::{Verdict, judge};
+use super::publisher::{Listener, Publisher};
+use super::sim::{Sim, ws};
+use super::traveller::{Traveller, Via};
+use super::truth::{At, Spec, Truth, name, payload};
+
+/// What may happen in a world besides reading and publishing.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// History forgets, or is deleted.
+    pub forgets: bool,
+    /// The server dies and comes back.
+    pub restarts: bool,
+    /// Clients publish too.
+    pub publishes: bool,
+}
+
+pub struct World {
+    pub sim: Sim,
+    pub truth: Truth,
+    pub travellers: Vec<Traveller>,
+    rules: Rules,
+    channels: usize,
+    listeners: Vec<Listener>,
+    publishers: Vec<Publisher>,
+    /// What each line has been given to publish and nobody has seen published.
+    given: HashMap<usize, VecDeque<u64>>,
+}
+
+impl World {
+    pub fn new(seed: u64, rules: Rules) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let config = config(&mut rng, rules);
+        let mut sim = Sim::new(config, rng.usize(1..=3), seed);
+        let mut truth = Truth::default();
+        truth.begin_epoch(sim.history.epoch().as_str());
+        let channels = sim.rng.usize(1..=5);
+        let travellers = (0..sim.rng.usize(3..=10)).map(|n| {
+            let first = n % channels;
+            let more = (0..channels).filter(|one| *one != first && sim.rng.bool());
+            Traveller::new([first].into_iter().chain(more.collect::<Vec<_>>()).collect())
+        });
+        let travellers = travellers.collect();
+        let listeners = (0..3).map(|n| Listener::new(n % channels)).collect();
+        let publishers = (0..3).map(|_| Publisher::default()).collect();
+        let given = HashMap::new();
+        Self { sim, truth, travellers, rules, channels, listeners, publishers, given }
+    }
+
+    /// One random event, perhaps some turns, and everyone reads.
+    pub fn step(&mut self) {
+        match self.sim.rng.u32(..100) {
+            0..25 => self.publish_directly(),
+            25..40 if self.rules.publishes => self.publish_by_clients(),
+            40..75 => self.disturb(),
+            75..85 => self.listen(),
+            85..87 if self.rules.forgets => self.delete(),
+            87 if self.rules.restarts => self.restart(),
+            88..97 => self.turns(),
+            97 => {
+                let ms = self.sim.rng.u64(..30_000);
+                self.pass(ms);
+            }
+            _ => {
+                let ms = self.sim.rng.u64(..1_000);
+                self.pass(ms);
+            }
+        }
+        if self.sim.rng.bool() {
+            self.turns();
+        }
+        self.read();
+    }
+
+    fn turns(&mut self) {
+        for _ in 0..self.sim.rng.usize(1..4) {
+            let number = self.sim.rng.usize(..self.sim.loops.len());
+            if self.sim.rng.bool() { self.sim.step() } else { self.sim.turn(number) }
+            self.attribute();
+        }
+    }
+
+    fn pass(&mut self, ms: u64) {
+        let end = self.sim.now.mono_ms + ms;
+        let Self { sim, truth, travellers, .. } = self;
+        sim.pass_until(end, |sim| {
+            travellers.iter_mut().for_each(|traveller| traveller.read(sim, truth));
+            false
+        });
+        self.attribute();
+    }
+
+    pub fn read(&mut self) {
+        let Self { sim, truth, travellers, listeners, publishers, .. } = self;
+        travellers.iter_mut().for_each(|traveller| traveller.read(sim, truth));
+        listeners.iter_mut().for_each(|listener| listener.read(sim));
+        publishers.iter_mut().for_each(|publisher| publisher.read(sim, truth));
+    }
+
+    fn spec(&mut self) -> (u64, Spec) {
+        let ttl_s = match self.sim.rng.u8(..10) {
+            0 => Some(0),
+            1 => Some(self.sim.rng.u64(1..20)),
+            _ => None,
+        };
+        let channel = self.sim.rng.usize(..self.channels);
+        let spec = Spec { channel, ttl_s, unix_ms: self.sim.now.unix_ms };
+        (self.truth.spec(spec), spec)
+    }
+
+    fn filler(&mut self) -> usize {
+        if self.sim.rng.u8(..20) == 0 { self.sim.rng.usize(..20_000) } else { self.sim.rng.usize(..60) }
+    }
+
+    /// As other threads of the host do.
+    fn publish_directly(&mut self) {
+        for _ in 0..self.sim.rng.usize(1..5) {
+            let (number, spec) = self.spec();
+            let mut message = Message::from(payload(number, self.filler()));
+            if let Some(seconds) = spec.ttl_s {
+                message = message.ttl(Duration::from_secs(seconds));
+            }
+            let published = self.sim.history.publish(&name(spec.channel), message, self.sim.now);
+            if let Ok(published) = published {
+                let at = At { epoch: self.truth.epoch(), seq: published.id.seq };
+                self.truth.place(at, number);
+            }
+        }
+    }
+
+    fn publish_by_clients(&mut self) {
+        let (number, spec) = self.spec();
+        let text = payload(number, self.filler());
+        let on_ws: Vec<_> = (0..self.travellers.len())
+            .filter(|n| {
+                let traveller = &self.travellers[*n];
+                let speaks = traveller.link.as_ref().is_some_and(|link| link.via.speaks_json());
+                speaks && traveller.position.is_some() && traveller.outstanding.len() < 3
+            })
+            .collect();
+        if self.sim.rng.bool() && !on_ws.is_empty() {
+            let traveller = &mut self.travellers[on_ws[self.sim.rng.usize(..on_ws.len())]];
+            let line = traveller.link.as_ref().map_or(0, |link| link.line);
+            let ttl = spec.ttl_s.map_or(String::new(), |ttl| format!(r#","ttl":{ttl}"#));
+            let command = format!(
+                r#"{{"op":"publish","ref":{number},"channel":"{}","text":"{text}"{ttl}}}"#,
+                name(spec.channel)
+            );
+            let key = self.sim.rng.u32(..).to_be_bytes();
+            self.sim.send(line, &ws::frame(ws::TEXT, command.as_bytes(), key));
+            traveller.outstanding.push_back(number);
+            self.given.entry(line).or_default().push_back(number);
+            return;
+        }
+        let publisher = self.sim.rng.usize(..self.publishers.len());
+        let line = self.publishers[publisher].publish(&mut self.sim, number, spec, &text);
+        self.given.entry(line).or_default().push_back(number);
+    }
+
+    /// Ties seqs that were given out while a line was read to what that line was given.
+    fn attribute(&mut self) {
+        let epoch = self.truth.epoch();
+        if self.sim.config.memory_bytes > 0 {
+            // Some may be refused: the answers and the readers tell which.
+            return self.given.clear();
+        }
+        for (line, given) in &mut self.given {
+            let place = &mut self.sim.lines[*line].published;
+            for seq in std::mem::take(place) {
+                if let Some(number) = given.pop_front() {
+                    self.truth.place(At { epoch, seq }, number);
+                }
+            }
+        }
+        for number in 0..self.sim.loops.len() {
+            let seqs = std::mem::take(&mut self.sim.loops[number].published);
+            if seqs.is_empty() {
+                continue;
+            }
+            let lines = &self.sim.lines;
+            let mut can = self.given.iter_mut().filter(|(line, given)| {
+                lines[**line].number == number && !given.is_empty()
+            });
+            match (can.next(), can.next()) {
+                (Some((_, given)), None) => {
+                    for seq in seqs {
+                        if let Some(number) = given.pop_front() {
+                            self.truth.place(At { epoch, seq }, number);
+                        }
+                    }
+                }
+                // Whose it was only the answers and the readers can tell.
+                (first, second) => {
+                    first.into_iter().chain(second).chain(can).for_each(|(_, given)| given.clear());
+                }
+            }
+        }
+    }
+
+    fn via(&mut self, traveller: usize) -> Via {
+        loop {
+            let via = Via::ALL[self.sim.rng.usize(..Via::ALL.len())];
+            let is_single = self.travellers[traveller].is_single();
+            if is_single || !matches!(via, Via::RawSse | Via::RawPoll | Via::Meta) {
+                return via;
+            }
+        }
+    }
+
+    fn connect(&mut self, traveller: usize) {
+        let (via, gap_live) = (self.via(traveller), self.sim.rng.u8(..8) == 0);
+        let number = self.sim.rng.usize(..self.sim.loops.len());
+        self.travellers[traveller].open(&mut self.sim, &self.truth, number, via, gap_live);
+        if self.sim.rng.bool() {
+            let line = self.travellers[traveller].link.as_ref().map_or(0, |link| link.line);
+            self.sim.lines[line].window = self.sim.rng.usize(1..5_000);
+        }
+    }
+
+    fn break_off(&mut self, line: usize) {
+        // Some of what was sent may still arrive, and some of what came is read.
+        let bytes = self.sim.rng.usize(..500);
+        self.sim.take(line, bytes);
+        self.read();
+        match self.sim.rng.u8(..3) {
+            0 => self.sim.reset(line),
+            1 => self.sim.close(line),
+            _ => {
+                self.sim.finish(line);
+                self.turns();
+                self.sim.reset(line);
+            }
+        }
+        self.read();
+    }
+
+    /// Something happens to one reader.
+    fn disturb(&mut self) {
+        let one = self.sim.rng.usize(..self.travellers.len());
+        let Some(line) = self.travellers[one].link.as_ref().map(|link| link.line) else {
+            return self.connect(one);
+        };
+        match self.sim.rng.u8(..16) {
+            0..3 => {
+                self.break_off(line);
+                self.travellers[one].lose();
+                self.connect(one);
+            }
+            3..6 => {
+                let window = self.sim.rng.usize(..2_000);
+                self.sim.stall(line, window);
+            }
+            6..9 => self.sim.unstall(line),
+            9 => {
+                self.sim.lines[line].take_max = self.sim.rng.usize(1..100);
+            }
+            10..13 => {
+                let bytes = self.sim.rng.usize(..3_000);
+                self.sim.take(line, bytes);
+            }
+            _ => self.change_channels(one),
+        }
+    }
+
+    fn change_channels(&mut self, one: usize) {
+        let Self { sim, travellers, .. } = self;
+        let traveller = &mut travellers[one];
+        let speaks = traveller.link.as_ref().is_some_and(|link| link.via.speaks_json());
+        if !speaks || traveller.position.is_none() || traveller.has_window() {
+            return;
+        }
+        let others: Vec<_> =
+            (0..self.channels).filter(|other| !traveller.channels.contains(other)).collect();
+        if sim.rng.u8(..3) == 0 && traveller.channels.len() > 1 {
+            let leave = traveller.channels[sim.rng.usize(..traveller.channels.len())];
+            traveller.unsubscribe(sim, leave);
+        } else if !others.is_empty() {
+            let first = others[sim.rng.usize(..others.len())];
+            let mut more = vec![first];
+            more.extend(others.iter().filter(|other| **other != first && sim.rng.bool()));
+            let memory = &traveller.memory;
+            let since = match sim.rng.u8(..3) {
+                0 => None,
+                1 if !memory.is_empty() => {
+                    let from = memory.len().saturating_sub(30);
+                    Some(memory[sim.rng.usize(from..memory.len())].clone())
+                }
+                _ => traveller.position.clone(),
+            };
+            traveller.subscribe(sim, &more, since);
+        }
+    }
+
+    fn listen(&mut self) {
+        let one = self.sim.rng.usize(..self.listeners.len());
+        let number = self.sim.rng.usize(..self.sim.loops.len());
+        let line = self.listeners[one].line();
+        match (line, self.sim.rng.u8(..6)) {
+            (None, _) => self.listeners[one].open(&mut self.sim, number),
+            (Some(line), 0) => {
+                self.break_off(line);
+                self.listeners[one].lose();
+            }
+            (Some(line), 1) => self.sim.stall(line, 100),
+            (Some(line), _) => self.sim.unstall(line),
+        }
+    }
+
+    fn delete(&mut self) {
+        let channel = self.sim.rng.usize(..self.channels);
+        self.sim.history.clear(&name(channel), self.sim.now);
+    }
+
+    fn restart(&mut self) {
+        self.attribute();
+        self.sim.restart();
+        self.truth.begin_epoch(self.sim.history.epoch().as_str());
+        self.travellers.iter_mut().for_each(Traveller::lose);
+        self.listeners.iter_mut().for_each(Listener::lose);
+        self.publishers.iter_mut().for_each(Publisher::lose);
+        self.given.clear();
+    }
+
+    /// Nobody publishes or disturbs any more: everyone must come to know where the order ends.
+    pub fn come_to_rest(&mut self) {
+        for one in 0..self.travellers.len() {
+            match self.travellers[one].link.as_ref().map(|link| link.line) {
+                Some(line) => self.sim.unstall(line),
+                None => self.connect(one),
+            }
+        }
+        for _ in 0..80 {
+            self.pass(1_000);
+            self.read();
+            for one in 0..self.travellers.len() {
+                if self.travellers[one].link.is_none() {
+                    self.connect(one);
+                }
+            }
+        }
+        let head = self.sim.id(self.sim.history.head());
+        for (number, traveller) in self.travellers.iter().enumerate() {
+            let via = traveller.link.as_ref().map(|link| link.via);
+            let position = traveller.position.as_deref();
+            assert_eq!(position, Some(&*head), "reader {number} by {via:?} is not there");
+        }
+    }
+
+    /// Everyone goes; what they lived through is judged, and nothing is left.
+    pub fn end(mut self) -> Verdict {
+        for line in 0..self.sim.lines.len() {
+            if self.sim.rng.bool() { self.sim.reset(line) } else { self.sim.close(line) }
+        }
+        self.sim.settle();
+        self.sim.pass(60_000);
+        self.attribute();
+        self.listeners.iter_mut().for_each(Listener::lose);
+        let mut all = Verdict::default();
+        for (number, traveller) in self.travellers.iter().enumerate() {
+            all.add(&judge(&format!("reader {number}"), &traveller.log, &self.truth));
+        }
+        for listener in &self.listeners {
+            listener.judge(&self.truth);
+        }
+        let is_told = all.gaps.keys().all(|reason| reason == "epoch");
+        assert!(self.rules.forgets || is_told, "gaps, though nothing is forgotten: {all:?}");
+        self.sim.assert_deserted();
+        all
+    }
+}
+
+fn pick<T: Copy>(rng: &mut fastrand::Rng, of: &[T]) -> T {
+    of[rng.usize(..of.len())]
+}
+
+fn config(rng: &mut fastrand::Rng, rules: Rules) -> Config {
+    let mut config = Config { open: true, ..Config::default() };
+    if rng.bool() {
+        config.writes_per_turn = rng.usize(1..6);
+        config.write_bytes_per_turn = rng.usize(1..5_000);
+        config.read_bytes_per_turn = rng.usize(100..2_000);
+        config.reply_bytes_per_turn = rng.usize(1..1_000);
+        config.arena_bytes = rng.usize(1..5_000);
+        config.poll_messages_max = rng.usize(1..5);
+        config.poll_bytes_max = rng.usize(1..2_000);
+        config.timers_per_turn = rng.usize(1..4);
+    }
+    if rules.forgets {
+        config.history_messages = pick(rng, &[1, 3, 10, 50, 1_000]);
+        config.recent_bytes = pick(rng, &[0, 600, 3_000, 1_000_000]);
+        config.history_bytes = pick(rng, &[100, 3_000, 1_000_000]);
+        config.history_age = Duration::from_secs(pick(rng, &[2, 20, 300]));
+        config.memory_bytes = pick(rng, &[0, 0, 50_000]);
+        config.channel_memory = Duration::from_secs(pick(rng, &[1, 60, 3_600]));
+    } else {
+        config.history_age = Duration::from_secs(100_000);
+    }
+    config
+}
