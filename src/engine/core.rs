@@ -181,7 +181,7 @@ impl Core {
     /// not hold all of it until it is taken in.
     pub(crate) fn is_full(&self) -> bool {
         self.arena.len() >= self.config.arena_bytes
-            || self.unseen_bytes >= self.config.recent_bytes / 2
+            || self.unseen_bytes > self.config.recent_bytes / 2
     }
 
     /// Puts a slot on the list of those with own bytes, or an end, to write.

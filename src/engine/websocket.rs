@@ -506,6 +506,7 @@ impl Core {
     /// The peer's Close: echo it unless it answers ours, then end (RFC 6455 §5.5.1, §7.1.1).
     fn on_close(&mut self, index: u32, close: Option<(u16, String)>) {
         let code = close.as_ref().map_or(1005, |(code, _)| *code);
+        self.flush_later(index);
         let Some(slot) = self.slots.get_mut(index) else { return };
         let State::Ws(ws) = &mut slot.state else { return };
         let is_answer = std::mem::replace(&mut ws.close_sent, true);
@@ -513,7 +514,6 @@ impl Core {
             self.reasons.entry(index).or_insert(CloseReason::Peer(code));
         }
         if !is_answer {
-            self.flush_later(index);
             self.reply(index, |out| match close {
                 Some((code, _)) => ws::emit_close(out, code, ""),
                 None => ws::emit(out, Opcode::Close, b""),

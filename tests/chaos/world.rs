@@ -167,41 +167,32 @@ impl World {
     /// Ties seqs that were given out while a line was read to what that line was given.
     fn attribute(&mut self) {
         let epoch = self.truth.epoch();
-        if self.sim.config.memory_bytes > 0 {
-            // Some may be refused: the answers and the readers tell which.
-            return self.given.clear();
-        }
-        for (line, given) in &mut self.given {
-            let place = &mut self.sim.lines[*line].published;
-            for seq in std::mem::take(place) {
-                if let Some(number) = given.pop_front() {
+        // Under a small budget some are refused: the answers and the readers tell which.
+        let is_sure = self.sim.config.memory_bytes == 0;
+        for number in 0..self.sim.loops.len() {
+            for (line, seq) in std::mem::take(&mut self.sim.loops[number].published) {
+                let line = line.or_else(|| self.kept_by(number)).filter(|_| is_sure);
+                let given = line.and_then(|line| self.given.get_mut(&line));
+                if let Some(number) = given.and_then(VecDeque::pop_front) {
                     self.truth.place(At { epoch, seq }, number);
                 }
             }
         }
-        for number in 0..self.sim.loops.len() {
-            let seqs = std::mem::take(&mut self.sim.loops[number].published);
-            if seqs.is_empty() {
-                continue;
-            }
-            let lines = &self.sim.lines;
-            let mut can = self.given.iter_mut().filter(|(line, given)| {
-                lines[**line].number == number && !given.is_empty()
-            });
-            match (can.next(), can.next()) {
-                (Some((_, given)), None) => {
-                    for seq in seqs {
-                        if let Some(number) = given.pop_front() {
-                            self.truth.place(At { epoch, seq }, number);
-                        }
-                    }
-                }
-                // Whose it was only the answers and the readers can tell.
-                (first, second) => {
-                    first.into_iter().chain(second).chain(can).for_each(|(_, given)| given.clear());
-                }
-            }
+    }
+
+    /// The only line of a loop that can have published from kept bytes. If there are several, all that
+    /// they were given is left to the answers and the readers.
+    fn kept_by(&mut self, number: usize) -> Option<usize> {
+        let lines = &self.sim.lines;
+        let can = self.given.iter_mut();
+        let mut can: Vec<_> = can
+            .filter(|(line, given)| lines[**line].number == number && !given.is_empty())
+            .collect();
+        if let [(line, _)] = &can[..] {
+            return Some(**line);
         }
+        can.iter_mut().for_each(|(_, given)| given.clear());
+        None
     }
 
     fn via(&mut self, traveller: usize) -> Via {

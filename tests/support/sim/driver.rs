@@ -18,8 +18,9 @@ pub struct Loop {
     lines: Vec<Option<usize>>,
     events: Vec<usize>,
     ready: VecDeque<usize>,
-    /// Seqs that were given out while kept bytes were looked at.
-    pub published: Vec<u64>,
+    /// Seqs in the order of being given out, with the line that was read then; `None`: kept bytes
+    /// were looked at, of whichever line.
+    pub published: Vec<(Option<usize>, u64)>,
 }
 
 impl Loop {
@@ -54,13 +55,18 @@ impl Loop {
         self.note(lines, now);
         let head = self.engine.history().head();
         self.engine.handle_kept(now);
-        self.published.extend(head + 1..=self.engine.history().head());
+        self.note_published(None, head);
         self.check();
         self.read(lines, now, max);
         self.engine.handle_timeout(now);
         self.check();
         self.write(lines, now, max);
         self.engine.check();
+    }
+
+    fn note_published(&mut self, line: Option<usize>, head: u64) {
+        let seqs = head + 1..=self.engine.history().head();
+        self.published.extend(seqs.map(|seq| (line, seq)));
     }
 
     fn check(&self) {
@@ -114,7 +120,7 @@ impl Loop {
                 Read::Bytes(mut bytes) => {
                     let head = self.engine.history().head();
                     self.engine.handle_bytes(line.id, &mut bytes, now);
-                    line.published.extend(head + 1..=self.engine.history().head());
+                    self.note_published(Some(number), head);
                     bytes.len() == size || line.is_ending
                 }
                 Read::Nothing => false,

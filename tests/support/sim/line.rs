@@ -40,8 +40,6 @@ pub struct Line {
     pub received: Vec<u8>,
     /// All that the server has written.
     pub written: u64,
-    /// Seqs that were given out while the server read from this line.
-    pub published: Vec<u64>,
     /// The client does not read any more, and never will.
     is_gone: bool,
     /// The server has shut its sending side.
@@ -70,7 +68,6 @@ impl Line {
             take_max: usize::MAX,
             received: Vec::new(),
             written: 0,
-            published: Vec::new(),
             is_gone: false,
             is_finished: false,
             is_closed: false,
