@@ -66,24 +66,32 @@ fn run(first: u64, count: u64, rules: Rules) -> Verdict {
     all
 }
 
+/// One seed alone need not have everything in it.
+fn is_whole() -> bool {
+    number("HOLDLINE_SEED").is_none()
+}
+
 #[test]
 fn where_nothing_is_forgotten_nothing_is_lost() {
     let all = run(1_000, 30, Rules { forgets: false, restarts: false, publishes: true });
-    assert!(all.messages > 1_000 && all.gaps.is_empty(), "{all:?}");
+    assert!(all.gaps.is_empty(), "{all:?}");
+    assert!(all.messages > 10_000 || !is_whole(), "{all:?}");
 }
 
 #[test]
 fn what_is_forgotten_is_announced() {
     let all = run(2_000, 60, Rules { forgets: true, restarts: false, publishes: true });
     for reason in ["trimmed", "slow"] {
-        assert!(all.gaps.get(reason).is_some_and(|count| *count > 10), "{reason} in {all:?}");
+        let count = all.gaps.get(reason).copied().unwrap_or(0);
+        assert!(count > 100 || !is_whole(), "{reason} in {all:?}");
     }
 }
 
 #[test]
 fn a_new_run_of_the_sequence_is_announced() {
     let all = run(3_000, 30, Rules { forgets: true, restarts: true, publishes: true });
-    assert!(all.gaps.get("epoch").is_some_and(|count| *count > 10), "{all:?}");
+    let count = all.gaps.get("epoch").copied().unwrap_or(0);
+    assert!(count > 100 || !is_whole(), "{all:?}");
 }
 
 /// Real threads publish into the history while the engines run.
@@ -141,5 +149,5 @@ fn what_other_threads_publish_meanwhile_is_judged_the_same() {
         all.add(&world.end());
     }
     println!("{all:?}");
-    assert!(all.messages > 1_000, "{all:?}");
+    assert!(all.messages > 1_000 || !is_whole(), "{all:?}");
 }

@@ -306,8 +306,7 @@ impl Core {
         let Delivery { runs, wants, lost, .. } = &mut self.delivery;
         lost.clear();
         let at = &mut runs[run];
-        let pulled =
-            self.history.pull(wants, self.horizon, limits, self.now, &mut at.items, lost);
+        let pulled = self.history.pull(wants, self.horizon, limits, self.now, &mut at.items, lost);
         Some((run, pulled))
     }
 
@@ -385,7 +384,8 @@ impl Core {
             }
         }
         if !is_there {
-            slot.cursor = if slot.flags.raise(Flags::BEHIND) { up_to } else { slot.cursor.max(up_to) };
+            slot.cursor =
+                if slot.flags.raise(Flags::BEHIND) { up_to } else { slot.cursor.max(up_to) };
             return self.list_dirty(index);
         }
         slot.flags.clear(Flags::BEHIND);
@@ -575,7 +575,8 @@ impl Core {
         retry_ms: Option<u32>,
     ) {
         let cursor = self.cursor(pulled.up_to).to_string();
-        let mut body = Vec::with_capacity(96 + items.iter().map(|i| i.payload.len() + 96).sum::<usize>());
+        let mut body =
+            Vec::with_capacity(96 + items.iter().map(|i| i.payload.len() + 96).sum::<usize>());
         body.extend_from_slice(b"{\"cursor\":\"");
         body.extend_from_slice(cursor.as_bytes());
         body.extend_from_slice(b"\",\"more\":");
@@ -588,7 +589,9 @@ impl Core {
         }
         body.extend_from_slice(b",\"messages\":");
         let epoch = self.history.epoch();
-        write_list(&mut body, items, false, |out, item| Dialect::Poll.publication(out, item, epoch));
+        write_list(&mut body, items, false, |out, item| {
+            Dialect::Poll.publication(out, item, epoch)
+        });
         body.push(b'}');
         let mut extra = Vec::with_capacity(48);
         push_header(&mut extra, "Holdline-Cursor", cursor.as_bytes());
@@ -643,7 +646,8 @@ impl Core {
     fn sent(&mut self, n: usize) {
         let Some(lent) = self.delivery.lent.take() else { return };
         let now = self.stamp();
-        let (Lent::Arena(index) | Lent::Outbox(index) | Lent::Cut(index) | Lent::Run(index, _)) = lent;
+        let (Lent::Arena(index) | Lent::Outbox(index) | Lent::Cut(index) | Lent::Run(index, _)) =
+            lent;
         if let Some(slot) = self.slots.get_mut(index) {
             if n > 0 {
                 slot.last_out = now;

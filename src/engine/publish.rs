@@ -27,10 +27,8 @@ const NOT_A_BATCH: Refused = Refused::with(
 );
 const TOO_MANY_LINES: Refusal =
     Refusal::new(Code::TooLarge, "at most 1000 lines and 1 MiB in one request");
-const TOO_MANY_TARGETS: Refusal = Refusal::new(
-    Code::TooLarge,
-    "too many channels in one request: publish to them in several",
-);
+const TOO_MANY_TARGETS: Refusal =
+    Refusal::new(Code::TooLarge, "too many channels in one request: publish to them in several");
 const NOT_JSON: Refusal =
     Refusal::new(Code::BadJson, "this is not JSON, or nests deeper than 32 levels");
 const NOT_OBJECT: Refusal =

@@ -9,15 +9,36 @@ use super::truth::{At, Truth, name};
 #[derive(Clone, Debug)]
 pub enum Entry {
     /// A new connection, from the position on; without one, from now on.
-    Opened { via: &'static str, channels: Vec<usize>, since: Option<At> },
+    Opened {
+        via: &'static str,
+        channels: Vec<usize>,
+        since: Option<At>,
+    },
     /// A subscription was confirmed; without a position it began at or before `head`.
-    Joined { channel: usize, since: Option<At>, head: At },
+    Joined {
+        channel: usize,
+        since: Option<At>,
+        head: At,
+    },
     /// A channel is not wanted any more.
-    Left { channel: usize },
-    Message { channel: usize, at: At },
-    Gap { channels: Vec<usize>, reason: String, since: Option<At>, resumed: At },
+    Left {
+        channel: usize,
+    },
+    Message {
+        channel: usize,
+        at: At,
+    },
+    Gap {
+        channels: Vec<usize>,
+        reason: String,
+        since: Option<At>,
+        resumed: At,
+    },
     /// The position that it would resume from is this now.
-    Told { at: At, unix_ms: u64 },
+    Told {
+        at: At,
+        unix_ms: u64,
+    },
 }
 
 #[derive(Debug, Default)]
@@ -33,7 +54,8 @@ struct Followed {
 
 impl Followed {
     fn has(&self, at: At) -> bool {
-        let in_gap = |gap: &(usize, u64, u64)| gap.0 == at.epoch && gap.1 < at.seq && at.seq <= gap.2;
+        let in_gap =
+            |gap: &(usize, u64, u64)| gap.0 == at.epoch && gap.1 < at.seq && at.seq <= gap.2;
         self.delivered.contains(&at) || self.gaps.iter().any(in_gap)
     }
 }
@@ -61,13 +83,15 @@ impl Verdict {
 /// # Panics
 /// If a promise was broken, with what led to it.
 pub fn judge(who: &str, log: &[Entry], truth: &Truth) -> Verdict {
-    let mut judge = Judge { followed: HashMap::new(), last: HashMap::new(), latest: None, one: true };
+    let mut judge =
+        Judge { followed: HashMap::new(), last: HashMap::new(), latest: None, one: true };
     let mut verdict = Verdict::default();
     for (number, entry) in log.iter().enumerate() {
         let wrong = judge.take(entry, truth, &mut verdict).err();
         if let Some(wrong) = wrong {
             let from = number.saturating_sub(40);
-            let lines: Vec<_> = log[from..=number].iter().map(|entry| format!("{entry:?}")).collect();
+            let lines: Vec<_> =
+                log[from..=number].iter().map(|entry| format!("{entry:?}")).collect();
             panic!("{who}: {wrong}\n{}", lines.join("\n"));
         }
     }
@@ -99,7 +123,7 @@ impl Judge {
                 self.one = false;
                 self.last.remove(channel);
                 let followed = self.followed.entry(*channel).or_default();
-                followed.base = followed.base.or(Some(since.unwrap_or(*head)));
+                followed.base = followed.base.or_else(|| Some(since.unwrap_or(*head)));
             }
             Entry::Left { channel } => {
                 self.followed.remove(channel);
@@ -178,7 +202,10 @@ impl Judge {
             let missing = owed.find(|(place, spec)| spec.is_owed(unix_ms) && !followed.has(*place));
             if let Some((place, spec)) = missing {
                 let state = format!("{spec:?}, base {base:?}, gaps {:?}", followed.gaps);
-                return Err(format!("told {at:?} without {place:?} of {}: {state}", name(*channel)));
+                return Err(format!(
+                    "told {at:?} without {place:?} of {}: {state}",
+                    name(*channel)
+                ));
             }
             followed.base = Some(base.max(at));
         }

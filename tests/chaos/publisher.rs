@@ -46,7 +46,11 @@ impl Publisher {
         if sim.rng.u8(..10) == 0 {
             let cut = sim.rng.usize(..bytes.len());
             sim.send(line, &bytes[..cut]);
-            if sim.rng.bool() { sim.close(line) } else { sim.reset(line) }
+            if sim.rng.bool() {
+                sim.close(line)
+            } else {
+                sim.reset(line)
+            }
             self.lose();
         } else {
             sim.send(line, &bytes);

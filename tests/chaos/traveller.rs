@@ -174,7 +174,11 @@ impl Traveller {
         if link.gap_live {
             pairs.push("gap=live".to_owned());
         }
-        let path = if path.is_empty() { format!("/channels/{}", name(self.channels[0])) } else { path.to_owned() };
+        let path = if path.is_empty() {
+            format!("/channels/{}", name(self.channels[0]))
+        } else {
+            path.to_owned()
+        };
         format!("{path}?{}", pairs.join("&"))
     }
 
@@ -361,7 +365,8 @@ impl Traveller {
 
     fn meta(&mut self, text: &str, sim: &Sim, truth: &mut Truth) {
         let (head, payload) = text.split_once("\n\n").expect("an empty line");
-        let (key, value) = head.lines().next().and_then(|line| line.split_once(": ")).expect("a line");
+        let (key, value) =
+            head.lines().next().and_then(|line| line.split_once(": ")).expect("a line");
         match key {
             "gap" => self.gap_line(value, truth),
             "cursor" => self.told(value, sim, truth),

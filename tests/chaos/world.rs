@@ -31,7 +31,20 @@ pub struct World {
     listeners: Vec<Listener>,
     publishers: Vec<Publisher>,
     /// What each line has been given to publish and nobody has seen published.
-    given: HashMap<usize, VecDeque<u64>>,
+    given: HashMap<usize, Given>,
+}
+
+/// What a line was given to publish, in order.
+struct Given {
+    numbers: VecDeque<u64>,
+    /// That it is what is published from there next.
+    is_sure: bool,
+}
+
+impl Default for Given {
+    fn default() -> Self {
+        Self { numbers: VecDeque::new(), is_sure: true }
+    }
 }
 
 impl World {
@@ -82,7 +95,11 @@ impl World {
     fn turns(&mut self) {
         for _ in 0..self.sim.rng.usize(1..4) {
             let number = self.sim.rng.usize(..self.sim.loops.len());
-            if self.sim.rng.bool() { self.sim.step() } else { self.sim.turn(number) }
+            if self.sim.rng.bool() {
+                self.sim.step()
+            } else {
+                self.sim.turn(number)
+            }
             self.attribute();
         }
     }
@@ -116,7 +133,11 @@ impl World {
     }
 
     fn filler(&mut self) -> usize {
-        if self.sim.rng.u8(..20) == 0 { self.sim.rng.usize(..20_000) } else { self.sim.rng.usize(..60) }
+        if self.sim.rng.u8(..20) == 0 {
+            self.sim.rng.usize(..20_000)
+        } else {
+            self.sim.rng.usize(..60)
+        }
     }
 
     /// As other threads of the host do.
@@ -156,12 +177,12 @@ impl World {
             let key = self.sim.rng.u32(..).to_be_bytes();
             self.sim.send(line, &ws::frame(ws::TEXT, command.as_bytes(), key));
             traveller.outstanding.push_back(number);
-            self.given.entry(line).or_default().push_back(number);
+            self.given.entry(line).or_default().numbers.push_back(number);
             return;
         }
         let publisher = self.sim.rng.usize(..self.publishers.len());
         let line = self.publishers[publisher].publish(&mut self.sim, number, spec, &text);
-        self.given.entry(line).or_default().push_back(number);
+        self.given.entry(line).or_default().numbers.push_back(number);
     }
 
     /// Ties seqs that were given out while a line was read to what that line was given.
@@ -173,25 +194,26 @@ impl World {
             for (line, seq) in std::mem::take(&mut self.sim.loops[number].published) {
                 let line = line.or_else(|| self.kept_by(number)).filter(|_| is_sure);
                 let given = line.and_then(|line| self.given.get_mut(&line));
-                if let Some(number) = given.and_then(VecDeque::pop_front) {
+                let given = given.filter(|given| given.is_sure);
+                if let Some(number) = given.and_then(|given| given.numbers.pop_front()) {
                     self.truth.place(At { epoch, seq }, number);
                 }
             }
         }
     }
 
-    /// The only line of a loop that can have published from kept bytes. If there are several, all that
-    /// they were given is left to the answers and the readers.
+    /// The only line of a loop that can have published from kept bytes. If there are several, what
+    /// they are given is left to the answers and the readers from now on.
     fn kept_by(&mut self, number: usize) -> Option<usize> {
         let lines = &self.sim.lines;
-        let can = self.given.iter_mut();
-        let mut can: Vec<_> = can
-            .filter(|(line, given)| lines[**line].number == number && !given.is_empty())
-            .collect();
+        let can = self.given.iter_mut().filter(|(line, given)| {
+            lines[**line].number == number && !(given.is_sure && given.numbers.is_empty())
+        });
+        let mut can: Vec<_> = can.collect();
         if let [(line, _)] = &can[..] {
             return Some(**line);
         }
-        can.iter_mut().for_each(|(_, given)| given.clear());
+        can.iter_mut().for_each(|(_, given)| given.is_sure = false);
         None
     }
 

@@ -146,10 +146,8 @@ fn after_the_last_answer_what_still_comes_is_read_for_a_while(pace: Pace) {
 
 #[test]
 fn a_linger_that_is_flooded_is_ended() {
-    let mut sim = Sim::with(
-        Config { linger_bytes_max: 100_000, ..Config::default().open() },
-        Pace::Whole,
-    );
+    let mut sim =
+        Sim::with(Config { linger_bytes_max: 100_000, ..Config::default().open() }, Pace::Whole);
     let line = sim.connect(0);
     sim.send(line, b"POST /channels/a HTTP/1.1\r\nHost: h\r\nContent-Length: 9999999\r\n\r\n");
     sim.settle();
@@ -431,7 +429,8 @@ const STATES: [(&str, Bring); 16] = [
 
 #[test]
 fn a_peer_that_goes_leaves_nothing_in_any_state() {
-    let ways: [(&str, fn(&mut Sim, usize)); 4] = [
+    type Way = (&'static str, fn(&mut Sim, usize));
+    let ways: [Way; 4] = [
         ("reset", Sim::reset),
         ("close", Sim::close),
         ("half-close", |sim, line| {

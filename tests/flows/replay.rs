@@ -60,7 +60,8 @@ fn from_object(gap: &Value) -> Got {
 }
 
 fn from_line(line: &str) -> Got {
-    let mut parts = line.split("; ").map(|part| part.split_once('=').expect("a value").1.to_owned());
+    let mut parts =
+        line.split("; ").map(|part| part.split_once('=').expect("a value").1.to_owned());
     let mut next = || parts.next().expect("three values");
     Got::Gap { reason: next(), since: next(), resumed: next() }
 }
@@ -434,7 +435,10 @@ fn a_plain_raw_websocket_that_falls_out_of_history_is_closed(pace: Pace) {
     sim.settle();
     let frames = raw.frames(&mut sim);
     assert_eq!(frames[0].text(), "1");
-    assert_eq!((frames[1].code(), &frames[1].payload[2..], frames.len()), (Some(1013), &b"gap"[..], 2));
+    assert_eq!(
+        (frames[1].code(), &frames[1].payload[2..], frames.len()),
+        (Some(1013), &b"gap"[..], 2)
+    );
 }
 
 /// Other threads publish, and history forgets, while a long replay is on its way.
@@ -485,7 +489,8 @@ fn eviction_that_overtakes_a_replay_is_announced_where_it_happens() {
 #[test]
 fn a_turn_ends_though_others_publish_faster_than_history_keeps() {
     let mut sim = Sim::with(short(), Pace::Whole);
-    let sockets = ["/ws?channel=a&channel=b", "/channels/a"].map(|target| Ws::open(&mut sim, 0, target));
+    let sockets =
+        ["/ws?channel=a&channel=b", "/channels/a"].map(|target| Ws::open(&mut sim, 0, target));
     let poll = sim.connect(0);
     sim.ask(poll, "GET", "/poll?channel=a&since=latest", b"");
     sim.settle();

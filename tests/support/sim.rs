@@ -305,7 +305,10 @@ impl Sim {
         let sweep = self.history.next_sweep();
         for (number, one) in self.loops.iter().enumerate() {
             let due = one.engine.next_deadline();
-            assert!(due.is_none() || due == sweep, "loop {number} waits for {due:?}, not {sweep:?}");
+            assert!(
+                due.is_none() || due == sweep,
+                "loop {number} waits for {due:?}, not {sweep:?}"
+            );
         }
         let forgotten = self.config.channel_memory + self.config.history_age * 2;
         self.pass(forgotten.as_millis() as u64 + 120_000);
