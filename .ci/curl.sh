@@ -97,6 +97,29 @@ banner_unix() {
   [ ! -e "$work/only.sock" ] # removed at exit
 }
 
+# The commented curl lines of the README, one after the other.
+follow_readme() {
+  local line
+  serve "$binary" --listen 127.0.0.1:0
+  sed -n 's/^\(curl .*[^ ]\)  *# .*/\1/p' "$here/../README.md" | sed "s|http://127.0.0.1:7070|$base|" >lines
+  same 'listening and publishing are shown' 1 "$(($(wc -l <lines) > 1))"
+  while IFS= read -r line; do
+    case $line in
+      *' -N '*)
+        bash -c "exec $line" >heard 2>/dev/null </dev/null &
+        listener=$!
+        started+=("$listener")
+        eventually 'the listener is counted' subscribers_are demo 1
+        ;;
+      *) bash -c "$line" >>said 2>/dev/null </dev/null ;;
+    esac
+  done <lines
+  eventually 'the stream has it' has '^data: hello' heard
+  hang_up
+  contains 'the answers' hello "$(cat said)"
+  lacks 'the answers' '"error"' "$(cat said)"
+}
+
 # ---------------------------------------------------------------- publishing
 
 d_is_the_body() {
@@ -341,6 +364,7 @@ else
   echo 'SKIPPED the banner on IPv6: this machine has no [::1]'
 fi
 check 'the banner can be followed (unix socket)' banner_unix
+check 'the README can be followed' follow_readme
 
 serve "$binary" --listen 127.0.0.1:0 --listen "unix:$work/main.sock"
 

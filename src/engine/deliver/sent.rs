@@ -1,0 +1,175 @@
+//! What left of what was lent, and what a short write leaves behind.
+
+use std::sync::Arc;
+
+use super::Core;
+use super::{Lent, dialect_of};
+use crate::conn::State;
+use crate::engine::slot::{Cut, Flags};
+use crate::wire::dialect::Dialect;
+
+impl Core {
+    /// So much of what was lent has been written.
+    pub(super) fn sent(&mut self, n: usize) {
+        let Some(lent) = self.delivery.lent.take() else { return };
+        let now = self.stamp();
+        let (Lent::Arena(index) | Lent::Outbox(index) | Lent::Cut(index) | Lent::Run(index, _)) =
+            lent;
+        if let Some(slot) = self.slots.get_mut(index) {
+            if n > 0 {
+                slot.last_out = now;
+                slot.progress = now;
+                slot.flags.clear(Flags::STANDING);
+            }
+            if let State::Ws(ws) = &mut slot.state {
+                ws.written = ws.written.saturating_add(n as u32);
+            }
+        }
+        match lent {
+            Lent::Arena(index) => self.sent_arena(index, n),
+            Lent::Outbox(index) => self.sent_outbox(index, n),
+            Lent::Cut(index) => self.sent_cut(index, n),
+            Lent::Run(index, run) => self.sent_run(index, run, n),
+        }
+    }
+
+    /// The socket takes nothing more now.
+    fn block(&mut self, index: u32) {
+        let now = self.stamp();
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        slot.flags.set(Flags::BLOCKED);
+        // Room that was reported and then not there is no progress.
+        if slot.flags.raise(Flags::STANDING) {
+            slot.progress = now;
+        }
+        self.file(index);
+    }
+
+    fn sent_arena(&mut self, index: u32, n: usize) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let (at, len) = (slot.arena_at as usize, slot.arena_len as usize);
+        slot.arena_len = 0;
+        if n < len {
+            let rest = &self.arena[at + n..at + len];
+            slot.extra().outbox.extend_from_slice(rest);
+            return self.block(index);
+        }
+        self.tell_writable(index);
+        self.own_bytes_are_out(index, false);
+    }
+
+    fn sent_outbox(&mut self, index: u32, n: usize) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let extra = slot.extra();
+        extra.outbox_at += n;
+        if extra.outbox_len() > 0 {
+            // What has left is given back before it is most of the buffer.
+            if extra.outbox_at > extra.outbox.len() / 2 {
+                extra.outbox.drain(..extra.outbox_at);
+                extra.outbox_at = 0;
+            }
+            self.block(index);
+            return self.tell_writable(index);
+        }
+        extra.outbox = Vec::new();
+        extra.outbox_at = 0;
+        slot.tidy();
+        self.tell_writable(index);
+        self.own_bytes_are_out(index, true);
+    }
+
+    fn sent_cut(&mut self, index: u32, n: usize) {
+        let len = self.delivery.scratch.len();
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let extra = slot.extra();
+        let Some(cut) = &mut extra.cut else { return };
+        cut.written += n;
+        if cut.written < len {
+            return self.block(index);
+        }
+        extra.cut = None;
+        slot.tidy();
+        self.own_bytes_are_out(index, true);
+    }
+
+    /// A write of own bytes was complete: the next of them, or what waited behind them.
+    /// `was_waiting`: they had been kept, so its input was too.
+    fn own_bytes_are_out(&mut self, index: u32, was_waiting: bool) {
+        let Some(slot) = self.slots.get(index) else { return };
+        if slot.has_backlog() || slot.arena_len > 0 || matches!(slot.state, State::Closing(_)) {
+            return self.list_reply(index);
+        }
+        if slot.flags.has(Flags::BEHIND) {
+            self.list_dirty(index);
+        }
+        if was_waiting {
+            self.begin_idle(index);
+            self.resume_input(index);
+            self.file(index);
+        }
+    }
+
+    /// Only what the peer has been given does it have time to follow up on.
+    fn begin_idle(&mut self, index: u32) {
+        let now = self.stamp();
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        if matches!(slot.state, State::Head(_)) && slot.requests > 0 {
+            slot.phase = now;
+        }
+    }
+
+    fn sent_run(&mut self, index: u32, run: usize, n: usize) {
+        let at = &self.delivery.runs[run];
+        if n >= at.bytes.len() {
+            if at.ends.is_empty() {
+                return; // a poll answer: its connection has moved on
+            }
+            let up_to = at.up_to;
+            self.stats.delivered += at.items.len() as u64;
+            return self.advance(index, up_to);
+        }
+        if at.ends.is_empty() {
+            let rest = at.bytes[n..].to_vec();
+            if let Some(slot) = self.slots.get_mut(index) {
+                slot.extra().outbox.splice(..0, rest);
+            }
+            return self.block(index);
+        }
+        let cut_at = at.ends.partition_point(|end| *end <= n);
+        let start = if cut_at == 0 { 0 } else { at.ends[cut_at - 1] };
+        let is_cut = n > start;
+        let reached = if is_cut { cut_at + 1 } else { cut_at };
+        self.stats.delivered += reached as u64;
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        if is_cut {
+            let says_cursor = slot.subs.as_slice().iter().any(|sub| sub.catching_up && sub.later);
+            let dialect = match dialect_of(slot) {
+                Some(Dialect::WsJson) if says_cursor => Dialect::WsJsonCursor,
+                Some(dialect) => dialect,
+                None => return,
+            };
+            let publication = Arc::clone(&at.items[cut_at]);
+            slot.extra().cut = Some(Cut { publication, dialect, written: n - start });
+        }
+        if reached > 0 {
+            let seq = at.items[reached - 1].seq;
+            slot.flags.set(Flags::BEHIND);
+            slot.cursor = slot.cursor.max(seq);
+            for sub in slot.subs.as_mut_slice() {
+                if sub.catching_up && sub.later {
+                    sub.position = sub.position.max(seq);
+                }
+            }
+        }
+        self.block(index);
+    }
+
+    fn tell_writable(&mut self, index: u32) {
+        let half = self.config.outbox_bytes_max / 2;
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        if slot.flags.has(Flags::WANTS_WRITABLE) && slot.own_len() < half {
+            slot.flags.clear(Flags::WANTS_WRITABLE);
+            self.writable.push(index);
+        }
+    }
+}
