@@ -420,7 +420,14 @@ impl Engine {
 
     /// The deadline answers: no.
     pub(crate) fn answer_is_late(&mut self, index: u32) {
+        let deadline = self.core.config.answer_deadline.as_millis() as u64;
+        let until = Stamp::at(self.core.now.mono_ms + deadline);
         let Some(slot) = self.core.slots.get_mut(index) else { return };
+        if slot.extra().waiting.as_ref().is_some_and(|waiting| waiting.is_for_position) {
+            // Nobody was asked: a slow reader gets there, or its socket's clock ends it.
+            slot.state = State::Wait { until };
+            return;
+        }
         let Some(waiting) = slot.extra().waiting.take() else { return };
         slot.state = waiting.state;
         slot.tidy();

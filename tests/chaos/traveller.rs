@@ -10,8 +10,9 @@ use super::sim::sse::{Block, Stream};
 use super::sim::{Sim, http, ws};
 use super::truth::{At, Truth, channel, name, number};
 
-/// Tells the answers to unsubscribing from others.
-const LEAVE: u32 = u32::MAX;
+/// Tell the answers to subscribing and unsubscribing from others.
+const JOIN: u32 = u32::MAX;
+const LEAVE: u32 = u32::MAX - 1;
 
 /// How it reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,10 +197,11 @@ impl Traveller {
         let names: Vec<_> = channels.iter().map(|channel| name(*channel)).collect();
         let mut commands = Vec::new();
         let option = since.as_ref().map_or(String::new(), |since| format!(r#","since":"{since}""#));
+        let option = format!(r#""ref":{JOIN}{option}"#);
         if sim.rng.bool() {
-            commands.push(format!(r#"{{"op":"subscribe","channels":{names:?}{option}}}"#));
+            commands.push(format!(r#"{{"op":"subscribe","channels":{names:?},{option}}}"#));
         } else {
-            let command = |name| format!(r#"{{"op":"subscribe","channel":"{name}"{option}}}"#);
+            let command = |name| format!(r#"{{"op":"subscribe","channel":"{name}",{option}}}"#);
             commands.extend(names.iter().map(command));
         }
         for command in commands {
@@ -277,6 +279,9 @@ impl Traveller {
         let link = self.link.as_mut().expect("a link");
         if !link.is_open {
             let Some(head) = http::take_head(&mut sim.lines[line].received) else { return };
+            if head.status == 503 {
+                return self.lose();
+            }
             assert_eq!(head.status, 200, "{head:?}");
             link.is_open = true;
         }
@@ -313,6 +318,9 @@ impl Traveller {
 
     fn read_answers(&mut self, sim: &mut Sim, truth: &mut Truth, line: usize, via: Via) {
         while let Some(answer) = sim.answer(line) {
+            if answer.status == 503 {
+                return self.lose();
+            }
             assert!(matches!(answer.status, 200 | 204), "{answer:?}");
             if via == Via::Poll {
                 let body = answer.json();
@@ -344,6 +352,9 @@ impl Traveller {
         let link = self.link.as_mut().expect("a link");
         if !link.is_open {
             let Some(head) = http::take_head(&mut sim.lines[line].received) else { return };
+            if head.status == 503 {
+                return self.lose();
+            }
             assert_eq!(head.status, 101, "{head:?}");
             link.is_open = true;
         }
@@ -353,7 +364,7 @@ impl Traveller {
                 ws::PING => sim.send(line, &ws::frame(ws::PONG, &frame.payload, key)),
                 ws::CLOSE => {
                     let code = frame.code().expect("a code");
-                    assert!(matches!(code, 4408), "closed with {frame:?}");
+                    assert!(matches!(code, 1012 | 4408), "closed with {frame:?}");
                     sim.close(line);
                     return self.lose();
                 }
@@ -384,17 +395,17 @@ impl Traveller {
                 self.envelope(value, truth);
             }
             Some("gap") => self.gap(value, truth),
-            Some("ok") if value["ref"] == LEAVE => {}
             Some("ok") if value["id"].is_string() => {
                 let number = self.outstanding.pop_front().expect("it asked for this");
                 assert_eq!(value["ref"].as_u64(), Some(number));
                 truth.place(truth.at(value["id"].as_str().unwrap_or("")), number);
             }
-            Some("ok") => self.confirmed(value, sim, truth),
+            Some("ok") if value["ref"] == JOIN => self.confirmed(value, sim, truth),
             Some("error") if value["code"] == "overloaded" => {
                 assert_eq!(value["ref"].as_u64(), self.outstanding.pop_front());
             }
-            Some("hello" | "live" | "heartbeat" | "pong") => {}
+            // To unsubscribing, or for a channel of the address.
+            Some("ok" | "hello" | "live" | "heartbeat" | "pong" | "bye") => {}
             _ => panic!("{value}"),
         }
         let cursor = value["cursor"].as_str();

@@ -162,6 +162,27 @@ fn a_subscribe_behind_such_an_answer_is_not_forgotten(pace: Pace) {
     assert_nothing_told_early(&came, &[1]);
 }
 
+/// Nobody is asked anything while a command waits for its connection to be where the answers before
+/// it say: no clock but the socket's runs.
+#[test]
+fn a_subscribe_of_a_slow_reader_is_not_refused() {
+    let mut sim = Sim::open(Pace::Whole);
+    let ws = Ws::open(&mut sim, 0, "/ws?channel=a");
+    ws.jsons(&mut sim);
+    sim.stall(ws.line, 10);
+    let publish = r#"{"op":"publish","ref":1,"channel":"a","text":"does not fit into the pipe"}"#;
+    ws.texts(&mut sim, &[publish, r#"{"op":"subscribe","ref":2,"channel":"b"}"#]);
+    for _ in 0..10 {
+        sim.pass(9_000);
+        sim.take(ws.line, 1);
+        sim.settle();
+    }
+    sim.unstall(ws.line);
+    sim.settle();
+    let came = ws.jsons(&mut sim);
+    assert_eq!(ops(&came), ["message", "ok", "ok", "live"], "{came:?}");
+}
+
 /// Another thread publishes to what a connection listens to, and then it publishes itself.
 fn behind_a_publish(pace: Pace, then: impl Fn(&mut Sim, &Ws)) -> (Sim, Vec<Value>, Option<u16>) {
     let mut sim = Sim::open(pace);
