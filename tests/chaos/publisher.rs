@@ -70,6 +70,9 @@ impl Publisher {
                 (408, _) => return self.lose(),
                 _ => panic!("{answer:?}"),
             }
+            if answer.is_closing() {
+                return self.lose();
+            }
         }
         if sim.lines[line].has_ended() {
             self.lose();
@@ -112,6 +115,9 @@ impl Listener {
         let Some(line) = self.line else { return };
         if !self.is_open {
             let Some(head) = http::take_head(&mut sim.lines[line].received) else { return };
+            if head.status == 503 {
+                return self.lose();
+            }
             assert_eq!(head.status, 101, "{head:?}");
             self.is_open = true;
         }
@@ -122,7 +128,7 @@ impl Listener {
                     sim.send(line, &ws::frame(ws::PONG, &frame.payload, key));
                 }
                 ws::CLOSE => {
-                    assert!(matches!(frame.code(), Some(1013 | 4408)), "{frame:?}");
+                    assert!(matches!(frame.code(), Some(1012 | 1013 | 4408)), "{frame:?}");
                     sim.close(line);
                     return self.lose();
                 }

@@ -32,6 +32,8 @@ pub struct World {
     publishers: Vec<Publisher>,
     /// What each line has been given to publish and nobody has seen published.
     given: HashMap<usize, Given>,
+    /// Nobody publishes any more.
+    is_resting: bool,
 }
 
 /// What a line was given to publish, in order.
@@ -63,19 +65,29 @@ impl World {
         let travellers = travellers.collect();
         let listeners = (0..3).map(|n| Listener::new(n % channels)).collect();
         let publishers = (0..3).map(|_| Publisher::default()).collect();
-        let given = HashMap::new();
-        Self { sim, truth, travellers, rules, channels, listeners, publishers, given }
+        Self {
+            sim,
+            truth,
+            travellers,
+            rules,
+            channels,
+            listeners,
+            publishers,
+            given: HashMap::new(),
+            is_resting: false,
+        }
     }
 
     /// One random event, perhaps some turns, and everyone reads.
     pub fn step(&mut self) {
         match self.sim.rng.u32(..100) {
-            0..25 => self.publish_directly(),
+            0..25 => publish_directly(&mut self.sim, &mut self.truth, self.channels),
             25..40 if self.rules.publishes => self.publish_by_clients(),
             40..75 => self.disturb(),
             75..85 => self.listen(),
             85..87 if self.rules.forgets => self.delete(),
-            87 if self.rules.restarts => self.restart(),
+            87 if self.rules.restarts && self.sim.rng.bool() => self.restart(),
+            87 => self.drain(),
             88..97 => self.turns(),
             97 => {
                 let ms = self.sim.rng.u64(..30_000);
@@ -106,9 +118,13 @@ impl World {
 
     fn pass(&mut self, ms: u64) {
         let end = self.sim.now.mono_ms + ms;
-        let Self { sim, truth, travellers, .. } = self;
+        let Self { sim, truth, travellers, channels, is_resting, .. } = self;
         sim.pass_until(end, |sim| {
             travellers.iter_mut().for_each(|traveller| traveller.read(sim, truth));
+            if !*is_resting && sim.rng.u8(..4) == 0 {
+                // Other threads publish just before a turn whose deadlines come first.
+                publish_directly(sim, truth, *channels);
+            }
             false
         });
         self.attribute();
@@ -121,44 +137,9 @@ impl World {
         publishers.iter_mut().for_each(|publisher| publisher.read(sim, truth));
     }
 
-    fn spec(&mut self) -> (u64, Spec) {
-        let ttl_s = match self.sim.rng.u8(..10) {
-            0 => Some(0),
-            1 => Some(self.sim.rng.u64(1..20)),
-            _ => None,
-        };
-        let channel = self.sim.rng.usize(..self.channels);
-        let spec = Spec { channel, ttl_s, unix_ms: self.sim.now.unix_ms };
-        (self.truth.spec(spec), spec)
-    }
-
-    fn filler(&mut self) -> usize {
-        if self.sim.rng.u8(..20) == 0 {
-            self.sim.rng.usize(..20_000)
-        } else {
-            self.sim.rng.usize(..60)
-        }
-    }
-
-    /// As other threads of the host do.
-    fn publish_directly(&mut self) {
-        for _ in 0..self.sim.rng.usize(1..5) {
-            let (number, spec) = self.spec();
-            let mut message = Message::from(payload(number, self.filler()));
-            if let Some(seconds) = spec.ttl_s {
-                message = message.ttl(Duration::from_secs(seconds));
-            }
-            let published = self.sim.history.publish(&name(spec.channel), message, self.sim.now);
-            if let Ok(published) = published {
-                let at = At { epoch: self.truth.epoch(), seq: published.id.seq };
-                self.truth.place(at, number);
-            }
-        }
-    }
-
     fn publish_by_clients(&mut self) {
-        let (number, spec) = self.spec();
-        let text = payload(number, self.filler());
+        let (number, spec) = new_spec(&mut self.sim, &mut self.truth, self.channels);
+        let text = payload(number, filler(&mut self.sim));
         let on_ws: Vec<_> = (0..self.travellers.len())
             .filter(|n| {
                 let traveller = &self.travellers[*n];
@@ -341,8 +322,23 @@ impl World {
         self.given.clear();
     }
 
+    /// One loop says goodbye and makes room for another over the same history.
+    fn drain(&mut self) {
+        let number = self.sim.rng.usize(..self.sim.loops.len());
+        let now = self.sim.now;
+        self.sim.loops[number].engine.handle_drain(now);
+        for _ in 0..self.sim.rng.usize(..20) {
+            self.turns();
+            self.read();
+        }
+        self.attribute();
+        self.sim.replace(number);
+        self.read();
+    }
+
     /// Nobody publishes or disturbs any more: everyone must come to know where the order ends.
     pub fn come_to_rest(&mut self) {
+        self.is_resting = true;
         for one in 0..self.travellers.len() {
             match self.travellers[one].link.as_ref().map(|link| link.line) {
                 Some(line) => self.sim.unstall(line),
@@ -386,6 +382,34 @@ impl World {
         assert!(self.rules.forgets || is_told, "gaps, though nothing is forgotten: {all:?}");
         self.sim.assert_deserted();
         all
+    }
+}
+
+fn new_spec(sim: &mut Sim, truth: &mut Truth, channels: usize) -> (u64, Spec) {
+    let ttl_s = match sim.rng.u8(..10) {
+        0 => Some(0),
+        1 => Some(sim.rng.u64(1..20)),
+        _ => None,
+    };
+    let spec = Spec { channel: sim.rng.usize(..channels), ttl_s, unix_ms: sim.now.unix_ms };
+    (truth.spec(spec), spec)
+}
+
+fn filler(sim: &mut Sim) -> usize {
+    if sim.rng.u8(..20) == 0 { sim.rng.usize(..20_000) } else { sim.rng.usize(..60) }
+}
+
+/// As other threads of the host do.
+fn publish_directly(sim: &mut Sim, truth: &mut Truth, channels: usize) {
+    for _ in 0..sim.rng.usize(1..5) {
+        let (number, spec) = new_spec(sim, truth, channels);
+        let mut message = Message::from(payload(number, filler(sim)));
+        if let Some(seconds) = spec.ttl_s {
+            message = message.ttl(Duration::from_secs(seconds));
+        }
+        if let Ok(published) = sim.history.publish(&name(spec.channel), message, sim.now) {
+            truth.place(At { epoch: truth.epoch(), seq: published.id.seq }, number);
+        }
     }
 }
 

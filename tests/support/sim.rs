@@ -105,12 +105,16 @@ impl Sim {
 
     fn start(&mut self, loops: usize) {
         for number in 0..loops {
-            let policy = Policy::new(&self.config, &[]);
-            let (config, history) = (Arc::clone(&self.config), Arc::clone(&self.history));
-            let seed = self.rng.u64(..);
-            let engine = Engine::with(config, history, policy, number as u8, seed, self.now);
+            let engine = self.new_engine(number);
             self.loops.push(Loop::new(engine));
         }
+    }
+
+    fn new_engine(&mut self, number: usize) -> Engine {
+        let policy = Policy::new(&self.config, &[]);
+        let (config, history) = (Arc::clone(&self.config), Arc::clone(&self.history));
+        let seed = self.rng.u64(..);
+        Engine::with(config, history, policy, number as u8, seed, self.now)
     }
 
     /// Every loop dies and comes back with an empty history under a new epoch.
@@ -121,6 +125,18 @@ impl Sim {
         let epoch = Epoch::from_random(self.rng.u64(..));
         self.history = Arc::new(History::new(&self.config, epoch, self.now));
         self.start(loops);
+    }
+
+    /// One loop ends, and another takes its place over the same history.
+    pub fn replace(&mut self, number: usize) {
+        let open = |line: &&mut Line| line.number == number && !line.is_closed;
+        for line in self.lines.iter_mut().filter(open) {
+            self.loops[number].engine.handle_lost(line.id, self.now);
+        }
+        self.turn(number);
+        assert!(self.loops[number].engine.is_empty());
+        let engine = self.new_engine(number);
+        self.loops[number] = Loop::new(engine);
     }
 
     /// The engine of the first loop.
