@@ -8,6 +8,8 @@
 //! longer; without them, a fixed set of seeds for a few seconds.
 #![allow(dead_code, unreachable_pub)]
 
+#[path = "chaos/asker.rs"]
+mod asker;
 #[path = "chaos/oracle.rs"]
 mod oracle;
 #[path = "chaos/publisher.rs"]
@@ -63,6 +65,7 @@ fn run(first: u64, count: u64, rules: Rules) -> Verdict {
         all.add(&world.end());
     }
     println!("{all:?}");
+    assert!(all.unknown * 50 <= all.published, "too little is known to judge: {all:?}");
     all
 }
 
@@ -73,14 +76,14 @@ fn is_whole() -> bool {
 
 #[test]
 fn where_nothing_is_forgotten_nothing_is_lost() {
-    let all = run(1_000, 25, Rules { forgets: false, restarts: false, publishes: true });
+    let all = run(1_000, 25, Rules { publishes: true, ..Rules::default() });
     assert!(all.gaps.is_empty(), "{all:?}");
     assert!(all.messages > 10_000 || !is_whole(), "{all:?}");
 }
 
 #[test]
 fn what_is_forgotten_is_announced() {
-    let all = run(2_000, 30, Rules { forgets: true, restarts: false, publishes: true });
+    let all = run(2_000, 30, Rules { forgets: true, publishes: true, ..Rules::default() });
     for reason in ["trimmed", "slow"] {
         let count = all.gaps.get(reason).copied().unwrap_or(0);
         assert!(count > 100 || !is_whole(), "{reason} in {all:?}");
@@ -89,9 +92,21 @@ fn what_is_forgotten_is_announced() {
 
 #[test]
 fn a_new_run_of_the_sequence_is_announced() {
-    let all = run(3_000, 25, Rules { forgets: true, restarts: true, publishes: true });
+    let all = run(
+        3_000,
+        25,
+        Rules { forgets: true, restarts: true, publishes: true, ..Rules::default() },
+    );
     let count = all.gaps.get("epoch").copied().unwrap_or(0);
     assert!(count > 100 || !is_whole(), "{all:?}");
+}
+
+/// Who may is decided later now and then, or never.
+#[test]
+fn whoever_waits_for_a_decision_misses_nothing() {
+    let rules = Rules { forgets: true, publishes: true, asks: true, ..Rules::default() };
+    let all = run(5_000, 25, rules);
+    assert!(all.messages > 10_000 || !is_whole(), "{all:?}");
 }
 
 /// Real threads publish into the history while the engines run.
@@ -103,7 +118,7 @@ fn what_other_threads_publish_meanwhile_is_judged_the_same() {
     let mut all = Verdict::default();
     for seed in seeds {
         let seed = Seed(seed);
-        let rules = Rules { forgets: true, restarts: false, publishes: false };
+        let rules = Rules { forgets: true, ..Rules::default() };
         let mut world = World::new(seed.0, rules);
         let each = 20 * steps as usize;
         let plans: Vec<Vec<(u64, Spec)>> = (0..THREADS)

@@ -2,6 +2,8 @@
 //! deadline to deadline. What is marked `both_paces` also runs one byte at a time, both ways.
 #![allow(dead_code, unreachable_pub)]
 
+#[path = "flows/desk.rs"]
+mod desk;
 #[path = "flows/ends.rs"]
 mod ends;
 #[path = "flows/engines.rs"]
@@ -14,8 +16,12 @@ mod heartbeats;
 mod polls;
 #[path = "flows/positions.rs"]
 mod positions;
+#[path = "flows/readers.rs"]
+mod readers;
 #[path = "flows/replay.rs"]
 mod replay;
+#[path = "flows/sends.rs"]
+mod sends;
 #[path = "support/sim.rs"]
 mod sim;
 #[path = "flows/tickets.rs"]

@@ -8,11 +8,12 @@ use super::truth::{At, Truth, name};
 /// One thing that happened to a reader.
 #[derive(Clone, Debug)]
 pub enum Entry {
-    /// A new connection, from the position on; without one, from now on.
+    /// A new connection, from the position on; without one, from now on. The order ended at `head`.
     Opened {
         via: &'static str,
         channels: Vec<usize>,
         since: Option<At>,
+        head: At,
     },
     /// A subscription was confirmed; without a position it began at or before `head`.
     Joined {
@@ -67,6 +68,9 @@ pub struct Verdict {
     pub gaps: HashMap<String, usize>,
     pub told: usize,
     pub opened: usize,
+    /// Of the last run of each world: what was published, and of how much nobody knows what it was.
+    pub published: u64,
+    pub unknown: u64,
 }
 
 impl Verdict {
@@ -74,6 +78,8 @@ impl Verdict {
         self.messages += other.messages;
         self.told += other.told;
         self.opened += other.opened;
+        self.published += other.published;
+        self.unknown += other.unknown;
         for (reason, count) in &other.gaps {
             *self.gaps.entry(reason.clone()).or_default() += count;
         }
@@ -83,8 +89,7 @@ impl Verdict {
 /// # Panics
 /// If a promise was broken, with what led to it.
 pub fn judge(who: &str, log: &[Entry], truth: &Truth) -> Verdict {
-    let mut judge =
-        Judge { followed: HashMap::new(), last: HashMap::new(), latest: None, one: true };
+    let mut judge = Judge::default();
     let mut verdict = Verdict::default();
     for (number, entry) in log.iter().enumerate() {
         let wrong = judge.take(entry, truth, &mut verdict).err();
@@ -98,21 +103,25 @@ pub fn judge(who: &str, log: &[Entry], truth: &Truth) -> Verdict {
     verdict
 }
 
+#[derive(Default)]
 struct Judge {
     followed: HashMap<usize, Followed>,
     /// Of this connection: the newest message of each channel, and of all.
     last: HashMap<usize, At>,
     latest: Option<At>,
-    /// All its channels were subscribed together: they come in one order.
-    one: bool,
+    /// Not all its channels were subscribed together: they need not come in one order.
+    is_mixed: bool,
+    /// Where the order ended when this connection was asked for.
+    opened: Option<At>,
 }
 
 impl Judge {
     fn take(&mut self, entry: &Entry, truth: &Truth, verdict: &mut Verdict) -> Result<(), String> {
         match entry {
-            Entry::Opened { channels, since, .. } => {
+            Entry::Opened { channels, since, head, .. } => {
                 verdict.opened += 1;
-                (self.last, self.latest, self.one) = (HashMap::new(), None, true);
+                (self.last, self.latest, self.is_mixed) = (HashMap::new(), None, false);
+                self.opened = Some(*head);
                 self.followed.retain(|channel, _| channels.contains(channel));
                 for channel in channels {
                     let followed = self.followed.entry(*channel).or_default();
@@ -120,7 +129,7 @@ impl Judge {
                 }
             }
             Entry::Joined { channel, since, head } => {
-                self.one = false;
+                self.is_mixed = true;
                 self.last.remove(channel);
                 let followed = self.followed.entry(*channel).or_default();
                 followed.base = followed.base.or_else(|| Some(since.unwrap_or(*head)));
@@ -131,7 +140,7 @@ impl Judge {
             }
             Entry::Message { channel, at } => {
                 verdict.messages += 1;
-                self.message(*channel, *at)?;
+                self.message(*channel, *at, truth)?;
             }
             Entry::Gap { channels, reason, since, resumed } => {
                 *verdict.gaps.entry(reason.clone()).or_default() += 1;
@@ -145,11 +154,15 @@ impl Judge {
         Ok(())
     }
 
-    fn message(&mut self, channel: usize, at: At) -> Result<(), String> {
+    fn message(&mut self, channel: usize, at: At, truth: &Truth) -> Result<(), String> {
+        let is_passing = truth.spec_at(at).is_some_and(|spec| spec.ttl_s == Some(0));
+        if is_passing && self.opened >= Some(at) {
+            return Err(format!("{at:?} was only for those who listened then"));
+        }
         if self.last.insert(channel, at).is_some_and(|last| last >= at) {
             return Err(format!("{at:?} came after its like or a later one of {}", name(channel)));
         }
-        if self.one && self.latest.is_some_and(|latest| latest >= at) {
+        if !self.is_mixed && self.latest.is_some_and(|latest| latest >= at) {
             return Err(format!("{at:?} came after a later one of another channel"));
         }
         self.latest = self.latest.max(Some(at));

@@ -21,6 +21,17 @@ impl Publisher {
         self.outstanding.clear();
     }
 
+    pub fn unstall(&self, sim: &mut Sim) {
+        if let Some(line) = self.line {
+            sim.unstall(line);
+        }
+    }
+
+    /// Whether all that it sent was answered, if it is still connected.
+    pub fn is_answered(&self) -> bool {
+        self.outstanding.is_empty()
+    }
+
     /// Sends one message, perhaps cut off in the middle of it; on which line.
     pub fn publish(&mut self, sim: &mut Sim, number: u64, spec: Spec, text: &str) -> usize {
         let closed = self.line.is_none_or(|line| sim.lines[line].has_ended());
@@ -31,7 +42,13 @@ impl Publisher {
             self.lose();
             let loops = sim.loops.len();
             let loop_number = sim.rng.usize(..loops);
-            self.line = Some(sim.connect(loop_number));
+            let line = sim.connect(loop_number);
+            self.line = Some(line);
+            // Some read their answers slowly.
+            if sim.rng.bool() {
+                sim.lines[line].window = sim.rng.usize(1..500);
+                sim.lines[line].take_max = sim.rng.usize(..30);
+            }
         }
         let line = self.line.expect("it is connected");
         let bytes = if sim.rng.bool() {

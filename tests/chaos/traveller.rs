@@ -70,6 +70,8 @@ pub struct Link {
     stream: Stream,
     is_asking: bool,
     gap_live: bool,
+    /// Its Close is on the way.
+    pub is_leaving: bool,
 }
 
 /// A `subscribe` whose first `cursor` has not come: until then it resumes from where that began.
@@ -113,6 +115,11 @@ impl Traveller {
         self.channels.len() == 1
     }
 
+    /// Whether it may send commands.
+    pub fn speaks_json(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.via.speaks_json() && !link.is_leaving)
+    }
+
     pub fn has_window(&self) -> bool {
         self.window.is_some() || !self.joining.is_empty()
     }
@@ -134,12 +141,16 @@ impl Traveller {
         let line = sim.connect(number);
         let (is_open, is_asking) = (false, false);
         let stream = Stream::new(true);
-        self.link = Some(Link { via, line, is_open, stream, is_asking, gap_live });
-        let since = self.position.as_ref().map(|id| truth.at(id));
-        if via != Via::Commands {
-            let channels = self.channels.clone();
-            self.log.push(Entry::Opened { via: via.name(), channels, since });
-        }
+        let is_leaving = false;
+        self.link = Some(Link { via, line, is_open, stream, is_asking, gap_live, is_leaving });
+        // By commands, each channel is followed from when it is confirmed.
+        let is_bare = via == Via::Commands;
+        self.log.push(Entry::Opened {
+            via: via.name(),
+            channels: if is_bare { Vec::new() } else { self.channels.clone() },
+            since: self.position.as_ref().map(|id| truth.at(id)).filter(|_| !is_bare),
+            head: At { epoch: truth.epoch(), seq: sim.history.head() },
+        });
         match via {
             Via::Events | Via::RawSse => {
                 let target = self.target();
@@ -149,7 +160,6 @@ impl Traveller {
             Via::Ws => sim.send(line, &ws::upgrade(&self.target(), None)),
             Via::Meta => sim.send(line, &ws::upgrade(&self.target(), Some("holdline.v1.meta"))),
             Via::Commands => {
-                self.log.push(Entry::Opened { via: via.name(), channels: Vec::new(), since: None });
                 sim.send(line, &ws::upgrade("/ws", None));
                 let channels = self.channels.clone();
                 self.subscribe(sim, &channels, self.position.clone());
@@ -212,6 +222,14 @@ impl Traveller {
             Some(since) => self.window = Some(Window { since, waiting: channels.to_vec() }),
             None => self.joining = channels.to_vec(),
         }
+    }
+
+    /// Sends its Close, and goes on reading until the server's comes.
+    pub fn leave(&mut self, sim: &mut Sim) {
+        let Some(link) = &mut self.link else { return };
+        link.is_leaving = true;
+        let key = sim.rng.u32(..).to_be_bytes();
+        sim.send(link.line, &ws::close(1000, key));
     }
 
     pub fn unsubscribe(&mut self, sim: &mut Sim, one: usize) {
@@ -358,18 +376,23 @@ impl Traveller {
             assert_eq!(head.status, 101, "{head:?}");
             link.is_open = true;
         }
+        let link_is_leaving = link.is_leaving;
         while let Some(frame) = ws::take_frame(&mut sim.lines[line].received) {
             let key = sim.rng.u32(..).to_be_bytes();
             match frame.opcode {
                 ws::PING => sim.send(line, &ws::frame(ws::PONG, &frame.payload, key)),
                 ws::CLOSE => {
                     let code = frame.code().expect("a code");
-                    assert!(matches!(code, 1012 | 4408), "closed with {frame:?}");
+                    let is_answer = code == 1000 && link_is_leaving;
+                    assert!(is_answer || matches!(code, 1012 | 4408), "closed with {frame:?}");
                     sim.close(line);
                     return self.lose();
                 }
                 _ if via == Via::Meta => self.meta(&frame.text(), sim, truth),
                 _ => self.object(&frame.json(), sim, truth),
+            }
+            if self.link.is_none() {
+                return;
             }
         }
     }
@@ -389,7 +412,7 @@ impl Traveller {
         }
     }
 
-    fn object(&mut self, value: &Value, sim: &Sim, truth: &mut Truth) {
+    fn object(&mut self, value: &Value, sim: &mut Sim, truth: &mut Truth) {
         match value["op"].as_str() {
             Some("message") => {
                 self.envelope(value, truth);
@@ -401,6 +424,11 @@ impl Traveller {
                 truth.place(truth.at(value["id"].as_str().unwrap_or("")), number);
             }
             Some("ok") if value["ref"] == JOIN => self.confirmed(value, sim, truth),
+            Some("error") if value["code"] == "overloaded" && value["ref"] == JOIN => {
+                // Whether all of it failed is not worth knowing: it comes again.
+                sim.reset(self.link.as_ref().expect("a link").line);
+                return self.lose();
+            }
             Some("error") if value["code"] == "overloaded" => {
                 assert_eq!(value["ref"].as_u64(), self.outstanding.pop_front());
             }

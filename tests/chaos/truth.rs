@@ -84,16 +84,21 @@ impl Truth {
         up_to: u64,
     ) -> impl Iterator<Item = (At, &Spec)> {
         let places = (after + 1..=up_to).map(move |seq| At { epoch, seq });
-        let known = places.filter_map(|at| Some((at, &self.specs[self.places.get(&at)?])));
+        let known = places.filter_map(|at| Some((at, self.spec_at(at)?)));
         known.filter(move |(_, spec)| spec.channel == channel)
+    }
+
+    pub fn spec_at(&self, at: At) -> Option<&Spec> {
+        self.specs.get(self.places.get(&at)?)
+    }
+
+    /// Of how many places of a run it is known what was published there.
+    pub fn known(&self, epoch: usize) -> u64 {
+        self.places.keys().filter(|at| at.epoch == epoch).count() as u64
     }
 
     pub fn place_of(&self, number: u64) -> Option<At> {
         self.numbers.get(&number).copied()
-    }
-
-    pub fn known(&self) -> usize {
-        self.places.len()
     }
 }
 

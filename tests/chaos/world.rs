@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use holdline::{Config, Message};
 
+use super::asker::Desk;
 use super::oracle::{Verdict, judge};
 use super::publisher::{Listener, Publisher};
 use super::sim::{Sim, ws};
@@ -12,7 +13,7 @@ use super::traveller::{Traveller, Via};
 use super::truth::{At, Spec, Truth, name, payload};
 
 /// What may happen in a world besides reading and publishing.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Rules {
     /// History forgets, or is deleted.
     pub forgets: bool,
@@ -20,6 +21,8 @@ pub struct Rules {
     pub restarts: bool,
     /// Clients publish too.
     pub publishes: bool,
+    /// An application decides who may, and takes its time.
+    pub asks: bool,
 }
 
 pub struct World {
@@ -34,6 +37,7 @@ pub struct World {
     given: HashMap<usize, Given>,
     /// Nobody publishes any more.
     is_resting: bool,
+    desk: Desk,
 }
 
 /// What a line was given to publish, in order.
@@ -65,7 +69,7 @@ impl World {
         let travellers = travellers.collect();
         let listeners = (0..3).map(|n| Listener::new(n % channels)).collect();
         let publishers = (0..3).map(|_| Publisher::default()).collect();
-        Self {
+        let mut world = Self {
             sim,
             truth,
             travellers,
@@ -75,6 +79,15 @@ impl World {
             publishers,
             given: HashMap::new(),
             is_resting: false,
+            desk: Desk::default(),
+        };
+        (0..world.sim.loops.len()).for_each(|number| world.employ(number));
+        world
+    }
+
+    fn employ(&mut self, number: usize) {
+        if self.rules.asks {
+            self.desk.employ(&mut self.sim, number);
         }
     }
 
@@ -97,6 +110,9 @@ impl World {
                 let ms = self.sim.rng.u64(..1_000);
                 self.pass(ms);
             }
+        }
+        if self.rules.asks && self.sim.rng.bool() {
+            self.desk.answer(&mut self.sim);
         }
         if self.sim.rng.bool() {
             self.turns();
@@ -143,8 +159,9 @@ impl World {
         let on_ws: Vec<_> = (0..self.travellers.len())
             .filter(|n| {
                 let traveller = &self.travellers[*n];
-                let speaks = traveller.link.as_ref().is_some_and(|link| link.via.speaks_json());
-                speaks && traveller.position.is_some() && traveller.outstanding.len() < 3
+                traveller.speaks_json()
+                    && traveller.position.is_some()
+                    && traveller.outstanding.len() < 3
             })
             .collect();
         if self.sim.rng.bool() && !on_ws.is_empty() {
@@ -169,8 +186,8 @@ impl World {
     /// Ties seqs that were given out while a line was read to what that line was given.
     fn attribute(&mut self) {
         let epoch = self.truth.epoch();
-        // Under a small budget some are refused: the answers and the readers tell which.
-        let is_sure = self.sim.config.memory_bytes == 0;
+        // Where some are refused the answers and the readers tell which.
+        let is_sure = self.sim.config.memory_bytes == 0 && !self.rules.asks;
         for number in 0..self.sim.loops.len() {
             for (line, seq) in std::mem::take(&mut self.sim.loops[number].published) {
                 let line = line.or_else(|| self.kept_by(number)).filter(|_| is_sure);
@@ -259,6 +276,13 @@ impl World {
                 let bytes = self.sim.rng.usize(..3_000);
                 self.sim.take(line, bytes);
             }
+            13 if self.travellers[one].speaks_json() => {
+                // What it has asked for before is still answered.
+                if self.rules.publishes && self.sim.rng.bool() {
+                    self.publish_by_clients();
+                }
+                self.travellers[one].leave(&mut self.sim);
+            }
             _ => self.change_channels(one),
         }
     }
@@ -266,8 +290,7 @@ impl World {
     fn change_channels(&mut self, one: usize) {
         let Self { sim, travellers, .. } = self;
         let traveller = &mut travellers[one];
-        let speaks = traveller.link.as_ref().is_some_and(|link| link.via.speaks_json());
-        if !speaks || traveller.position.is_none() || traveller.has_window() {
+        if !traveller.speaks_json() || traveller.position.is_none() || traveller.has_window() {
             return;
         }
         let others: Vec<_> =
@@ -315,6 +338,7 @@ impl World {
     fn restart(&mut self) {
         self.attribute();
         self.sim.restart();
+        (0..self.sim.loops.len()).for_each(|number| self.employ(number));
         self.truth.begin_epoch(self.sim.history.epoch().as_str());
         self.travellers.iter_mut().for_each(Traveller::lose);
         self.listeners.iter_mut().for_each(Listener::lose);
@@ -333,21 +357,24 @@ impl World {
         }
         self.attribute();
         self.sim.replace(number);
+        self.employ(number);
         self.read();
     }
 
     /// Nobody publishes or disturbs any more: everyone must come to know where the order ends.
     pub fn come_to_rest(&mut self) {
         self.is_resting = true;
+        self.desk.rest(&mut self.sim);
         for one in 0..self.travellers.len() {
             match self.travellers[one].link.as_ref().map(|link| link.line) {
                 Some(line) => self.sim.unstall(line),
                 None => self.connect(one),
             }
         }
+        self.publishers.iter().for_each(|publisher| publisher.unstall(&mut self.sim));
         for _ in 0..80 {
             self.pass(1_000);
-            self.read();
+            self.catch_up();
             for one in 0..self.travellers.len() {
                 if self.travellers[one].link.is_none() {
                     self.connect(one);
@@ -355,10 +382,24 @@ impl World {
             }
         }
         let head = self.sim.id(self.sim.history.head());
+        assert!(self.publishers.iter().all(Publisher::is_answered), "a publisher waits");
         for (number, traveller) in self.travellers.iter().enumerate() {
+            assert!(traveller.outstanding.is_empty(), "reader {number} waits for an answer");
             let via = traveller.link.as_ref().map(|link| link.via);
             let position = traveller.position.as_deref();
             assert_eq!(position, Some(&*head), "reader {number} by {via:?} is not there");
+        }
+    }
+
+    /// Everyone reads and asks until that brings nobody any further.
+    fn catch_up(&mut self) {
+        loop {
+            let before: Vec<_> = self.travellers.iter().map(|one| one.log.len()).collect();
+            self.sim.settle();
+            self.read();
+            if self.travellers.iter().map(|one| one.log.len()).eq(before) {
+                return;
+            }
         }
     }
 
@@ -378,6 +419,8 @@ impl World {
         for listener in &self.listeners {
             listener.judge(&self.truth);
         }
+        all.published = self.sim.history.head();
+        all.unknown = all.published - self.truth.known(self.truth.epoch());
         let is_told = all.gaps.keys().all(|reason| reason == "epoch");
         assert!(self.rules.forgets || is_told, "gaps, though nothing is forgotten: {all:?}");
         self.sim.assert_deserted();

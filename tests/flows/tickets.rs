@@ -1,15 +1,12 @@
 //! Answers that come later: the connection waits, its input with it, until somebody else answers,
 //! or the deadline does.
 
-use std::sync::{Arc, Mutex};
+use holdline::Config;
+use holdline::engine::{Response, Route, Verdict};
 
-use holdline::engine::{
-    Action, Answer, ConnId, Ctx, Outcome, Request, Response, Route, Ticket, Verdict,
-};
-use holdline::{App, Config};
-
+use super::desk::{answer, json, raw, world, world_with};
 use crate::both_paces;
-use crate::sim::clients::{Sse, Ws, request};
+use crate::sim::clients::{Sse, request};
 use crate::sim::{Pace, Sim, ws};
 
 /// What rounding to the wheel and to stamps may add to a moment.
@@ -29,111 +26,6 @@ both_paces!(
     a_stream_whose_peer_has_ended_is_not_opened_for_nobody,
     a_body_comes_after_the_verdict_about_its_publisher,
 );
-
-#[derive(Clone, Default)]
-struct Desk {
-    asked: Arc<Mutex<Vec<(Ticket, String)>>>,
-}
-
-/// Answers nothing itself; `/own…` is its own path.
-struct Later(Desk);
-
-impl Later {
-    fn ask<T>(&self, cx: &mut Ctx<'_>, id: ConnId, what: String) -> Answer<T> {
-        let ticket = cx.ticket(id);
-        self.0.asked.lock().expect("no panic").push((ticket, what));
-        Answer::Later(ticket)
-    }
-}
-
-impl App for Later {
-    fn authorize(&mut self, cx: &mut Ctx<'_>, id: ConnId, action: Action<'_>) -> Answer<Verdict> {
-        let what = match action {
-            Action::Connect { request } => format!("connect {}", request.path()),
-            Action::Subscribe { channel } => format!("subscribe {channel}"),
-            Action::Publish { channel } => format!("publish {channel}"),
-            _ => "something new".to_owned(),
-        };
-        self.ask(cx, id, what)
-    }
-
-    fn request(&mut self, cx: &mut Ctx<'_>, id: ConnId, request: &Request<'_>) -> Answer<Route> {
-        if request.path().starts_with("/own") {
-            return self.ask(cx, id, format!("request {}", request.path()));
-        }
-        Answer::Done(Route::Pass)
-    }
-}
-
-impl Desk {
-    /// The oldest question about something, whatever else is asked.
-    #[track_caller]
-    fn pick(&self, what: &str) -> Ticket {
-        let mut asked = self.asked.lock().expect("no panic");
-        let at = asked.iter().position(|(_, asked)| asked == what).expect("a question");
-        asked.remove(at).0
-    }
-
-    /// The oldest question; there must be no other.
-    #[track_caller]
-    fn take(&self, what: &str) -> Ticket {
-        let mut asked = self.asked.lock().expect("no panic");
-        assert_eq!(asked.iter().map(|(_, what)| &**what).collect::<Vec<_>>(), [what]);
-        asked.remove(0).0
-    }
-
-    #[track_caller]
-    fn assert_quiet(&self) {
-        assert!(self.asked.lock().expect("no panic").is_empty());
-    }
-
-    /// Answers the only question, which must be this one.
-    #[track_caller]
-    fn answer(&self, sim: &mut Sim, what: &str, outcome: impl Into<Outcome>) {
-        let ticket = self.take(what);
-        answer(sim, ticket, outcome);
-    }
-}
-
-fn answer(sim: &mut Sim, ticket: Ticket, outcome: impl Into<Outcome>) {
-    let now = sim.now;
-    sim.engine_mut().handle_answer(ticket, outcome.into(), now);
-    sim.settle();
-}
-
-fn world(pace: Pace) -> (Sim, Desk) {
-    world_with(Config::default(), pace)
-}
-
-fn world_with(config: Config, pace: Pace) -> (Sim, Desk) {
-    let mut sim = Sim::with(config, pace);
-    let desk = Desk::default();
-    sim.engine_mut().set_app(Box::new(Later(desk.clone())));
-    (sim, desk)
-}
-
-/// A raw WebSocket that may listen.
-fn raw(sim: &mut Sim, desk: &Desk) -> Ws {
-    let line = sim.connect(0);
-    sim.send(line, &ws::upgrade("/channels/a", None));
-    sim.settle();
-    desk.answer(sim, "connect /channels/a", Verdict::Allow);
-    desk.answer(sim, "subscribe a", Verdict::Allow);
-    let socket = Ws { line };
-    socket.accepted(sim, None);
-    socket
-}
-
-fn json(sim: &mut Sim, desk: &Desk) -> Ws {
-    let line = sim.connect(0);
-    sim.send(line, &ws::upgrade("/ws", None));
-    sim.settle();
-    desk.answer(sim, "connect /ws", Verdict::Allow);
-    let socket = Ws { line };
-    socket.accepted(sim, None);
-    socket.jsons(sim);
-    socket
-}
 
 fn a_request_is_answered_by_whoever_has_the_ticket(pace: Pace) {
     let (mut sim, desk) = world(pace);

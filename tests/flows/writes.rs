@@ -1,11 +1,9 @@
 //! Output that does not fit: cut at any byte, by a budget, or for good. Nothing is lost, nothing comes
 //! twice, and who does not read costs next to nothing.
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use holdline::engine::{Answer, CloseReason, ConnId, Ctx, Kind, Queued, Request, Route};
-use holdline::{App, Config, Message};
+use holdline::{Config, Message};
 
 use crate::sim::clients::{Sse, Ws, request};
 use crate::sim::{Pace, Sim, ws};
@@ -257,6 +255,38 @@ fn the_smallest_budgets_lose_nothing() {
     assert!(polls.iter().all(|line| sim.answer(*line).is_some()));
 }
 
+/// A replay that takes many looks at the order goes on however little is written in a turn.
+#[test]
+fn a_long_replay_goes_on_after_each_budget() {
+    let mut sim = Sim::with(tight(), Pace::Whole);
+    for n in 0..900 {
+        sim.publish("a", format!("{n} {}", "x".repeat(100)));
+    }
+    let target = format!("since={}", sim.id(0));
+    let json = Ws::open(&mut sim, 0, &format!("/ws?channel=a&{target}"));
+    let raw = Ws::open(&mut sim, 0, &format!("/channels/a?{target}"));
+    let mut sse = Sse::open(&mut sim, 0, &format!("/events?channel=a&channel=b&{target}"));
+    assert_eq!(raw.frames(&mut sim).len(), 900);
+    assert_eq!(sse.blocks(&mut sim).len(), 901);
+    let got = json.jsons(&mut sim);
+    assert_eq!((got.len(), &got[902]["op"]), (903, &"live".into()));
+}
+
+/// A small memory is used to the brim, and refuses nobody but for slow readers.
+#[test]
+fn a_small_memory_is_used_to_the_brim() {
+    let config = Config { memory_bytes: 50_000, ..Config::default().open() };
+    let mut sim = Sim::with(config, Pace::Whole);
+    let socket = Ws::open(&mut sim, 0, "/channels/c0");
+    for n in 0..2_000 {
+        sim.publish(&format!("c{}", n % 7), "x".repeat(n % 500));
+        sim.settle();
+        let used = sim.history.stats().memory_used;
+        assert!(used <= 50_000 && (n < 200 || used > 45_000), "{used} bytes after {n}");
+    }
+    assert_eq!(socket.frames(&mut sim).len(), 2_000_usize.div_ceil(7));
+}
+
 /// Commands that cost more in answers than in bytes, from one who does not read the answers.
 #[test]
 fn a_flooder_that_does_not_read_is_not_read() {
@@ -370,116 +400,9 @@ fn rendered_publications_are_not_kept_for_nobody() {
     sim.publish("a", "x".repeat(10_000));
     sim.settle();
     assert_eq!(socket.frames(&mut sim).len(), 1);
-    let line = sim.connect(0);
-    sim.call(line, "DELETE", "/channels/a", b"");
+    // History lets go of it, and no turn comes.
+    sim.history.clear("a", sim.now);
     sim.publish("b", Message::from("").ttl(Duration::ZERO));
-    sim.settle();
     let used = sim.history.stats().memory_used;
     assert!(used < 1_000, "{used} bytes are pinned");
-}
-
-/// Sends to whoever is there when it gets a signal, and counts what did not fit.
-#[derive(Clone, Default)]
-struct Sender(Arc<Mutex<Counts>>);
-
-#[derive(Default)]
-struct Counts {
-    id: Option<ConnId>,
-    queued: usize,
-    full: usize,
-    most: usize,
-    writable: usize,
-    closed: Vec<CloseReason>,
-}
-
-const SENT: usize = 1_000;
-
-impl App for Sender {
-    fn request(&mut self, _: &mut Ctx<'_>, _: ConnId, _: &Request<'_>) -> Answer<Route> {
-        Answer::Done(Route::WebSocket { protocol: None })
-    }
-
-    fn open(&mut self, _: &mut Ctx<'_>, id: ConnId) {
-        self.0.lock().expect("no panic").id = Some(id);
-    }
-
-    fn signal(&mut self, cx: &mut Ctx<'_>, times: u64) {
-        let mut counts = self.0.lock().expect("no panic");
-        let id = counts.id.expect("somebody");
-        for _ in 0..times {
-            match cx.send(id, Kind::Binary, &[0; SENT]) {
-                Queued::Bytes(waiting) => {
-                    counts.queued += 1;
-                    counts.most = counts.most.max(waiting);
-                }
-                Queued::Full => counts.full += 1,
-                Queued::Gone => panic!("it is there"),
-            }
-        }
-    }
-
-    fn writable(&mut self, cx: &mut Ctx<'_>, id: ConnId) {
-        let mut counts = self.0.lock().expect("no panic");
-        counts.writable += 1;
-        assert!(matches!(cx.send(id, Kind::Text, b"more"), Queued::Bytes(_)));
-    }
-
-    fn closed(&mut self, cx: &mut Ctx<'_>, id: ConnId, reason: CloseReason) {
-        assert_eq!(cx.send(id, Kind::Text, b""), Queued::Gone);
-        self.0.lock().expect("no panic").closed.push(reason);
-    }
-}
-
-#[test]
-fn what_an_application_sends_is_bounded_and_it_is_told_once_when_there_is_room() {
-    let mut sim = Sim::open(Pace::Whole);
-    let sender = Sender::default();
-    sim.engine_mut().set_app(Box::new(sender.clone()));
-    let signal = |sim: &mut Sim, times| {
-        let now = sim.now;
-        sim.engine_mut().handle_signal(times, now);
-        sim.settle();
-    };
-    let socket = Ws::open(&mut sim, 0, "/own");
-    signal(&mut sim, 50);
-    assert_eq!(socket.frames(&mut sim).len(), 50);
-    assert_eq!(sender.0.lock().expect("no panic").full, 0);
-    sim.stall(socket.line, 0);
-    signal(&mut sim, 1);
-    signal(&mut sim, 100);
-    // One message always has a place behind the replies that stop further dispatch.
-    let max = sim.config.outbox_bytes_max + sim.config.reply_bytes_per_turn;
-    let fits = (max / (SENT + 4)).min(101);
-    {
-        let mut counts = sender.0.lock().expect("no panic");
-        assert_eq!(counts.queued, 50 + fits);
-        assert_eq!((counts.full, counts.writable), (101 - fits, 0));
-        assert!(counts.most >= 50 * SENT, "the first fifty");
-        counts.most = 0;
-    }
-    // Bit by bit; told when less than half is left, once.
-    let mut had = 0;
-    sim.lines[socket.line].window = 1_000;
-    while sender.0.lock().expect("no panic").writable == 0 {
-        sim.take(socket.line, 1_000);
-        sim.settle();
-        had += 1_000;
-        assert!(had < 2 * max, "it is never told");
-    }
-    let half = fits * (SENT + 4) - sim.config.outbox_bytes_max / 2;
-    assert!((half - 4_000..=half + 4_000).contains(&had), "told after {had} bytes");
-    sim.unstall(socket.line);
-    sim.settle();
-    let frames = socket.frames(&mut sim);
-    assert_eq!(frames.len(), fits + 1);
-    assert_eq!(frames[fits].payload, b"more");
-    socket.close(&mut sim, 4_001);
-    sim.settle();
-    let counts = sender.0.lock().expect("no panic");
-    assert_eq!(counts.writable, 1);
-    drop(counts);
-    sim.close(socket.line);
-    sim.settle();
-    assert_eq!(sender.0.lock().expect("no panic").closed, [CloseReason::Peer(4_001)]);
-    sim.assert_deserted();
 }

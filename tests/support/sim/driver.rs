@@ -64,7 +64,8 @@ impl Loop {
         self.engine.check();
     }
 
-    fn note_published(&mut self, line: Option<usize>, head: u64) {
+    /// Notes what was given out since the order ended at `head`.
+    pub fn note_published(&mut self, line: Option<usize>, head: u64) {
         let seqs = head + 1..=self.engine.history().head();
         self.published.extend(seqs.map(|seq| (line, seq)));
     }
