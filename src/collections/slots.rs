@@ -127,6 +127,12 @@ impl<T> Slots<T> {
         Some(ConnId::new(self.loop_number, index, entry.generation))
     }
 
+    /// What an id names, if it is still there.
+    #[must_use]
+    pub fn by_id(&self, id: ConnId) -> Option<&T> {
+        self.get(self.find(id)?)
+    }
+
     /// What is at `index`.
     #[must_use]
     pub fn get(&self, index: u32) -> Option<&T> {

@@ -250,7 +250,7 @@ impl Ctx<'_> {
     /// The number that was set for a connection; 0 before.
     #[must_use]
     pub fn data(&self, id: ConnId) -> Option<u64> {
-        let slot = self.core.slots.get(self.core.slots.find(id)?)?;
+        let slot = self.core.slots.by_id(id)?;
         Some(slot.extra.as_ref().map_or(0, |extra| extra.data))
     }
 
@@ -276,7 +276,7 @@ impl Ctx<'_> {
     /// Who is at the other end.
     #[must_use]
     pub fn peer(&self, id: ConnId) -> Option<Peer> {
-        self.core.slots.get(self.core.slots.find(id)?).map(|slot| slot.peer)
+        self.core.slots.by_id(id).map(|slot| slot.peer)
     }
 
     /// The moment of this turn.

@@ -196,10 +196,9 @@ impl Core {
     /// the horizon is now: so marking comes before the horizon moves.
     pub(crate) fn mark(&mut self, index: u32) {
         let Some(slot) = self.slots.get_mut(index) else { return };
-        if slot.flags.raise(Flags::BEHIND) {
-            slot.cursor = self.horizon;
+        if slot.fall_behind(self.horizon) {
+            self.dirty.push_back(index);
         }
-        self.list_dirty(index);
     }
 
     /// Puts a slot on the dirty list, unless its socket takes nothing now.
@@ -213,9 +212,8 @@ impl Core {
     /// How far a connection has been told the order, all its channels considered.
     pub(crate) fn position(&self, index: u32) -> u64 {
         let Some(slot) = self.slots.get(index) else { return self.horizon };
-        let cursor = if slot.flags.has(Flags::BEHIND) { slot.cursor } else { self.horizon };
-        let later = slot.subs.as_slice().iter().filter(|sub| sub.catching_up && sub.later);
-        later.map(|sub| sub.position).fold(cursor, u64::min)
+        let apart = slot.subs.as_slice().iter().filter(|sub| sub.is_apart());
+        apart.map(|sub| sub.position).fold(slot.reached(self.horizon), u64::min)
     }
 
     /// Offers a connection's kept bytes again in the next turn, and lets its socket be read.

@@ -68,6 +68,15 @@ struct Run {
     up_to: u64,
 }
 
+impl Run {
+    fn clear(&mut self) {
+        self.key = None;
+        self.bytes.clear();
+        self.items.clear();
+        self.ends.clear();
+    }
+}
+
 impl Core {
     /// Moves the horizon to the head, marking first whoever listens to what is new.
     pub(crate) fn take_in_now(&mut self) {
@@ -97,10 +106,7 @@ impl Core {
         let (slots, dirty, horizon) = (&mut self.slots, &mut self.dirty, self.horizon);
         for index in self.roster.members(room) {
             let Some(slot) = slots.get_mut(*index) else { continue };
-            if slot.flags.raise(Flags::BEHIND) {
-                slot.cursor = horizon;
-            }
-            if !slot.flags.has(Flags::BLOCKED) && slot.flags.raise(Flags::DIRTY) {
+            if slot.fall_behind(horizon) {
                 dirty.push_back(*index);
             }
         }
@@ -109,7 +115,6 @@ impl Core {
     /// Starts the second phase.
     pub(crate) fn begin_writing(&mut self) {
         self.take_in_now();
-        self.unseen_bytes = 0;
         self.delivery.writes_left = self.config.writes_per_turn;
         self.delivery.bytes_left = self.config.write_bytes_per_turn;
     }
@@ -140,10 +145,7 @@ impl Core {
     fn prepare_own(&mut self, index: u32) -> Option<Prepared> {
         let slot = self.slots.get_mut(index)?;
         slot.flags.clear(Flags::REPLYING);
-        if slot.flags.has(Flags::CLOSED) {
-            return None;
-        }
-        if slot.flags.has(Flags::BLOCKED) {
+        if slot.flags.has(Flags::CLOSED) || slot.flags.has(Flags::BLOCKED) {
             return None;
         }
         if let Some(extra) = &slot.extra {
@@ -200,10 +202,7 @@ impl Core {
     /// Runs pin what they were made of: none is kept once nobody waits for them.
     fn drop_runs(&mut self) {
         for run in &mut self.delivery.runs {
-            run.key = None;
-            run.items.clear();
-            run.ends.clear();
-            run.bytes.clear();
+            run.clear();
             run.bytes.shrink_to(PULL.bytes * 2);
         }
     }
@@ -214,7 +213,7 @@ impl Core {
         if slot.flags.has(Flags::BLOCKED) || slot.flags.has(Flags::CLOSED) {
             return None;
         }
-        let dialect = dialect_of(slot)?;
+        let dialect = slot.dialect()?;
         if slot.subs.as_slice().is_empty() {
             return None;
         }
@@ -232,7 +231,7 @@ impl Core {
 
     fn fill_wants(&mut self, index: u32) {
         let Some(slot) = self.slots.get(index) else { return };
-        let cursor = if slot.flags.has(Flags::BEHIND) { slot.cursor } else { self.horizon };
+        let cursor = slot.reached(self.horizon);
         self.delivery.wants.clear();
         for sub in slot.subs.as_slice() {
             self.delivery.wants.push(Want {
@@ -245,15 +244,13 @@ impl Core {
 
     /// The run to write, or `None` when there was nothing (the connection has moved on by itself).
     fn pull_stream(&mut self, index: u32, dialect: Dialect) -> Option<usize> {
-        let says_cursor = dialect == Dialect::WsJson && self.has_later_sub(index);
-        let dialect = if says_cursor { Dialect::WsJsonCursor } else { dialect };
         let key = self.shared_key(dialect, 0);
         if let Some(found) = self.find_run(key) {
             return self.non_empty(index, found);
         }
-        let (run, pulled) = self.pull(PULL)?;
+        let (run, pulled) = self.pull(PULL);
         if !self.delivery.lost.is_empty() {
-            self.give_back(run);
+            self.delivery.runs[run].clear();
             self.announce_lost(index, dialect);
             return None;
         }
@@ -266,11 +263,6 @@ impl Core {
             at.ends.push(at.bytes.len());
         }
         self.non_empty(index, run)
-    }
-
-    fn has_later_sub(&self, index: u32) -> bool {
-        let subs = self.slots.get(index).map_or(&[][..], |slot| slot.subs.as_slice());
-        subs.iter().any(|sub| sub.catching_up && sub.later)
     }
 
     fn non_empty(&mut self, index: u32, run: usize) -> Option<usize> {
@@ -300,13 +292,13 @@ impl Core {
     }
 
     /// Collects what the wants are owed into a fresh run.
-    fn pull(&mut self, limits: PullLimits) -> Option<(usize, Pulled)> {
+    fn pull(&mut self, limits: PullLimits) -> (usize, Pulled) {
         let run = self.fresh_run();
         let Delivery { runs, wants, lost, .. } = &mut self.delivery;
         lost.clear();
         let at = &mut runs[run];
         let pulled = self.history.pull(wants, self.horizon, limits, self.now, &mut at.items, lost);
-        Some((run, pulled))
+        (run, pulled)
     }
 
     fn fresh_run(&mut self) -> usize {
@@ -316,16 +308,8 @@ impl Core {
         if run == delivery.runs.len() {
             delivery.runs.push(Run::default());
         }
-        self.give_back(run);
+        delivery.runs[run].clear();
         run
-    }
-
-    fn give_back(&mut self, run: usize) {
-        let at = &mut self.delivery.runs[run];
-        at.key = None;
-        at.items.clear();
-        at.ends.clear();
-        at.bytes.clear();
     }
 
     /// Channels whose place history has passed: said before anything else, then reading goes on.
@@ -343,7 +327,7 @@ impl Core {
     /// The lowest position from which any of a connection's channels goes on.
     fn lowest_after(&self, index: u32) -> u64 {
         let Some(slot) = self.slots.get(index) else { return self.horizon };
-        let cursor = if slot.flags.has(Flags::BEHIND) { slot.cursor } else { self.horizon };
+        let cursor = slot.reached(self.horizon);
         let after = slot.subs.as_slice().iter().map(|sub| sub.after(cursor));
         after.fold(self.horizon, u64::min)
     }
@@ -377,11 +361,7 @@ impl Core {
         let horizon = self.horizon;
         let Some(slot) = self.slots.get_mut(index) else { return };
         let is_there = up_to >= horizon;
-        for sub in slot.subs.as_mut_slice() {
-            if sub.catching_up && sub.later {
-                sub.position = sub.position.max(up_to);
-            }
-        }
+        slot.move_apart(up_to);
         if !is_there {
             slot.cursor =
                 if slot.flags.raise(Flags::BEHIND) { up_to } else { slot.cursor.max(up_to) };
@@ -395,7 +375,7 @@ impl Core {
     fn arrive(&mut self, index: u32) {
         let horizon = self.horizon;
         let Some(slot) = self.slots.get_mut(index) else { return };
-        let says_live = matches!(dialect_of(slot), Some(Dialect::WsJson));
+        let says_live = matches!(slot.websocket(), Some(ws) if ws.mode == WsMode::Json);
         let mut rooms = Vec::new();
         for sub in slot.subs.as_mut_slice() {
             if std::mem::take(&mut sub.catching_up) && says_live {
@@ -415,14 +395,12 @@ impl Core {
     /// whether so. For one that is about to end: the others are pulled for.
     pub(crate) fn catch_up(&mut self, index: u32) -> bool {
         self.take_in_now();
-        let Some(dialect) = self.slots.get(index).and_then(dialect_of) else { return false };
-        let dialect = match dialect {
-            Dialect::Poll => return false,
-            Dialect::WsJson if self.has_later_sub(index) => Dialect::WsJsonCursor,
-            other => other,
-        };
+        let Some(dialect) = self.slots.get(index).and_then(Slot::dialect) else { return false };
+        if dialect == Dialect::Poll {
+            return false;
+        }
         self.fill_wants(index);
-        let Some((run, pulled)) = self.pull(PULL) else { return false };
+        let (run, pulled) = self.pull(PULL);
         let is_all = self.delivery.lost.is_empty() && !pulled.more;
         if is_all {
             let (items, epoch) =
@@ -433,7 +411,7 @@ impl Core {
             self.stats.delivered += items.len() as u64;
             self.advance(index, pulled.up_to);
         }
-        self.give_back(run);
+        self.delivery.runs[run].clear();
         is_all
     }
 
@@ -461,11 +439,6 @@ impl Core {
 enum Prepared {
     Lent(Lent),
     Finish(u32),
-}
-
-/// How pushes are written on a connection, also while it waits for an answer.
-fn dialect_of(slot: &Slot) -> Option<Dialect> {
-    slot.lasting_state().dialect()
 }
 
 impl Engine {

@@ -3,7 +3,7 @@
 use super::answer::{Outcome, Question, Ticket, Waiting};
 use super::app::Ctx;
 use super::reply::Refused;
-use super::request::{Asked, BodyPart};
+use super::request::Asked;
 use super::slot::{Flags, Peer, Slot};
 use super::{ConnId, Engine};
 use crate::code::{Code, Refusal};
@@ -56,10 +56,7 @@ impl Engine {
     #[must_use]
     pub fn read_size(&self, id: ConnId) -> usize {
         let config = &self.core.config;
-        let Some(slot) = self.core.slots.find(id).and_then(|index| self.core.slots.get(index))
-        else {
-            return 0;
-        };
+        let Some(slot) = self.core.slots.by_id(id) else { return 0 };
         let kept = slot.extra.as_ref().map_or(0, |extra| extra.tail.len());
         if slot.flags.has(Flags::AGAIN) || slot.flags.has(Flags::CLOSED) || self.must_wait(slot) {
             return 0;
@@ -136,8 +133,8 @@ impl Engine {
 
     /// The socket reports that the peer is gone or half gone while its bytes are not being read.
     pub fn handle_hangup(&mut self, id: ConnId, now: Now) {
-        let state = self.core.slots.find(id).and_then(|index| self.core.slots.get(index));
-        if matches!(state.map(|slot| &slot.state), Some(State::Hold(_) | State::Sse { .. })) {
+        let state = self.core.slots.by_id(id).map(|slot| &slot.state);
+        if matches!(state, Some(State::Hold(_) | State::Sse { .. })) {
             self.handle_eof(id, now);
         }
     }
@@ -174,8 +171,7 @@ impl Engine {
     /// Whether a connection waits for its socket to take more.
     #[must_use]
     pub fn is_blocked(&self, id: ConnId) -> bool {
-        let slot = self.core.slots.find(id).and_then(|index| self.core.slots.get(index));
-        slot.is_some_and(|slot| slot.flags.has(Flags::BLOCKED))
+        self.core.slots.by_id(id).is_some_and(|slot| slot.flags.has(Flags::BLOCKED))
     }
 
     /// Offers kept bytes again, one round.
@@ -314,12 +310,9 @@ impl Engine {
         self.remembered.clear();
         match event {
             Event::Request(request) => {
-                let body = BodyPart::of(request.parsed.framing, request.body);
-                let (head, parsed) = (request.head, &request.parsed);
-                let (authorized, is_complete) = (false, false);
-                self.on_request(index, Asked { head, parsed, body, authorized, is_complete });
+                self.on_request(index, Asked::new(request.head, &request.parsed, request.body));
             }
-            Event::Body(body) => self.on_body(index, &body),
+            Event::Body(body) => self.on_request(index, Asked::complete(&body)),
             Event::Frame(frame) => self.on_frame(index, frame),
             Event::BadHead { error, head_only } => {
                 let refused = Refused::from(Refusal::new(error.code(), error.message())).closing();
@@ -333,19 +326,6 @@ impl Engine {
             Event::BodyTooLarge => self.refuse_body(index, crate::message::TOO_LARGE),
             Event::BadFrame(error) => self.on_bad_frame(index, error),
         }
-    }
-
-    fn on_body(&mut self, index: u32, body: &crate::conn::Body) {
-        self.on_request(
-            index,
-            Asked {
-                head: &body.head,
-                parsed: &body.parsed,
-                body: BodyPart::Here(&body.bytes),
-                authorized: body.authorized,
-                is_complete: true,
-            },
-        );
     }
 
     /// Refuses a body that cannot be read any further.
@@ -400,10 +380,7 @@ impl Engine {
         self.remembered.clear();
         match waiting.question {
             Question::Request { head, parsed, body } => {
-                let body = BodyPart::of(parsed.framing, body.as_deref());
-                let (head, parsed) = (&head[..], &parsed);
-                let (authorized, is_complete) = (false, false);
-                self.on_request(index, Asked { head, parsed, body, authorized, is_complete });
+                self.on_request(index, Asked::new(&head, &parsed, body.as_deref()));
             }
             Question::Command(text) => self.on_command(index, &text),
             Question::Payload { is_text, bytes } => self.on_payload(index, is_text, bytes),

@@ -340,33 +340,19 @@ impl Engine {
 }
 
 /// A budget of nothing would have a turn do nothing, for ever: each is at least one.
-fn with_progress(mut config: Arc<Config>) -> Arc<Config> {
-    let budgets = |config: &Config| {
-        [
-            config.writes_per_turn,
-            config.write_bytes_per_turn,
-            config.timers_per_turn,
-            config.accepts_per_turn,
-            config.read_bytes_per_turn,
-            config.reply_bytes_per_turn,
-            config.arena_bytes,
-            config.recent_bytes,
-        ]
-    };
-    if budgets(&config).contains(&0) {
-        let config = Arc::make_mut(&mut config);
-        for budget in [
-            &mut config.writes_per_turn,
-            &mut config.write_bytes_per_turn,
-            &mut config.timers_per_turn,
-            &mut config.accepts_per_turn,
-            &mut config.read_bytes_per_turn,
-            &mut config.reply_bytes_per_turn,
-            &mut config.arena_bytes,
-            &mut config.recent_bytes,
-        ] {
-            *budget = (*budget).max(1);
-        }
+fn with_progress(config: Arc<Config>) -> Arc<Config> {
+    let mut fixed = (*config).clone();
+    for budget in [
+        &mut fixed.writes_per_turn,
+        &mut fixed.write_bytes_per_turn,
+        &mut fixed.timers_per_turn,
+        &mut fixed.accepts_per_turn,
+        &mut fixed.read_bytes_per_turn,
+        &mut fixed.reply_bytes_per_turn,
+        &mut fixed.arena_bytes,
+        &mut fixed.recent_bytes,
+    ] {
+        *budget = (*budget).max(1);
     }
-    config
+    if fixed == *config { config } else { Arc::new(fixed) }
 }

@@ -4,8 +4,8 @@ use super::Engine;
 use super::app::Action;
 use super::core::Core;
 use super::query::saturating_digits;
-use super::reply::{Refused, Reply};
-use super::request::{Asked, BodyPart, Next};
+use super::reply::{Refused, Reply, write_error};
+use super::request::{Asked, Next};
 use super::routes::Plan;
 use crate::code::{Code, Refusal};
 use crate::conn::Answering;
@@ -13,7 +13,7 @@ use crate::hub::Published;
 use crate::json;
 use crate::message::{self, BAD_CHANNEL, BAD_EVENT, BAD_KEY, BAD_TTL, BAD_TYPE, Message};
 use crate::wire::command::{self, Fault, Line, Targets};
-use crate::wire::http::{Framing, Span};
+use crate::wire::http::Span;
 
 const CODED: Refused = Refused::with(
     Code::MediaType,
@@ -52,12 +52,7 @@ impl Engine {
             return Err(CODED.into());
         }
         let max = self.core.config.message_bytes_max;
-        let payload = match asked.body {
-            BodyPart::Coming => return self.await_body(index, asked, max, true),
-            BodyPart::None | BodyPart::Here(_) => asked.body.bytes(),
-        };
-        check_length(asked, max)?;
-        self.body_was_read = true;
+        let Some(payload) = self.read_body(index, asked, max)? else { return Ok(()) };
         let message = Message { payload: payload.to_vec(), ..template };
         let published = self.core.publish_checked(channel, message)?;
         let mut body = Vec::with_capacity(96);
@@ -86,12 +81,7 @@ impl Engine {
             },
         };
         let max = self.core.config.batch_bytes_max;
-        let body = match asked.body {
-            BodyPart::Coming => return self.await_body(index, asked, max, true),
-            BodyPart::None | BodyPart::Here(_) => asked.body.bytes(),
-        };
-        check_length(asked, max)?;
-        self.body_was_read = true;
+        let Some(body) = self.read_body(index, asked, max)? else { return Ok(()) };
         if is_lines {
             self.publish_lines(index, answering, body)
         } else {
@@ -193,7 +183,7 @@ impl Core {
             Ok(line) => line,
             Err(fault) => {
                 let refusal = fault_refusal(fault);
-                self.write_error(out, &refusal);
+                self.refuse_line(out, &refusal);
                 return Err(refusal);
             }
         };
@@ -236,15 +226,15 @@ impl Core {
                 Ok(published.subscribers)
             }
             Err(refusal) => {
-                self.write_error(out, &refusal);
+                self.refuse_line(out, &refusal);
                 Err(refusal)
             }
         }
     }
 
-    fn write_error(&mut self, out: &mut Vec<u8>, refusal: &Refusal) {
+    fn refuse_line(&mut self, out: &mut Vec<u8>, refusal: &Refusal) {
         self.stats.rejected.count(refusal.code);
-        out.extend_from_slice(&super::reply::error_body(refusal));
+        write_error(out, refusal);
     }
 }
 
@@ -321,19 +311,4 @@ fn given_type<'b>(asked: &Asked<'b>) -> Option<&'b [u8]> {
 fn essence(media_type: &[u8]) -> &str {
     let end = memchr::memchr(b';', media_type).unwrap_or(media_type.len());
     std::str::from_utf8(&media_type[..end]).unwrap_or("").trim()
-}
-
-fn check_length(asked: &Asked<'_>, max: usize) -> Result<(), Refusal> {
-    match asked.parsed.framing {
-        Framing::Length(length) if length > max as u64 => Err(message::TOO_LARGE),
-        Framing::Length(_) | Framing::Chunked | Framing::None => Ok(()),
-    }
-}
-
-/// Appends an error object without its braces, for a WebSocket.
-pub(crate) fn write_error_fields(out: &mut Vec<u8>, refusal: &Refusal) {
-    out.extend_from_slice(b"\"code\":\"");
-    out.extend_from_slice(refusal.code.name().as_bytes());
-    out.extend_from_slice(b"\",\"message\":");
-    json::write_string(out, &refusal.message);
 }

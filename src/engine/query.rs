@@ -7,6 +7,7 @@ use crate::code::{Code, Refusal};
 use crate::config::Config;
 use crate::cursor::{Since, parse_digits};
 use crate::message::{self, BAD_CHANNEL};
+use crate::wire::command::BAD_SINCE;
 use crate::wire::http::{Head, Query};
 
 /// What a request's query and headers ask for.
@@ -34,11 +35,6 @@ const REPEATED: Refusal = Refusal::new(Code::BadQuery, "only channel may be give
 const BAD_VALUE: Refusal = Refusal::new(
     Code::BadQuery,
     "wait and heartbeat are whole seconds, ttl is digits, gap is live or retained, v is 1",
-);
-pub(crate) const BAD_SINCE: Refusal = Refusal::new(
-    Code::BadSince,
-    "since is a cursor as it was received, earliest, latest, a duration such as 10m, or ten digits \
-     of unix seconds",
 );
 pub(crate) const NO_CHANNEL: Refusal =
     Refusal::new(Code::BadQuery, "name at least one channel: ?channel=news");

@@ -78,14 +78,18 @@ impl Refused {
     }
 }
 
-pub(crate) fn error_body(refusal: &Refusal) -> Vec<u8> {
-    let mut body = Vec::with_capacity(96);
-    body.extend_from_slice(b"{\"error\":\"");
-    body.extend_from_slice(refusal.code.name().as_bytes());
-    body.extend_from_slice(b"\",\"message\":");
-    json::write_string(&mut body, &refusal.message);
-    body.push(b'}');
-    body
+/// Appends the error object of HTTP.
+pub(crate) fn write_error(out: &mut Vec<u8>, refusal: &Refusal) {
+    out.extend_from_slice(b"{\"error\":\"");
+    write_refusal(out, refusal);
+    out.push(b'}');
+}
+
+/// Appends a refusal's name, whose quote is open, and its sentence.
+pub(crate) fn write_refusal(out: &mut Vec<u8>, refusal: &Refusal) {
+    out.extend_from_slice(refusal.code.name().as_bytes());
+    out.extend_from_slice(b"\",\"message\":");
+    json::write_string(out, &refusal.message);
 }
 
 impl Core {
@@ -118,7 +122,8 @@ impl Core {
     pub(crate) fn refuse(&mut self, index: u32, answering: &Answering, refused: &Refused) {
         let code = refused.refusal.code;
         self.stats.rejected.count(code);
-        let body = error_body(&refused.refusal);
+        let mut body = Vec::with_capacity(96);
+        write_error(&mut body, &refused.refusal);
         let mut extra = refused.extra.to_owned();
         if matches!(code, Code::Overloaded | Code::Draining | Code::RateLimited) {
             extra.push_str(&format!("Retry-After: {}\r\n", self.rng.u32(1..=5)));

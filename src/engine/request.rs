@@ -69,6 +69,26 @@ pub(crate) struct Asked<'b> {
     pub(crate) is_complete: bool,
 }
 
+impl<'b> Asked<'b> {
+    /// A request as it comes: nothing has been asked, and its body, if any, is here or follows.
+    pub(crate) fn new(head: &'b [u8], parsed: &'b Head, body: Option<&'b [u8]>) -> Self {
+        let body = BodyPart::of(parsed.framing, body);
+        Self { head, parsed, body, authorized: false, is_complete: false }
+    }
+
+    /// A request whose body was waited for.
+    pub(crate) fn complete(body: &'b conn::Body) -> Self {
+        let conn::Body { head, parsed, bytes, authorized, .. } = body;
+        let body = BodyPart::Here(bytes);
+        Self { head, parsed, body, authorized: *authorized, is_complete: true }
+    }
+
+    /// Whether a length is stated that is more than may be.
+    fn is_too_large(&self, bytes_max: usize) -> bool {
+        matches!(self.parsed.framing, Framing::Length(length) if length > bytes_max as u64)
+    }
+}
+
 impl Engine {
     pub(crate) fn on_request(&mut self, index: u32, asked: Asked<'_>) {
         let answering = self.core.answering(index, asked.head, asked.parsed);
@@ -189,16 +209,24 @@ impl Engine {
         }
         let Some(id) = self.core.slots.id(index) else { return Err(Next::Done) };
         let answer = self.call_app(|app, core| app.request(&mut Ctx { core }, id, request));
+        self.settle(answer)
+    }
+
+    /// What an application answered, remembered or owed; the default without one.
+    fn settle<T>(&mut self, answer: Option<Answer<T>>) -> Result<T, Next>
+    where
+        T: Clone + Default + Into<Outcome>,
+    {
         match answer {
-            Some(Answer::Done(route)) => {
-                self.remember(Outcome::Route(route.clone()));
-                Ok(route)
+            Some(Answer::Done(settled)) => {
+                self.remember(settled.clone().into());
+                Ok(settled)
             }
             Some(Answer::Later(ticket)) => {
                 self.owed = Some(ticket);
                 Err(Next::Later)
             }
-            None => Ok(Route::Pass),
+            None => Ok(T::default()),
         }
     }
 
@@ -222,28 +250,37 @@ impl Engine {
             return Ok(Verdict::Default);
         }
         let Some(id) = self.core.slots.id(index) else { return Err(Next::Done) };
-        match self.call_app(|app, core| app.authorize(&mut Ctx { core }, id, action)) {
-            Some(Answer::Done(verdict)) => {
-                self.remember(Outcome::Verdict(verdict));
-                Ok(verdict)
-            }
-            Some(Answer::Later(ticket)) => {
-                self.owed = Some(ticket);
-                Err(Next::Later)
-            }
-            None => Ok(Verdict::Default),
+        let answer = self.call_app(|app, core| app.authorize(&mut Ctx { core }, id, action));
+        self.settle(answer)
+    }
+
+    /// The whole body, or `None` while it is on its way.
+    pub(crate) fn read_body<'b>(
+        &mut self,
+        index: u32,
+        asked: &Asked<'b>,
+        bytes_max: usize,
+    ) -> Result<Option<&'b [u8]>, Next> {
+        if matches!(asked.body, BodyPart::Coming) {
+            self.await_body(index, asked, bytes_max, true)?;
+            return Ok(None);
         }
+        if asked.is_too_large(bytes_max) {
+            return Err(crate::message::TOO_LARGE.into());
+        }
+        self.body_was_read = true;
+        Ok(Some(asked.body.bytes()))
     }
 
     /// Starts to read a body, after telling a client that waits to be told.
-    pub(crate) fn await_body(
+    fn await_body(
         &mut self,
         index: u32,
         asked: &Asked<'_>,
         bytes_max: usize,
         authorized: bool,
     ) -> Result<(), Next> {
-        if matches!(asked.parsed.framing, Framing::Length(length) if length > bytes_max as u64) {
+        if asked.is_too_large(bytes_max) {
             return Err(crate::message::TOO_LARGE.into());
         }
         let since = self.core.stamp();

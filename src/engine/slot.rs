@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use crate::conn::{State, Ws};
 use crate::engine::answer::Waiting;
+use crate::engine::query::Options;
 use crate::hub::{Item, RoomIndex};
 use crate::time::Stamp;
 use crate::wire::dialect::{Dialect, Gap};
@@ -104,9 +105,14 @@ pub(crate) struct Sub {
 }
 
 impl Sub {
+    /// Whether the connection's cursor says nothing about it.
+    pub(crate) fn is_apart(&self) -> bool {
+        self.catching_up && self.later
+    }
+
     /// Everything up to here has been looked at, given the connection's cursor.
     pub(crate) fn after(&self, cursor: u64) -> u64 {
-        if self.catching_up && self.later { self.position } else { self.position.max(cursor) }
+        if self.is_apart() { self.position } else { self.position.max(cursor) }
     }
 }
 
@@ -188,7 +194,7 @@ pub(crate) struct Extra {
     /// To be announced in the answer to a held poll.
     pub(crate) gaps: Vec<Gap>,
     pub(crate) waiting: Option<Box<Waiting>>,
-    /// Answers to the tickets of the request that waited, while it is looked at again.
+    /// The application's own number.
     pub(crate) data: u64,
 }
 
@@ -259,6 +265,47 @@ impl Slot {
 
     pub(crate) fn extra(&mut self) -> &mut Extra {
         self.extra.get_or_insert_default()
+    }
+
+    /// Everything up to here has been looked at, but for what is apart.
+    pub(crate) fn reached(&self, horizon: u64) -> u64 {
+        if self.flags.has(Flags::BEHIND) { self.cursor } else { horizon }
+    }
+
+    /// Notes that something beyond `horizon` may be owed; whether it must be put on the dirty list.
+    pub(crate) fn fall_behind(&mut self, horizon: u64) -> bool {
+        if self.flags.raise(Flags::BEHIND) {
+            self.cursor = horizon;
+        }
+        !self.flags.has(Flags::BLOCKED) && self.flags.raise(Flags::DIRTY)
+    }
+
+    /// Whether some channel of it is apart.
+    pub(crate) fn has_apart(&self) -> bool {
+        self.subs.as_slice().iter().any(Sub::is_apart)
+    }
+
+    /// What is apart has been looked at up to `seq`.
+    pub(crate) fn move_apart(&mut self, seq: u64) {
+        for sub in self.subs.as_mut_slice().iter_mut().filter(|sub| sub.is_apart()) {
+            sub.position = sub.position.max(seq);
+        }
+    }
+
+    /// How its publications are written now, also while an answer is waited for.
+    pub(crate) fn dialect(&self) -> Option<Dialect> {
+        match self.lasting_state().dialect() {
+            Some(Dialect::WsJson) if self.has_apart() => Some(Dialect::WsJsonCursor),
+            dialect => dialect,
+        }
+    }
+
+    /// What a listener asked for, in place of what the last one on this connection did.
+    pub(crate) fn adopt(&mut self, options: &Options<'_>) {
+        self.heartbeat_s = options.heartbeat_s;
+        if options.gap_live {
+            self.flags.set(Flags::GAP_LIVE);
+        }
     }
 
     /// The state, seen through an answer that is waited for.

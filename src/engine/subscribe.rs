@@ -145,7 +145,12 @@ impl Core {
             framing.first_block(out, retry_ms, gaps.is_empty().then_some(lowest));
             dialect.gaps(out, &gaps, lowest);
         });
-        self.become_listener(index, State::Sse { dialect }, options);
+        let now = self.stamp();
+        if let Some(slot) = self.slots.get_mut(index) {
+            slot.state = State::Sse { dialect };
+            slot.last_out = now;
+            slot.adopt(options);
+        }
         self.file(index);
         Ok(())
     }
@@ -175,18 +180,6 @@ impl Core {
             ..ResponseHead::default()
         };
         self.reply(index, |out| write_head(out, 200, &head));
-    }
-
-    /// What a listener's slot remembers of its options.
-    pub(crate) fn become_listener(&mut self, index: u32, state: State, options: &Options<'_>) {
-        let now = self.stamp();
-        let Some(slot) = self.slots.get_mut(index) else { return };
-        slot.state = state;
-        slot.heartbeat_s = options.heartbeat_s;
-        slot.last_out = now;
-        if options.gap_live {
-            slot.flags.set(Flags::GAP_LIVE);
-        }
     }
 
     /// Joins channels and places the connection in the order: nothing is done on an error.
@@ -229,10 +222,7 @@ impl Core {
         let horizon = self.horizon;
         let is_first = self.slots.get(index).is_none_or(|slot| slot.subs.as_slice().is_empty());
         // Not the position that is told: another late channel may be further back than this one.
-        let cursor = match self.slots.get(index) {
-            Some(slot) if slot.flags.has(Flags::BEHIND) => slot.cursor,
-            _ => horizon,
-        };
+        let cursor = self.slots.get(index).map_or(horizon, |slot| slot.reached(horizon));
         let mut channels = Vec::with_capacity(joined.len());
         for Joined { channel, name, position: start, gap } in joined {
             let (room, place) = self.roster.join(channel, &name, index);
@@ -262,10 +252,9 @@ impl Core {
 
     /// Takes a connection off one channel; whether it was on it.
     pub(crate) fn stop(&mut self, index: u32, name: &str) -> bool {
+        let Some(room) = self.sub_on(index, name).map(|sub| sub.room) else { return false };
         let Some(slot) = self.slots.get_mut(index) else { return false };
-        let subs = slot.subs.as_slice().iter();
-        let room = subs.map(|sub| sub.room).find(|room| **self.roster.name(*room) == *name);
-        let Some(sub) = room.and_then(|room| slot.subs.remove(room)) else { return false };
+        let Some(sub) = slot.subs.remove(room) else { return false };
         let is_last = slot.subs.as_slice().is_empty();
         if is_last {
             slot.flags.clear(Flags::BEHIND);
@@ -277,10 +266,10 @@ impl Core {
         true
     }
 
-    /// Whether a connection is on a channel.
-    pub(crate) fn is_on(&self, index: u32, name: &str) -> bool {
-        let subs = self.slots.get(index).map_or(&[][..], |slot| slot.subs.as_slice());
-        subs.iter().any(|sub| **self.roster.name(sub.room) == *name)
+    /// A connection's subscription to a channel.
+    pub(crate) fn sub_on(&self, index: u32, name: &str) -> Option<&Sub> {
+        let mut subs = self.slots.get(index)?.subs.as_slice().iter();
+        subs.find(|sub| **self.roster.name(sub.room) == *name)
     }
 
     /// What must be announced, channels that go on at the same place together.
@@ -343,10 +332,7 @@ impl Core {
         // Whether it may be kept is decided when the answer goes out.
         answering.keep_alive &= !slot.flags.has(Flags::EOF) || self.config.allow_half_close;
         slot.state = State::Hold(Hold { until, is_raw, answering });
-        slot.flags.clear(Flags::GAP_LIVE);
-        if options.gap_live {
-            slot.flags.set(Flags::GAP_LIVE);
-        }
+        slot.adopt(options);
         if !gaps.is_empty() {
             slot.extra().gaps = gaps;
         }

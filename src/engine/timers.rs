@@ -43,7 +43,7 @@ impl Engine {
             Some(_) => {}
         }
         let Some(slot) = self.core.slots.get(index) else { return };
-        if self.core.is_stalled(slot) {
+        if self.core.stall_deadline(slot).is_some_and(|deadline| deadline <= now) {
             self.core.reasons_lost(index);
             return self.core.close_now(index);
         }
@@ -72,10 +72,7 @@ impl Core {
         if slot.flags.has(Flags::CLOSED) {
             return None;
         }
-        let stall = slot
-            .flags
-            .has(Flags::BLOCKED)
-            .then(|| later(slot.progress.max(slot.last_in_if_ws()), self.config.write_stall));
+        let stall = self.stall_deadline(slot);
         let own = self.state_deadline(slot);
         [stall, own].into_iter().flatten().min()
     }
@@ -129,26 +126,23 @@ impl Core {
 
     /// When a silence that began at `since` is long enough: a random 0.8 to 1.0 of the interval.
     fn silence(&self, slot: &Slot, since: Stamp) -> u64 {
-        let interval = match (slot.heartbeat_s, &slot.state) {
-            (0, State::Sse { .. }) => self.config.sse_heartbeat.as_millis() as u64,
-            (0, _) => self.config.heartbeat.as_millis() as u64,
-            (seconds, _) => u64::from(seconds) * 1000,
-        };
+        let interval = self.interval_ms(slot);
         since.ms() + interval * 8 / 10 + interval * 2 / 10 * u64::from(slot.jitter) / 255
     }
 
-    /// The interval that a WebSocket is told.
-    pub(crate) fn heartbeat_ms(&self, index: u32) -> u64 {
-        match self.slots.get(index).map_or(0, |slot| slot.heartbeat_s) {
-            0 => self.config.heartbeat.as_millis() as u64,
-            seconds => u64::from(seconds) * 1000,
+    /// The interval between heartbeats, as the client asked or as configured.
+    pub(crate) fn interval_ms(&self, slot: &Slot) -> u64 {
+        match (slot.heartbeat_s, &slot.state) {
+            (0, State::Sse { .. }) => self.config.sse_heartbeat.as_millis() as u64,
+            (0, _) => self.config.heartbeat.as_millis() as u64,
+            (seconds, _) => u64::from(seconds) * 1000,
         }
     }
 
-    /// Whether a peer has neither taken nor (on a WebSocket) sent a byte for too long.
-    fn is_stalled(&self, slot: &Slot) -> bool {
+    /// When a peer will have neither taken nor (on a WebSocket) sent a byte for too long.
+    fn stall_deadline(&self, slot: &Slot) -> Option<u64> {
         let since = slot.progress.max(slot.last_in_if_ws());
-        slot.flags.has(Flags::BLOCKED) && later(since, self.config.write_stall) <= self.now.mono_ms
+        slot.flags.has(Flags::BLOCKED).then(|| later(since, self.config.write_stall))
     }
 
     /// Says on a quiet connection that it is alive, and where it is.
@@ -190,12 +184,9 @@ impl Core {
             if later(pinged, self.config.pong_timeout) > now {
                 return;
             }
-            if ws.written <= WRITTEN_MAX {
-                self.ws_close(index, 4408, "no pong");
-                return self.begin_closing(index);
-            }
-            // Much is on its way: only standing still for the whole stall time ends it.
-            if later(slot.progress.max(slot.last_in), self.config.write_stall) <= now {
+            // If much is on its way, only standing still for the whole stall time ends it.
+            let stalled = later(slot.progress.max(slot.last_in), self.config.write_stall);
+            if ws.written <= WRITTEN_MAX || stalled <= now {
                 self.ws_close(index, 4408, "no pong");
                 return self.begin_closing(index);
             }

@@ -6,9 +6,10 @@ use super::Engine;
 use super::answer::Question;
 use super::app::{Action, CloseReason, Ctx, Kind, Queued};
 use super::core::Core;
-use super::publish::{fault_refusal, write_error_fields};
+use super::publish::fault_refusal;
 use super::query::Options;
-use super::request::{Asked, Next};
+use super::reply::write_refusal;
+use super::request::{Asked, DRAINING, Next};
 use super::routes::Plan;
 use super::slot::{Flags, Slot};
 use super::stats::WS_CLOSES;
@@ -41,17 +42,14 @@ impl Engine {
         let allowed = self.authorize_channels(index, asked, &plan.options.channels);
         if let (true, Err(Next::Refuse(refused))) = (speaks_json, &allowed) {
             // A browser sees no status of a failed handshake: who spoke our protocol is told by a code.
-            let code = 4000 + refused.refusal.code.status();
-            self.core.stats.rejected.count(refused.refusal.code);
             self.core.accept_websocket(index, &handshake.accept, handshake.protocol, mode);
-            self.core.ws_close(index, code, refused.refusal.code.name());
+            self.core.ws_refuse(index, &refused.refusal);
             return Ok(());
         }
         allowed?;
         self.core.take_in_now();
         if self.core.draining && !speaks_json {
-            let message = "this server is shutting down: come back in a few seconds";
-            return Err(Refusal::new(Code::Draining, message).into());
+            return Err(DRAINING.into());
         }
         let options = &plan.options;
         let says_live = mode == WsMode::Json;
@@ -126,11 +124,7 @@ impl Engine {
             Err(Next::Later) => {
                 return self.wait(index, Question::Payload { is_text, bytes });
             }
-            Err(Next::Refuse(refused)) => {
-                let code = 4000 + refused.refusal.code.status();
-                self.core.stats.rejected.count(refused.refusal.code);
-                return self.core.ws_close(index, code, refused.refusal.code.name());
-            }
+            Err(Next::Refuse(refused)) => return self.core.ws_refuse(index, &refused.refusal),
             Err(Next::Done) => return,
         }
         let mut message = Message::bytes(bytes);
@@ -272,10 +266,7 @@ impl Core {
     /// The first frames of a built-in WebSocket.
     fn greet(&mut self, index: u32, options: &Options<'_>, started: &Started, mode: WsMode) {
         if let Some(slot) = self.slots.get_mut(index) {
-            slot.heartbeat_s = options.heartbeat_s;
-            if options.gap_live {
-                slot.flags.set(Flags::GAP_LIVE);
-            }
+            slot.adopt(options);
         }
         self.file(index);
         let by_position = matches!(options.since, Some(Since::Cursor(_) | Since::Unknown));
@@ -305,7 +296,7 @@ impl Core {
 
     fn hello(&mut self, index: u32, cursor: Option<u64>) {
         let random = self.rng.u64(..);
-        let heartbeat_ms = self.heartbeat_ms(index);
+        let heartbeat_ms = self.slots.get(index).map_or(0, |slot| self.interval_ms(slot));
         let cursor = cursor.map(|seq| self.cursor(seq));
         let (bytes_max, channels_max) =
             (self.config.message_bytes_max, self.config.channels_per_connection_max);
@@ -341,7 +332,8 @@ impl Core {
                 asked.push(channel);
             }
         }
-        let known: Vec<_> = asked.iter().filter(|name| self.is_on(index, name)).cloned().collect();
+        let known: Vec<_> =
+            asked.iter().filter(|name| self.sub_on(index, name).is_some()).cloned().collect();
         let new: Vec<_> = asked.into_iter().filter(|name| !known.contains(name)).collect();
         let count = self.slots.get(index).map_or(0, |slot| slot.subs.as_slice().len());
         if count + new.len() > self.config.channels_per_connection_max {
@@ -395,10 +387,7 @@ impl Core {
 
     /// A channel that was subscribed before: it is live, or will say so itself.
     fn say_live_again(&mut self, index: u32, name: &str) {
-        let Some(slot) = self.slots.get(index) else { return };
-        let mut subs = slot.subs.as_slice().iter();
-        let is_live = |room| **self.roster.name(room) == *name;
-        if subs.any(|sub| is_live(sub.room) && sub.catching_up) {
+        if self.sub_on(index, name).is_none_or(|sub| sub.catching_up) {
             return;
         }
         let position = self.cursor(self.position(index));
@@ -456,8 +445,8 @@ impl Core {
             ws_json(out, |out| {
                 out.extend_from_slice(b"{\"op\":\"error\"");
                 write_reference(out, reference);
-                out.push(b',');
-                write_error_fields(out, refusal);
+                out.extend_from_slice(b",\"code\":\"");
+                write_refusal(out, refusal);
                 if let Some(retry_ms) = retry_ms {
                     out.extend_from_slice(b",\"retry_ms\":");
                     json::write_number(out, u64::from(retry_ms));
@@ -465,6 +454,12 @@ impl Core {
                 out.push(b'}');
             })
         });
+    }
+
+    /// Closes with the code that stands for an HTTP status.
+    fn ws_refuse(&mut self, index: u32, refusal: &Refusal) {
+        self.stats.rejected.count(refusal.code);
+        self.ws_close(index, 4000 + refusal.code.status(), refusal.code.name());
     }
 
     /// Sends our Close and waits for the peer's.
@@ -590,7 +585,7 @@ impl Core {
         if count >= self.config.channels_per_connection_max {
             return Err(TOO_MANY_CHANNELS);
         }
-        if !self.is_on(index, channel) {
+        if self.sub_on(index, channel).is_none() {
             self.take_in_now();
             self.start(index, &[channel.into()], since, false, false)?;
         }

@@ -592,11 +592,9 @@ impl Inner {
     /// Channels drop publications without telling the index: rebuild it when most of it is stale.
     fn compact_order(&mut self) {
         let Some((seq, index)) = self.order.front().copied() else { return };
-        if !self.is_oldest_kept(seq, index) {
-            let oldest = self.channels.get(index as usize).and_then(Channel::oldest_kept);
-            if oldest.is_none_or(|oldest| oldest.seq > seq) {
-                self.order.pop_front();
-            }
+        let oldest = self.channels.get(index as usize).and_then(Channel::oldest_kept);
+        if oldest.is_none_or(|oldest| oldest.seq > seq) {
+            self.order.pop_front();
         }
         if self.order.len() < 4096 || self.order.len() < self.order.capacity() {
             return;

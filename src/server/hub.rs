@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::code::{Code, Refusal};
-use crate::cursor::Cursor;
 use crate::engine::{Outcome, Ticket};
-use crate::hub::{Bell, History};
+use crate::hub::{Bell, History, Published};
 use crate::message::{BAD_CHANNEL, Message, is_channel};
 use crate::time::Now;
 
@@ -71,15 +70,6 @@ impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hub").finish_non_exhaustive()
     }
-}
-
-/// What became of a publication.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Published {
-    /// Its id.
-    pub id: Cursor,
-    /// Who listened at that moment.
-    pub subscribers: u32,
 }
 
 /// A message that was not published, and why. It has no place in the order.
@@ -173,10 +163,9 @@ impl Hub {
             };
             return fail(reason, refusal, message);
         }
-        match self.shared.history.publish(channel, message, self.shared.clock.now()) {
-            Ok(published) => Ok(Published { id: published.id, subscribers: published.subscribers }),
-            Err(rejected) => fail(PublishReason::Memory, rejected.refusal, rejected.message),
-        }
+        let published = self.shared.history.publish(channel, message, self.shared.clock.now());
+        published
+            .or_else(|rejected| fail(PublishReason::Memory, rejected.refusal, rejected.message))
     }
 
     /// Answers a ticket. One that is answered already, or whose asker is gone, is ignored.

@@ -19,12 +19,13 @@ use std::time::Duration;
 use mio::{Events, Poll, Waker};
 
 use self::hub::{Clock, Command, Shared};
-pub use self::hub::{Hub, HubError, PublishError, PublishReason, Published};
+pub use self::hub::{Hub, HubError, PublishError, PublishReason};
 pub use self::listen::LocalAddr;
 use self::turn::{EVENTS, Io, WAKER, listener_token};
 use crate::config::Config;
 use crate::cursor::Epoch;
 use crate::engine::{App, Engine, Policy};
+pub use crate::hub::Published;
 use crate::hub::{Bell, History};
 use crate::time::Now;
 

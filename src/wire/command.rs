@@ -458,7 +458,7 @@ const BOTH_CHANNELS: Refusal = bad_request("give either channel or channels, not
 const ONE_CHANNEL: Refusal = bad_request("publish takes exactly one channel, and no channels");
 const CHANNEL_TYPE: Refusal = bad_request("channel is a string");
 const SINCE_TYPE: Refusal = bad_request("since is a string");
-const BAD_SINCE: Refusal = Refusal::new(
+pub(crate) const BAD_SINCE: Refusal = Refusal::new(
     Code::BadSince,
     "since is a cursor, earliest, latest, a duration such as 10m, or ten digits of unix seconds",
 );

@@ -1,6 +1,6 @@
 //! A row of the tables: what is sent, in which pieces, and the one outcome that is right.
 
-use crate::http::{Answer, Shape, shown};
+use crate::http::{Answer, Req, Shape, shown};
 use crate::lint;
 
 /// One step of the client.
@@ -307,4 +307,18 @@ fn replaced(bytes: &[u8], mark: &[u8], with: &[u8]) -> Vec<u8> {
         Some(i) => [&bytes[..i], with, &replaced(&bytes[i + mark.len()..], mark, with)].concat(),
         None => bytes.to_vec(),
     }
+}
+
+pub fn get(target: &str) -> Req {
+    Req::new(&format!("GET {target}"))
+}
+
+/// A GET that is answered, and keeps the connection.
+pub fn ok(target: &str, want: Want) -> Case {
+    Case::new(format!("GET {target}"), get(target)).want(want).kept()
+}
+
+/// A GET that is refused, and keeps the connection.
+pub fn bad(target: &str, code: &'static str) -> Case {
+    ok(target, error(400, code))
 }

@@ -1,6 +1,6 @@
 //! Channel names and the query: decoded once, bounded, never repaired.
 
-use crate::case::{Case, Want, error, status};
+use crate::case::{Case, Want, bad, error, get, ok, status};
 use crate::http::Req;
 
 pub fn table() -> Vec<Case> {
@@ -11,18 +11,6 @@ pub fn table() -> Vec<Case> {
     queries_refused(&mut table);
     query_limits(&mut table);
     table
-}
-
-fn get(target: &str) -> Req {
-    Req::new(&format!("GET {target}"))
-}
-
-fn ok(target: &str, want: Want) -> Case {
-    Case::new(format!("GET {target}"), get(target)).want(want).kept()
-}
-
-fn bad(target: &str, code: &'static str) -> Case {
-    ok(target, error(400, code))
 }
 
 fn channels(table: &mut Vec<Case>) {

@@ -1,6 +1,6 @@
 //! Positions in the order: which are read, which refused, and that none is echoed raw.
 
-use crate::case::{Case, Want, error, status};
+use crate::case::{Case, bad, error, get, ok, status};
 use crate::http::Req;
 
 pub fn table() -> Vec<Case> {
@@ -9,18 +9,6 @@ pub fn table() -> Vec<Case> {
     positions_refused(&mut table);
     injections(&mut table);
     table
-}
-
-fn get(target: &str) -> Req {
-    Req::new(&format!("GET {target}"))
-}
-
-fn ok(target: &str, want: Want) -> Case {
-    Case::new(format!("GET {target}"), get(target)).want(want).kept()
-}
-
-fn bad(target: &str, code: &'static str) -> Case {
-    ok(target, error(400, code))
 }
 
 fn positions(table: &mut Vec<Case>) {

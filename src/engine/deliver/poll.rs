@@ -33,18 +33,18 @@ impl Core {
             let (count, bytes) = (self.config.poll_messages_max, self.config.poll_bytes_max);
             PullLimits { count, bytes }
         };
-        let (mut run, mut pulled) = self.pull(limits)?;
+        let (mut run, mut pulled) = self.pull(limits);
         // Again and again if other threads publish so fast; at the horizon nothing can be lost.
         while !self.delivery.lost.is_empty() {
-            self.give_back(run);
+            self.delivery.runs[run].clear();
             let gaps = self.move_lost(index);
             self.slots.get_mut(index)?.extra().gaps.extend(gaps);
             self.fill_wants(index);
-            (run, pulled) = self.pull(limits)?;
+            (run, pulled) = self.pull(limits);
         }
         let has_gaps = self.slots.get(index)?.extra.as_ref().is_some_and(|e| !e.gaps.is_empty());
         if self.delivery.runs[run].items.is_empty() && !has_gaps && !is_over {
-            self.give_back(run);
+            self.delivery.runs[run].clear();
             self.advance(index, pulled.up_to);
             return None;
         }
@@ -76,7 +76,7 @@ impl Core {
     pub(crate) fn poll_is_over(&mut self, index: u32) {
         let Some(slot) = self.slots.get(index) else { return };
         let State::Hold(hold) = &slot.state else { return };
-        let (is_raw, answering) = (hold.is_raw, hold.answering.clone());
+        let answering = hold.answering.clone();
         if slot.flags.has(Flags::BEHIND) {
             // Something may be there after all: the pull answers, one way or the other.
             return self.list_dirty(index);
@@ -86,7 +86,6 @@ impl Core {
         let pulled = Pulled { up_to: self.horizon, more: false };
         let mut bytes = Vec::new();
         self.write_poll(index, &mut bytes, run, pulled, &answering, keep);
-        debug_assert!(!is_raw || bytes.windows(4).any(|end| end == b"\r\n\r\n"));
         self.leave_all(index);
         self.reply(index, |out| out.extend_from_slice(&bytes));
         self.after_response(index, keep);

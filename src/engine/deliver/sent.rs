@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use super::Core;
-use super::{Lent, dialect_of};
+use super::Lent;
 use crate::conn::State;
 use crate::engine::slot::{Cut, Flags};
-use crate::wire::dialect::Dialect;
 
 impl Core {
     /// So much of what was lent has been written.
@@ -142,12 +141,7 @@ impl Core {
         self.stats.delivered += reached as u64;
         let Some(slot) = self.slots.get_mut(index) else { return };
         if is_cut {
-            let says_cursor = slot.subs.as_slice().iter().any(|sub| sub.catching_up && sub.later);
-            let dialect = match dialect_of(slot) {
-                Some(Dialect::WsJson) if says_cursor => Dialect::WsJsonCursor,
-                Some(dialect) => dialect,
-                None => return,
-            };
+            let Some(dialect) = slot.dialect() else { return };
             let publication = Arc::clone(&at.items[cut_at]);
             slot.extra().cut = Some(Cut { publication, dialect, written: n - start });
         }
@@ -155,11 +149,7 @@ impl Core {
             let seq = at.items[reached - 1].seq;
             slot.flags.set(Flags::BEHIND);
             slot.cursor = slot.cursor.max(seq);
-            for sub in slot.subs.as_mut_slice() {
-                if sub.catching_up && sub.later {
-                    sub.position = sub.position.max(seq);
-                }
-            }
+            slot.move_apart(seq);
         }
         self.block(index);
     }
