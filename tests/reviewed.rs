@@ -287,3 +287,23 @@ fn budgets_of_nothing_still_make_progress() {
     let out = settle(&mut engine, START.after(25_000));
     assert_eq!(out[raw.index()][0], 0x89, "a ping");
 }
+
+#[test]
+fn what_a_poll_asked_for_does_not_bind_the_stream_behind_it() {
+    let config = Config { history_messages: 2, recent_bytes: 600, ..Config::default() };
+    let mut engine = engine(config, None);
+    let line = engine.handle_accept(Peer::Unix, START);
+    let poll =
+        b"GET /poll?channel=a&since=earliest&gap=live&wait=0 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    send(&mut engine, line, poll, START);
+    settle(&mut engine, START);
+    send(&mut engine, line, b"GET /events?channel=a HTTP/1.1\r\nHost: localhost\r\n\r\n", START);
+    settle(&mut engine, START);
+    // More at once than `recent` holds: it has lost its place, and gets what is kept.
+    for n in 0..20 {
+        engine.history().publish("a", format!("m{n}").as_str().into(), START).expect("room");
+    }
+    let out = settle(&mut engine, START);
+    let out = &out[line.index()];
+    assert!(says(out, "event: gap") && says(out, "\"m18\"") && says(out, "\"m19\""));
+}

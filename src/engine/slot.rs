@@ -303,6 +303,7 @@ impl Slot {
     /// What a listener asked for, in place of what the last one on this connection did.
     pub(crate) fn adopt(&mut self, options: &Options<'_>) {
         self.heartbeat_s = options.heartbeat_s;
+        self.flags.clear(Flags::GAP_LIVE);
         if options.gap_live {
             self.flags.set(Flags::GAP_LIVE);
         }
