@@ -138,7 +138,7 @@ fn whoever_waits_for_a_decision_misses_nothing() {
 #[test]
 fn what_other_threads_publish_meanwhile_is_judged_the_same() {
     let all = run(4_000, 4, among_threads);
-    assert!(all.messages > 10_000 || !is_whole(), "{all}");
+    assert!(all.messages > 1_000 || !is_whole(), "{all}");
 }
 
 fn among_threads(seed: u64, steps: u64) -> Verdict {
