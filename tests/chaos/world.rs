@@ -206,9 +206,13 @@ impl World {
         let publisher = self.sim.rng.usize(..self.publishers.len());
         let messages = self.publishers[publisher].choose(&mut self.sim, new);
         let line = self.publishers[publisher].publish(&mut self.sim, messages.clone());
+        // What comes twice has one place: of either line, only the answers tell what it was.
+        for again in messages.iter().filter(|message| message.is_again) {
+            let has = |given: &&mut Given| given.numbers.contains(&again.number);
+            self.given.values_mut().filter(has).for_each(|given| given.is_sure = false);
+        }
         let given = self.given.entry(line).or_default();
         given.numbers.extend(messages.iter().map(|message| message.number));
-        // What comes again may have no place of its own.
         given.is_sure &= messages.iter().all(|message| !message.is_again);
     }
 
