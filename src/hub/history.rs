@@ -2,8 +2,8 @@
 //! over I/O or rendering.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use slab::Slab;
 
@@ -16,6 +16,7 @@ use crate::code::{Code, Refusal};
 use crate::config::{Config, MIB};
 use crate::cursor::{Cursor, Epoch, Since};
 use crate::message::{Budget, Message, Publication};
+use crate::sync::{AtomicUsize, Mutex, MutexGuard};
 use crate::time::Now;
 
 /// How often everything that is only old is looked for.
