@@ -32,8 +32,15 @@ mod model {
             fenced(order, || self.0.load(order))
         }
 
+        /// As processors do it where the order is total: loom lets a mere store come between another
+        /// thread's swap and what that swap found.
         pub(crate) fn store(&self, value: bool, order: Ordering) {
-            fenced(order, || self.0.store(value, order));
+            match order {
+                Ordering::SeqCst => {
+                    self.swap(value, order);
+                }
+                _ => self.0.store(value, order),
+            }
         }
 
         pub(crate) fn swap(&self, value: bool, order: Ordering) -> bool {
