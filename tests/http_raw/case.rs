@@ -1,7 +1,7 @@
 //! A row of the tables: what is sent, in which pieces, and the one outcome that is right.
 
-use crate::http::{Answer, Req, Shape, shown};
-use crate::lint;
+use super::http::{Answer, Req, Shape, shown};
+use super::lint;
 
 /// One step of the client.
 #[derive(Clone, Debug)]

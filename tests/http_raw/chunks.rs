@@ -1,8 +1,8 @@
 //! The chunk decoder: what it takes must be decoded exactly, what it refuses must end there.
 
-use crate::case::{After, Case, Want, bad_request, error, status};
-use crate::heads::{NEXT, refused};
-use crate::http::Req;
+use super::case::{After, Case, Want, bad_request, error, status};
+use super::heads::{NEXT, refused};
+use super::http::Req;
 
 pub fn table() -> Vec<Case> {
     let mut table = Vec::new();

@@ -1,7 +1,7 @@
 //! Channel names and the query: decoded once, bounded, never repaired.
 
-use crate::case::{Case, Want, bad, error, get, ok, status};
-use crate::http::Req;
+use super::case::{Case, Want, bad, error, get, ok, status};
+use super::http::Req;
 
 pub fn table() -> Vec<Case> {
     let mut table = Vec::new();

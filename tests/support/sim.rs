@@ -21,7 +21,7 @@ pub mod ws;
 
 use std::sync::Arc;
 
-use holdline::engine::{Engine, Peer, Policy};
+use holdline::engine::{Engine, Listening, Peer, Policy};
 use holdline::hub::{History, Published};
 use holdline::{Config, Epoch, Message, Now};
 
@@ -70,10 +70,17 @@ pub struct Sim {
     /// Wake-ups by a deadline so far.
     pub wakes: usize,
     pub pace: Pace,
+    /// What the policy takes for the addresses that are listened on.
+    listening: Vec<Listening>,
 }
 
 impl Sim {
     pub fn new(config: Config, loops: usize, seed: u64) -> Self {
+        Self::listening(config, loops, seed, Vec::new())
+    }
+
+    /// A world that listens on these addresses.
+    pub fn listening(config: Config, loops: usize, seed: u64, listening: Vec<Listening>) -> Self {
         let now = Now { mono_ms: 5_000, unix_ms: 1_764_000_000_000 };
         let mut rng = fastrand::Rng::with_seed(seed);
         let config = Arc::new(config);
@@ -87,6 +94,7 @@ impl Sim {
             rng,
             wakes: 0,
             pace: Pace::Whole,
+            listening,
         };
         sim.start(loops);
         sim
@@ -111,7 +119,7 @@ impl Sim {
     }
 
     fn new_engine(&mut self, number: usize) -> Engine {
-        let policy = Policy::new(&self.config, &[]);
+        let policy = Policy::new(&self.config, &self.listening);
         let (config, history) = (Arc::clone(&self.config), Arc::clone(&self.history));
         let seed = self.rng.u64(..);
         Engine::with(config, history, policy, number as u8, seed, self.now)
