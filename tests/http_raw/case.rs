@@ -28,6 +28,8 @@ pub enum After {
     Ends,
     /// 101: what follows is not HTTP.
     Upgraded,
+    /// 101, then frames, the last of them a close with this code, then the end.
+    WsClosed(u16),
     /// A stream: its end is not waited for.
     Open,
 }

@@ -191,6 +191,13 @@ fn conclude<P: Pipe>(
             }
             Ok(())
         }
+        After::WsClosed(code) => {
+            let rest = wire.drain()?;
+            if let Err(why) = closed_with(&rest, code) {
+                wrong.push(format!("{why}: {}", shown(&rest)));
+            }
+            Ok(())
+        }
         After::Closed => {
             if !close && !case.is_ten() {
                 wrong.push("closed without Connection: close".to_owned());
@@ -243,4 +250,22 @@ fn expect_kept<P: Pipe>(wire: &mut Wire<P>, wrong: &mut Vec<String>) -> Result<(
         wrong.push(format!("the next request was answered {}", answer.status));
     }
     expect_end(wire, Some(&answer), wrong)
+}
+
+/// Whether a server's frames end in one close of this code.
+fn closed_with(mut frames: &[u8], code: u16) -> Result<(), String> {
+    while let [first, length, rest @ ..] = frames {
+        let (length, rest) = match (length, rest) {
+            (126, [a, b, rest @ ..]) => (usize::from(u16::from_be_bytes([*a, *b])), rest),
+            (0..126, rest) => (usize::from(*length), rest),
+            _ => return Err("a frame that is masked or large".to_owned()),
+        };
+        let Some((payload, behind)) = rest.split_at_checked(length) else { break };
+        frames = behind;
+        if *first == 0x88 {
+            let right = payload.starts_with(&code.to_be_bytes()) && frames.is_empty();
+            return if right { Ok(()) } else { Err(format!("no close {code} at the end")) };
+        }
+    }
+    Err("no close".to_owned())
 }
