@@ -6,6 +6,8 @@
 //! client goes, and after all runs of a row nothing of them may be left. No sockets, no features.
 #![allow(dead_code, unreachable_pub)]
 
+#[path = "http_raw/patience.rs"]
+mod patience;
 #[path = "support/sim.rs"]
 mod sim;
 #[path = "http_raw/tables.rs"]
@@ -112,6 +114,20 @@ fn a_client_that_is_fast_enough_is_not_ended() {
     report(
         &slow::fast_enough(&World::new(Pace::Whole, None)).err().into_iter().collect::<Vec<_>>(),
     );
+}
+
+#[test]
+fn limits_that_are_far_away_hold_too() {
+    for check in [
+        patience::idle,
+        patience::a_thousand_requests,
+        patience::an_hour,
+        patience::a_body_that_takes_too_long,
+    ] {
+        let world = World::new(Pace::Whole, None);
+        check(&world);
+        assert_eq!(world.check_deserted(), Ok(()));
+    }
 }
 
 /// A judge that never says no proves nothing: rows that want what is wrong must fail.

@@ -292,7 +292,7 @@ fn frames(table: &mut Vec<Case>) {
         ("a close that is answered", text(0x88, b"\x03\xe8"), 1000),
     ];
     for (name, frames, code) in rows {
-        for target in ["/ws", "/channels/attacks"] {
+        for target in ["/ws", "/channels/attacks-ws"] {
             let case =
                 Case::new(format!("{name}, on {target}"), upgrade(target)).and(frames.clone());
             table.push(case.want(switching()).after(After::WsClosed(code)));
