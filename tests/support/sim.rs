@@ -10,6 +10,8 @@
 pub mod clients;
 #[path = "sim/driver.rs"]
 mod driver;
+#[path = "event_stream.rs"]
+pub mod event_stream;
 #[path = "sim/http.rs"]
 pub mod http;
 #[path = "sim/line.rs"]
