@@ -12,7 +12,7 @@ mod patience;
 mod sim;
 #[path = "http_raw/tables.rs"]
 mod tables;
-#[path = "http_raw/world.rs"]
+#[path = "support/world.rs"]
 mod world;
 
 use std::time::Duration;
@@ -20,7 +20,7 @@ use std::time::Duration;
 use sim::Pace;
 use tables::case::{Case, Piece};
 use tables::run::{self, Cut};
-use tables::{live, report, slow};
+use tables::{http, live, net, report, slow};
 use world::{Reader, World};
 
 /// Requests up to this are cut at every place.

@@ -49,7 +49,7 @@ pub mod lint;
 pub mod live;
 #[path = "names.rs"]
 pub mod names;
-#[path = "net.rs"]
+#[path = "../support/net.rs"]
 pub mod net;
 #[path = "order.rs"]
 pub mod order;

@@ -301,6 +301,18 @@ impl<P: Pipe> Wire<P> {
         String::from_utf8(block).map_err(|_| Trouble::Malformed("a block beyond UTF-8".to_owned()))
     }
 
+    /// Reads once more of what is no HTTP answer; `false` at the end of the stream.
+    pub fn read_more(&mut self) -> Result<bool, Trouble> {
+        self.fill()
+    }
+
+    /// Takes the bytes that came but belong to no answer that was read.
+    pub fn take_unread(&mut self) -> Vec<u8> {
+        let rest = self.unread().to_vec();
+        self.at = self.got.len();
+        rest
+    }
+
     /// Bytes that came but belong to no answer that was read.
     pub fn unread(&self) -> &[u8] {
         &self.got[self.at..]

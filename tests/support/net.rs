@@ -1,4 +1,4 @@
-//! What the tables run over: anything that opens connections and has a clock.
+//! What a client runs over: anything that opens connections and has a clock.
 
 use std::net::SocketAddr;
 use std::thread;

@@ -1,4 +1,4 @@
-//! A server in memory that behaves as the binary does with no options, for the tables to run over.
+//! A server in memory that behaves as the binary does with no options.
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
@@ -8,9 +8,9 @@ use std::time::Duration;
 use holdline::Config;
 use holdline::engine::{Listening, Peer};
 
-use crate::sim::{Pace, Sim};
-use crate::tables::http::{Pipe, Trouble, Wire};
-use crate::tables::net::Net;
+use super::http::{Pipe, Trouble, Wire};
+use super::net::Net;
+use super::sim::{Pace, Sim};
 
 const ADDR: &str = "127.0.0.1:7070";
 const CLIENT: &str = "127.0.0.1:50000";
