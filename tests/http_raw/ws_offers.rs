@@ -109,6 +109,7 @@ fn targets(table: &mut Vec<Case>) {
         ("/channels/", "bad_channel"),
         ("/channels/ws?since=x", "bad_since"),
         ("/ws?channel=_x", "bad_channel"),
+        ("/ws?channel=", "bad_query"),
         ("/ws?channel=ws&since=x", "bad_since"),
         ("/ws?channel=ws&x=%zz", "bad_query"),
         ("/ws?channel=ws&heartbeat=x", "bad_query"),
