@@ -16,6 +16,8 @@ mod listen;
 mod matrix;
 #[path = "payloads/matter.rs"]
 mod matter;
+#[path = "payloads/names.rs"]
+mod names;
 #[path = "support/net.rs"]
 mod net;
 #[path = "payloads/publish.rs"]
@@ -69,4 +71,24 @@ fn one_byte_more_is_refused_everywhere() {
     let world = World::new(Pace::Whole, None);
     matrix::check_too_large(&world, "c", &Kind::ALL);
     assert_eq!(world.check_deserted(), Ok(()));
+}
+
+#[test]
+fn names_of_events_come_back_or_are_refused() {
+    names::events(&World::new(Pace::Whole, None));
+}
+
+#[test]
+fn media_types_come_back_or_are_refused() {
+    names::media_types(&World::new(Pace::Whole, None));
+}
+
+#[test]
+fn keys_are_one_publication_or_are_refused() {
+    names::keys(&World::new(Pace::Whole, None));
+}
+
+#[test]
+fn names_of_channels_come_back_or_are_refused() {
+    names::channels(&World::new(Pace::Whole, None));
 }

@@ -67,7 +67,7 @@ impl Kind {
     /// What this kind of listener must make of a message.
     fn expects(self, said: &Said, id: &str, event: Option<&str>) -> Got {
         let text = std::str::from_utf8(&said.payload).ok().map(str::to_owned);
-        let media = said.media.map(str::to_owned);
+        let media = said.media.clone();
         let stated = media.clone().or_else(|| said.is_json.then(|| "application/json".to_owned()));
         let (id, event) = (Some(id.to_owned()), event.map(str::to_owned));
         match self {

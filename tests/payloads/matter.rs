@@ -9,7 +9,7 @@ pub const BYTES_MAX: usize = 64 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Said {
     pub payload: Vec<u8>,
-    pub media: Option<&'static str>,
+    pub media: Option<String>,
     pub is_json: bool,
 }
 
@@ -92,6 +92,7 @@ impl Way {
         };
         // JSON is kept as it was sent, but for line ends between tokens.
         let mend = |byte: &u8| if is_json && matches!(byte, b'\r' | b'\n') { b' ' } else { *byte };
+        let media = media.map(str::to_owned);
         Said { payload: payload.iter().map(mend).collect(), media, is_json }
     }
 }
