@@ -220,7 +220,7 @@ fn check_text(bytes: &[u8], expected: &Seen) {
         let (one, two) = bytes.split_at(at);
         let frames = vec![frame(0x01, one), frame(END, two)];
         check(vec![("in two fragments", frames, vec![expected.clone()])]);
-        let frames = vec![frame(0x01, one), frame(PONG, b"\xff"), frame(END, two)];
+        let frames = [frame(0x01, one), frame(PONG, b"\xff"), frame(END, two)];
         let seen = read(&frames.concat(), &LIMITS);
         assert_eq!(seen.last(), Some(expected), "around a pong");
     }

@@ -421,8 +421,8 @@ fn payload_of(block: Block) -> Got {
 pub fn members(text: &str) -> BTreeMap<String, String> {
     let members: BTreeMap<String, Box<RawValue>> =
         serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"));
-    let length = |(name, value): (&String, &Box<RawValue>)| name.len() + value.get().len() + 4;
-    let sum = members.iter().map(length).sum::<usize>() + 1;
+    let lengths = members.iter().map(|(name, value)| name.len() + value.get().len() + 4);
+    let sum = lengths.sum::<usize>() + 1;
     assert_eq!(sum, text.len(), "a name twice, or space, in {text}");
     members.into_iter().map(|(name, value)| (name, value.get().to_owned())).collect()
 }

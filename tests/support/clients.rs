@@ -309,7 +309,7 @@ pub struct Sse {
     pub wire: Wire,
     pub head: Answer,
     chunked: bool,
-    parser: Parser,
+    parser: Box<Parser>,
     blocks: VecDeque<Block>,
     /// The last event id that an `EventSource` would send when it reconnects.
     pub last_id: String,
@@ -334,7 +334,7 @@ impl Sse {
         let media = head.must_header("content-type");
         assert!(media.starts_with("text/event-stream"), "expected a stream, came {head:?}");
         let chunked = head.header("transfer-encoding") == Some("chunked");
-        let (parser, blocks, last_id) = (Parser::new(), VecDeque::new(), String::new());
+        let (parser, blocks, last_id) = (Box::default(), VecDeque::new(), String::new());
         Self { wire, head, chunked, parser, blocks, last_id, orderly: false }
     }
 
