@@ -20,7 +20,8 @@ impl Core {
         let answering = hold.answering.clone();
         let has_gaps = slot.extra.as_ref().is_some_and(|extra| !extra.gaps.is_empty());
         let keep = self.may_keep(index, &answering);
-        let is_plain = answering.origin.is_none() && !answering.is_http10 && !has_gaps;
+        let is_plain =
+            answering.origin.is_none() && !answering.is_http10 && !answering.head_only && !has_gaps;
         let variant = u8::from(keep) | u8::from(is_raw) << 1;
         let key = if is_plain { self.shared_key(Dialect::Poll, variant) } else { None };
         if let Some(found) = self.find_run(key) {
@@ -172,7 +173,9 @@ impl Core {
             push_header(&mut extra, "Holdline-Gap", &line);
         }
         let Some(item) = items.first() else {
-            let reply = Reply { status: 204, extra: &extra, vary: POLL_VARY, ..Reply::default() };
+            // A HEAD is not held, so it does not say that nothing came.
+            let status = if answering.head_only { 200 } else { 204 };
+            let reply = Reply { status, extra: &extra, vary: POLL_VARY, ..Reply::default() };
             return self.write_response(out, answering, &reply, keep);
         };
         push_header(&mut extra, "Holdline-Id", self.cursor(item.seq).to_string().as_bytes());
