@@ -1,0 +1,529 @@
+"""Other people's clients against a running binary: each of them, on each transport that it speaks,
+
+    subscribes   and hears what is published, in order, under the ids that the publisher was told
+    resumes      is away, comes back with the one string it kept: what it missed, once, then what is new
+    cut          is reset in the middle of a message, then loses the server altogether; notices, comes back, loses nothing
+    gap          is told when it missed more than is kept, and when the server is another one
+    heartbeat    hears that the server is there, and where it is; answers pings; is still there when that is over
+    told to go   hears of a shutdown, in the words of its transport
+
+and is handed payloads that a transport could mangle. `run` installs what this needs and starts it.
+"""
+
+import argparse
+import asyncio
+import pathlib
+import signal
+import sys
+
+import wire
+from drivers import Curl, InC, Many, One, Websocat
+from wire import Told
+from world import PATIENCE, Proxy, Server
+
+KEPT = 5
+QUIET = 12  # seconds: more than the ten in which a ping must be answered
+SECONDS_MAX = 170
+AT_ONCE = 12  # lines that are busy at a time
+
+STEPS = ["subscribes", "resumes", "cut", "gap", "heartbeat", "told to go"]
+
+# What stands on one line of an event stream, what ends lines, what parsers take for their own, what is no text.
+PAYLOADS = [
+    b"plain", b"a\rb", b"a\nb", b"a\r\nb", b"\r", b"\n", b"\r\n\r\n", b"a\n\r\nb\n", b"nul \0 nul", b"\xef\xbb\xbfBOM",
+    "😀 ünï \u2028 \u2029 \x85 end".encode(), b" leading and trailing ", b"data: x", b"id: 7\nevent: gap\ndata: y",
+    b": comment", b"retry: 1", b"event: bye\n\ndata: x", b'{"op":"bye"}', b"id: x\n\ntwo", b"cursor: x\n\n",
+    b"\xff\xfe\x00", b"\xed\xa0\x80", b"a\xf0\x9f", b"x" * 65536, "😀".encode() * 16384, b"\n" * 1000, bytes(range(256)),
+]  # fmt: skip
+
+
+class NotApplicable(Exception):
+    """With the reason."""
+
+
+class Cell:
+    """A client on a transport."""
+
+    def __init__(self, client, version, driver, kind, reader):
+        self.client, self.version, self.driver, self.kind, self.reader = client, version, driver, kind, reader
+        self.results = {}
+
+    @property
+    def comes_back_by_itself(self):
+        return self.client in ("eventsource", "Chromium-EventSource")
+
+    def note(self, step, result):
+        """A step may have several parts: the worst of them counts."""
+        order = ["ok", "n/a", "FAIL"]
+        best = max(self.results.get(step, "ok"), result, key=lambda r: order.index(r.split(" ")[0]))
+        self.results[step] = best
+
+
+class Line:
+    """A cell on a channel of a server, behind a proxy."""
+
+    count = 0
+
+    def __init__(self, cell, server):
+        Line.count += 1
+        self.cell, self.server = cell, server
+        self.channel = f"foreign.{Line.count}"
+        self.number = Line.count
+        self.generation = 0
+        self.reader = cell.reader(self.channel)
+        self.came = asyncio.Queue()
+        self.heartbeats, self.retries = [], []
+
+    async def open(self, since=""):
+        await self.drop()
+        self.generation += 1
+        self.came = asyncio.Queue()
+        self.reader.begin()
+        self.since = since
+        self.is_over = False
+        self.ask()
+
+    def ask(self):
+        scheme = "ws" if self.cell.kind == "ws" else "http"
+        # A browser's EventSource cannot set a header before it has a position itself.
+        in_header = self.cell.kind == "stream" or self.cell.client == "httpx-sse"
+        target = self.reader.target("" if in_header else self.since)
+        url = f"{scheme}://127.0.0.1:{self.proxy.port}{target}"
+        last = self.since if in_header else ""
+        self.cell.driver.open(self.name(), self.listener(), self.cell.client, self.cell.kind, url, self.reader.protocol, last)
+
+    def name(self):
+        return f"{self.number}.{self.generation}"
+
+    def listener(self):
+        generation = self.generation
+        return lambda *report: generation == self.generation and self.heard(*report)
+
+    def heard(self, kind, *fields):
+        try:
+            told = self.reader.read(kind, fields)
+        except Exception as error:  # whatever a client makes of it
+            told = [Told("dead", f"{type(error).__name__}: {error}")]
+        for one in told:
+            if one.what == "heartbeat":
+                self.heartbeats.append(one.text)
+            elif one.what == "retry":
+                self.retries.append(int(one.text))
+            if one.what in ("lost", "dead", "bye", "refused"):
+                self.is_over = True
+            self.came.put_nowait(one)
+        if kind == "answer" and not self.is_over:
+            self.since = self.reader.position
+            self.ask()
+
+    async def drop(self):
+        await self.cell.driver.drop(self.name())
+
+    async def next(self, noise=("open", "heartbeat", "retry", "other")):
+        while True:
+            try:
+                one = await asyncio.wait_for(self.came.get(), PATIENCE)
+            except asyncio.TimeoutError:
+                raise AssertionError("nothing more came") from None
+            assert one.what != "dead", one.text
+            if one.what not in noise:
+                return one
+
+    async def expect(self, *whats):
+        """Each is `what` or `what text`."""
+        for what in whats:
+            one = await self.next()
+            assert what in (one.what, f"{one.what} {one.text}"), f"expected {what}, came {str(one)[:300]}"
+
+    async def messages(self, payloads, ids):
+        for payload, id in zip(payloads, ids):
+            payload = payload if isinstance(payload, bytes) else payload.encode()
+            one = await self.next()
+            assert one.what == "message", f"expected a message, came {str(one)[:300]}"
+            assert one.payload == payload, f"expected {payload[:60]!r}, came {one.payload[:60]!r}"
+            if self.reader.tells_positions:
+                assert one.id == id, f"{payload[:60]!r} is {id}, came as {one.id}"
+
+    async def publish(self, *payloads, **headers):
+        return await self.server.publish(self.channel, *payloads, **headers)
+
+    async def live(self, *payloads):
+        await self.server.listeners(self.channel, 1)
+        await self.messages(payloads, await self.publish(*payloads))
+
+    async def come_back(self):
+        """With its position, if it does not do so by itself."""
+        if not self.cell.comes_back_by_itself:
+            await self.open(self.reader.position)
+
+    async def is_away(self, publish):
+        """Not connected while this happens."""
+        if self.cell.comes_back_by_itself:
+            self.proxy.hold()
+            self.proxy.reset()
+            await self.expect("lost")
+        else:
+            await self.drop()
+        await self.server.listeners(self.channel, 0)
+        result = await publish()
+        self.proxy.release()
+        await self.come_back()
+        return result
+
+
+# ---------------------------------------------------------------- the steps
+
+
+async def subscribes(line):
+    await line.open()
+    await line.server.listeners(line.channel, 1)
+    ids = await line.publish("1", "2", "3")
+    await line.messages(["1", "2", "3"], ids)
+    assert bool(line.reader.position) == line.reader.tells_positions, line.reader.position
+
+
+async def resumes(line):
+    if not line.reader.tells_positions:
+        raise NotApplicable("a raw WebSocket says no positions")
+    missed = ["4", "5", "6"]
+    await line.drop()
+    await line.server.listeners(line.channel, 0)
+    ids = await line.publish(*missed)
+    await line.open(line.reader.position)
+    await line.messages(missed, ids)
+    await line.live("7")
+
+
+async def is_cut(line):
+    """In the middle of a message, which is half there."""
+    await line.server.listeners(line.channel, 1)
+    text = "8" * 3000
+    line.proxy.cut_after(1000)
+    ids = await line.publish(text)
+    await line.expect("lost")
+    await line.come_back()
+    if line.reader.tells_positions:
+        await line.messages([text], ids)
+    await line.live("9")
+
+
+async def has_a_gap(line):
+    if not line.reader.tells_positions:
+        await line.open("zzzzzzzz-1")
+        code = "?" if line.cell.client == "websocat" else "1013 gap"
+        await line.expect(f"closed {code}")
+        return await line.open()
+    missed = [str(n) for n in range(10, 10 + KEPT + 3)]
+    ids = await line.is_away(lambda: line.publish(*missed))
+    await line.expect("gap trimmed")
+    await line.messages(missed[-KEPT:], ids[-KEPT:])
+    await line.live("20")
+
+
+async def payloads(line):
+    """As they are, but for what an event stream in raw mode cannot say."""
+    await line.server.listeners(line.channel, 1)
+    is_raw_stream = isinstance(line.reader, wire.RawStream)
+    expected = [joined_by_lf(p) for p in PAYLOADS] if is_raw_stream else PAYLOADS
+    # Polls one by one: more at a time than are kept are a gap to them.
+    at_once = 1 if line.cell.kind == "get" else len(PAYLOADS)
+    for first in range(0, len(PAYLOADS), at_once):
+        some = slice(first, first + at_once)
+        await line.messages(expected[some], await line.publish(*PAYLOADS[some]))
+    if not (is_raw_stream and line.cell.client == "httpx-sse"):  # it makes no difference to a block without data
+        await line.messages([b""], await line.publish(b""))
+    await line.messages(['{"a":[1,null]}'], await line.publish('{"a":[1,null]}', Content_Type="application/json"))
+    ids = await line.publish("named", Event="price")
+    one = await line.next()
+    assert (one.payload, one.id) == (b"named", ids[0] if line.reader.tells_positions else ""), one
+    assert one.event == ("price" if line.reader.tells_positions else ""), one
+
+
+def joined_by_lf(payload):
+    return payload.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if wire.is_utf8(payload) else payload
+
+
+async def begins_quiet(line):
+    if line.cell.kind == "get":
+        line.reader.more = {"wait": 1}
+    await line.open()
+    await line.live("1")
+    line.heartbeats.clear()
+
+
+async def has_heartbeats(line, newest):
+    """After so long without a message, told that the newest position is this."""
+    if line.cell.kind == "ws":
+        assert line.proxy.answered_a_ping(), "no pong"
+    if line.cell.comes_back_by_itself:
+        line.proxy.reset()
+        await line.expect("lost")
+        await line.live("2")
+        if line.cell.client == "eventsource":
+            raise NotApplicable("it passes over comments, and over ids of blocks without data")
+        assert f"last-event-id: {newest.lower()}" in line.proxy.asked_last(), line.proxy.asked_last()
+        return
+    if line.reader.tells_positions:
+        assert len(line.heartbeats) >= 3, line.heartbeats
+        assert line.heartbeats[-1] == newest, (line.heartbeats, newest)
+        assert line.reader.position == newest, line.reader.position
+    await line.live("2")
+
+
+async def notices_the_death(line):
+    """A poll on a connection that was used before may be repeated by the client itself."""
+    connections = len(line.proxy.accepted)
+    if line.cell.kind == "get":
+        while line.came.empty() and len(line.proxy.accepted) == connections:
+            await asyncio.sleep(0.05)
+    if line.cell.kind != "get" or not line.came.empty():
+        await line.expect("lost")
+        line.is_over = True
+
+
+async def comes_back_to_another(line, server):
+    line.server = server
+    line.reader.more = {}
+    if line.cell.kind != "get" or line.is_over:
+        await line.come_back()
+    if line.reader.tells_positions:
+        await line.expect("gap epoch")
+    await line.live("3")
+
+
+async def is_told(line):
+    """Waits for it."""
+    reader = line.reader
+    if isinstance(reader, wire.RawPoll) and line.cell.client in ("Chromium-fetch",):
+        # A page is not shown `Connection: close`; but the next request is refused.
+        return await line.expect("refused 503 draining")
+    if reader.says_bye or line.cell.kind == "get":
+        await line.expect("bye")
+    if line.cell.kind == "ws":
+        code = (await line.next()).text
+        assert code in ("1012", "?"), code
+    elif line.cell.comes_back_by_itself:
+        await line.expect("lost")  # which is not `dead`
+    elif line.cell.kind != "get":
+        await line.expect("end")
+        assert line.retries and 2000 <= line.retries[-1] <= 5000, line.retries
+
+
+# ---------------------------------------------------------------- the run
+
+
+class Run:
+    def __init__(self, binary, cells):
+        self.binary, self.cells = binary, cells
+        self.passed = self.failed = 0
+        self.busy = asyncio.Semaphore(AT_ONCE)
+
+    async def check(self, cell, step, title, run):
+        name = f"{cell.client}, {cell.reader.name}: {title}"
+        try:
+            await asyncio.wait_for(run, 3 * PATIENCE)
+            return self.ok(name, cell, step)
+        except NotApplicable as why:
+            print(f"n/a   {name}: {why}", flush=True)
+            cell.note(step, f"n/a ({why})")
+            return True
+        except Exception as error:  # whatever a client makes of it
+            self.fail(f"{name}: {type(error).__name__} {error}"[:600], cell, step)
+            return False
+
+    def ok(self, name, cell=None, step=None):
+        self.passed += 1
+        print(f"ok    {name}", flush=True)
+        if cell:
+            cell.note(step, "ok")
+        return True
+
+    def fail(self, name, cell=None, step=None):
+        self.failed += 1
+        print(f"FAIL  {name}", flush=True)
+        if cell:
+            cell.note(step, "FAIL")
+
+    async def lines(self, server):
+        lines = [Line(cell, server) for cell in self.cells]
+        for line in lines:
+            line.proxy = await Proxy.before(server)
+        return lines
+
+    async def everyone(self, lines, step, title, run):
+        await asyncio.gather(*(self.check(line.cell, step, title, run(line)) for line in lines))
+
+    async def travel(self, line):
+        steps = [
+            ("subscribes", "subscribes", subscribes),
+            ("resumes", "resumes", resumes),
+            ("cut", "cut in a message, comes back", is_cut),
+            ("gap", "a gap, then what is kept", has_a_gap),
+            ("payloads", "payloads as they are", payloads),
+        ]
+        async with self.busy:
+            for step, title, run in steps:
+                if not await self.check(line.cell, step, title, run(line)):
+                    line.proxy.release()
+                    line.proxy.left = None
+                    await line.open()  # the next step is another matter
+
+    async def busy_server(self):
+        """Everything but silence, then an orderly end."""
+        server = await Server.start(self.binary, "--history", str(KEPT))
+        lines = await self.lines(server)
+        try:
+            await asyncio.gather(*(self.travel(line) for line in lines))
+            await asyncio.gather(*(server.listeners(line.channel, 1) for line in lines), return_exceptions=True)
+            for line in lines:
+                line.proxy.hold()
+                line.retries.clear()
+            ends = asyncio.create_task(self.everyone(lines, "told to go", "told to go", is_told))
+            await asyncio.sleep(0)
+            status = await server.end(signal.SIGTERM)
+            (self.ok if status == 0 else self.fail)(f"the server exits with {status}")
+            await ends
+            server = await Server.start(self.binary)
+            for line in lines:
+                line.proxy.release(server)
+            await self.everyone(lines, "gap", "comes back to another server, a gap", lambda line: comes_back_to_another(line, server))
+        finally:
+            await self.clean_up(server, lines)
+
+    async def quiet_server(self):
+        """Silence, then a sudden end."""
+        server = await Server.start(self.binary, "--heartbeat", "1s")
+        lines = await self.lines(server)
+        try:
+            await self.everyone(lines, "heartbeat", "subscribes where it will be quiet", begins_quiet)
+            newest = (await server.publish("elsewhere", "moves the position"))[0]
+            await asyncio.sleep(QUIET)
+            await self.everyone(lines, "heartbeat", "heartbeats, and is still there", lambda line: has_heartbeats(line, newest))
+            for line in lines:
+                line.proxy.hold()
+            ends = asyncio.create_task(self.everyone(lines, "cut", "notices that the server died", notices_the_death))
+            await server.end()
+            await ends
+            server = await Server.start(self.binary)
+            for line in lines:
+                line.proxy.release(server)
+            await self.everyone(lines, "cut", "comes back after the death", lambda line: comes_back_to_another(line, server))
+        finally:
+            await self.clean_up(server, lines)
+
+    async def clean_up(self, server, lines):
+        await asyncio.gather(*(line.drop() for line in lines), return_exceptions=True)
+        await asyncio.gather(*(line.proxy.end() for line in lines), return_exceptions=True)
+        await server.end()
+
+
+def speaks(client):
+    """What a client can do: pairs of kind and reader."""
+    streams = [("stream", reader) for reader in wire.STREAMS] + [("get", reader) for reader in wire.POLLS]
+    sources = [("source", reader) for reader in wire.STREAMS]
+    sockets = [("ws", reader) for reader in wire.SOCKETS]
+    return {
+        "curl": streams,
+        "websockets": sockets,
+        "aiohttp": sockets + streams,
+        "httpx": streams,
+        "httpx-sse": sources,
+        "ws": sockets,
+        "eventsource": sources,
+        "node-fetch": streams,
+        "gorilla": sockets,
+        "nhooyr": sockets,
+        "net-http": streams,
+        "libwebsockets": sockets,
+        "libsoup": sockets,
+        "websocat": sockets,
+        "Chromium-WebSocket": sockets,
+        "Chromium-EventSource": sources,
+        "Chromium-fetch": streams,
+    }[client]
+
+
+def drivers(cache):
+    """Those that there could be."""
+    here = pathlib.Path(__file__).parent
+    node = {"NODE_PATH": str(cache / "clients-node" / "node_modules")}
+    return {
+        "curl": Curl(),
+        "websockets, aiohttp, httpx, httpx-sse": Many([str(cache / "clients-python/bin/python"), str(here / "clients.py")]),
+        "ws, eventsource, node-fetch": Many(["node", str(here / "clients.mjs")], node),
+        "gorilla, nhooyr, net-http": Many([str(cache / "clients-bin/clients-go")]),
+        "libwebsockets": InC("libwebsockets", str(cache / "clients-bin/client_lws"), True),
+        "libsoup": InC("libsoup", str(cache / "clients-bin/client_soup"), False),
+        "websocat": Websocat(str(cache / "clients-python/bin/websocat")),
+        "Chromium": Many(["node", str(here / "browser.mjs")], node),
+    }
+
+
+async def begin(all_drivers, only):
+    """The cells that there are, and what is missing."""
+    cells, missing = [], {}
+    for name, driver in all_drivers.items():
+        try:
+            versions, absent = await driver.begin()
+        except (OSError, AssertionError, asyncio.TimeoutError) as error:
+            versions, absent = {}, {name: str(error)}
+        missing.update(absent)
+        for client, version in versions.items():
+            cells += [Cell(client, version, driver, *how) for how in speaks(client) if only in f"{client}, {how[1].name}"]
+    return cells, missing
+
+
+def show(cells, missing):
+    rows = [["client", "version", "transport", *STEPS]]
+    notes = []
+    for cell in cells:
+        row = [cell.client, cell.version, cell.reader.name]
+        for step in STEPS:
+            result = cell.results.get(step, "-")
+            if result.startswith("n/a"):
+                if result not in notes:
+                    notes.append(result)
+                result = f"n/a {notes.index(result) + 1}"
+            row.append(result)
+        rows.append(row)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    print()
+    for row in rows:
+        print("  ".join(field.ljust(width) for field, width in zip(row, widths)).rstrip())
+    for number, note in enumerate(notes, 1):
+        print(f"  {number}: {note.removeprefix('n/a ')}")
+    for name, why in missing.items():
+        print(f"NOT INSTALLED, NOT TESTED: {name}: {why}")
+
+
+def write(path, cells):
+    with open(path, "w") as file:
+        print("client", "version", "transport", *STEPS, sep="\t", file=file)
+        for cell in cells:
+            print(cell.client, cell.version, cell.reader.name, *(cell.results.get(step, "-") for step in STEPS), sep="\t", file=file)
+
+
+async def main(options):
+    all_drivers = drivers(options.cache)
+    cells, missing = await begin(all_drivers, options.only)
+    run = Run(options.binary, cells)
+    try:
+        await asyncio.wait_for(asyncio.gather(run.busy_server(), run.quiet_server()), SECONDS_MAX)
+    except asyncio.TimeoutError:
+        run.fail(f"not done within {SECONDS_MAX} s")
+    finally:
+        await asyncio.gather(*(driver.end() for driver in all_drivers.values()), return_exceptions=True)
+    show(cells, missing)
+    if options.tsv:
+        write(options.tsv, cells)
+    print(f"{run.passed} passed, {run.failed} failed")
+    return 1 if run.failed or not cells else 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Other people's clients against a running binary.")
+    parser.add_argument("binary")
+    parser.add_argument("--cache", type=lambda path: pathlib.Path(path).absolute(), required=True, help="where `run` installed them")
+    parser.add_argument("--tsv", help="writes the matrix there")
+    parser.add_argument("--only", default="", help="the cells with this in `client, transport`")
+    sys.exit(asyncio.run(main(parser.parse_args())))
