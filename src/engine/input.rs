@@ -86,9 +86,13 @@ impl Engine {
         let Some(slot) = self.core.slots.get_mut(index) else { return };
         slot.last_in = stamp;
         if let State::Ws(ws) = &mut slot.state {
-            ws.pinged = None;
             ws.written = 0;
+            if ws.pinged.take().is_some() {
+                // The next heartbeat may be due before the pong was.
+                self.core.file(index);
+            }
         }
+        let Some(slot) = self.core.slots.get_mut(index) else { return };
         if matches!(&slot.state, State::Closing(closing) if closing.left == 0) {
             // More than anyone sends by mistake: it is not worth reading on for.
             return self.core.close_now(index);

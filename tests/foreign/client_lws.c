@@ -22,7 +22,7 @@ static void tell_message(const char *kind) {
 
 static int on_event(struct lws *socket, enum lws_callback_reasons reason, void *user, void *in, size_t length) {
     switch (reason) {
-    case LWS_CALLBACK_CLIENT_ESTABLISHED: {
+    case LWS_CALLBACK_CLIENT_FILTER_PRE_ESTABLISH: { /* later the head is gone */
         char protocol[64] = "";
         lws_hdr_copy(socket, protocol, sizeof protocol, WSI_TOKEN_PROTOCOL);
         printf("open\t%s\n", protocol);

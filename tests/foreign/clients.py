@@ -85,8 +85,9 @@ async def aiohttp_stream(n, url, _protocol, last):
 
 
 async def aiohttp_get(n, url, _protocol, _last):
-    session = sessions.setdefault(n, aiohttp.ClientSession())
-    async with session.get(url) as answer:
+    if n not in sessions:
+        sessions[n] = aiohttp.ClientSession()
+    async with sessions[n].get(url) as answer:
         body = await answer.read()
         tell(n, "answer", answer.status, headers(answer.headers.items()), packed(body))
 
@@ -101,8 +102,9 @@ async def httpx_stream(n, url, _protocol, last):
 
 
 async def httpx_get(n, url, _protocol, _last):
-    client = sessions.setdefault(n, httpx.AsyncClient(timeout=None, trust_env=False))
-    answer = await client.get(url)
+    if n not in sessions:
+        sessions[n] = httpx.AsyncClient(timeout=None, trust_env=False)
+    answer = await sessions[n].get(url)
     tell(n, "answer", answer.status_code, headers(answer.headers.items()), packed(answer.content))
 
 
