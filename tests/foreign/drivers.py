@@ -128,14 +128,15 @@ class One:
         self.running[n] = asyncio.create_task(self.run(listener, kind, url, protocol, last))
 
     async def run(self, listener, kind, url, protocol, last):
-        process = None
+        starting = asyncio.ensure_future(self.start(kind, url, protocol, last))
         try:
-            process = await self.start(kind, url, protocol, last)
-            await self.report(process, kind, listener)
+            # Dropped while it starts, it is ended like any other.
+            await self.report(await asyncio.shield(starting), kind, listener)
         except Exception as error:
             listener("dead", f"{type(error).__name__}: {error}")
         finally:
-            if process and process.returncode is None:
+            process = await starting
+            if process.returncode is None:
                 process.kill()
                 await process.wait()
 
@@ -161,10 +162,12 @@ class Curl(One):
     async def start(self, kind, url, _protocol, last):
         if kind == "stream":
             header = ["-H", f"Last-Event-ID: {last}"] if last else []
-            return await start([self.path, *self.FLAGS, "-fN", "-H", "Accept: text/event-stream", *header, url])
+            command = [self.path, *self.FLAGS, "-fN", "-H", "Accept: text/event-stream", *header, url]
+            return await start(command, stderr=asyncio.subprocess.PIPE)
         self.count += 1
         head = f"{self.work.name}/{self.count}"
-        process = await start([self.path, *self.FLAGS, "-D", head, "-o", f"{head}.body", url])
+        command = [self.path, *self.FLAGS, "-D", head, "-o", f"{head}.body", url]
+        process = await start(command, stderr=asyncio.subprocess.PIPE)
         process.head = head
         return process
 
@@ -172,9 +175,9 @@ class Curl(One):
         if kind == "stream":
             while piece := await process.stdout.read(65536):
                 listener("bytes", packed(piece))
-        status = await process.wait()
-        if status != 0:
-            listener("lost", f"exit status {status}")
+        said = (await process.stderr.read()).decode().strip()
+        if await process.wait() != 0:
+            listener("lost", said)
         elif kind == "stream":
             listener("end")
         else:
