@@ -49,15 +49,16 @@ static void on_connected(GObject *session, GAsyncResult *result, gpointer unused
 int main(int count, char **arguments) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (count < 2) {
-        printf("client\tlibsoup\t%u.%u.%u\n", soup_get_major_version(), soup_get_minor_version(), soup_get_micro_version());
+        printf("client\tlibsoup\t%u.%u.%u\n", soup_get_major_version(), soup_get_minor_version(),
+               soup_get_micro_version());
         return 0;
     }
     loop = g_main_loop_new(NULL, FALSE);
     SoupSession *session = soup_session_new();
     SoupMessage *request = soup_message_new("GET", arguments[1]);
     char *protocols[] = {count > 2 ? arguments[2] : NULL, NULL};
-    soup_session_websocket_connect_async(session, request, NULL, protocols[0] ? protocols : NULL, G_PRIORITY_DEFAULT, NULL,
-                                         on_connected, NULL);
+    soup_session_websocket_connect_async(session, request, NULL, protocols[0] ? protocols : NULL, G_PRIORITY_DEFAULT,
+                                         NULL, on_connected, NULL);
     g_main_loop_run(loop);
     return 0;
 }

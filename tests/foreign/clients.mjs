@@ -51,7 +51,9 @@ function eventsource(n, url) {
   for (const name of ['message', 'gap', 'holdline-gap', 'bye', 'binary', 'price']) {
     source.addEventListener(name, e => tell(n, 'event', packed(name), e.lastEventId, packed(e.data), ''));
   }
-  source.onerror = e => tell(n, source.readyState === EventSource.CONNECTING ? 'lost' : 'dead', oneLine(e.message ?? ''));
+  source.onerror = e => {
+    tell(n, source.readyState === EventSource.CONNECTING ? 'lost' : 'dead', oneLine(e.message ?? ''));
+  };
   return () => source.close();
 }
 

@@ -257,7 +257,9 @@ class Poll(Reader):
         if kind != "answer":
             return super().read(kind, fields)
         status, head, body = int(fields[0]), unpacked(fields[1]).decode("latin-1"), unpacked(fields[2])
-        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in head.splitlines() if ": " in line)}
+        headers = {
+            name.lower(): value for name, value in (line.split(": ", 1) for line in head.splitlines() if ": " in line)
+        }
         if status not in (200, 204):
             return [Told("refused", f"{status} {json.loads(body)['error']}")]
         return self.answer(status, headers, body)
