@@ -323,7 +323,7 @@ fn positions(table: &mut Vec<Case>) {
     for id in
         ["1:2", "-1:-1", "0:0,[0],0", "1700000000:[1,2,3", "99999999999999999999:9", "::", "-"]
     {
-        let poll = |field: &str| Req::new("GET /poll?channel=attacks&wait=0").field(field);
+        let poll = |field: &str| Req::new("GET /poll?channel=attacks-none&wait=0").field(field);
         let lost = status(200).says("\"reason\":\"epoch\"").says("\"since\":\"\"");
         let request = poll(&format!("Last-Event-ID: {id}"));
         table.push(Case::new(format!("nchan: the id {id}"), request).want(lost).kept());
