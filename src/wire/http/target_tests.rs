@@ -169,6 +169,7 @@ fn queries_are_form_urlencoded() {
     }
     assert_eq!(Query::new(None).count(), 0);
     assert_eq!(BadQuery.code().name(), "bad_query");
+    assert!(BadQuery.message().contains("percent-encode"));
 }
 
 /// Seeded: the seed is printed with a failure.
