@@ -14,6 +14,8 @@ fn a_publication_wakes_who_dozes_and_a_refused_one_nobody() {
     });
     bells.iter().for_each(|bell| history.add_bell(Arc::clone(bell)));
     let woken = || wakes.each_ref().map(|wakes| wakes.load(Ordering::Relaxed));
+    bells[0].doze();
+    bells[0].rise();
     put(&history, "x", "a");
     assert_eq!(woken(), [0, 0], "both are awake");
     bells[1].doze();
@@ -72,4 +74,77 @@ fn a_sweep_frees_what_is_older_than_its_age_and_nothing_younger() {
     assert_eq!(used(61), FIXED + 1, "one is a minute old and the other is past it");
     assert_eq!(used(91), 0);
     assert_eq!(history.next_sweep(), Some(seconds(121).mono_ms), "the channel is remembered");
+}
+
+#[test]
+fn what_passes_makes_room_where_nothing_is_kept() {
+    // Five of ten places are pinned, and `recent` may have the other five.
+    let place = FIXED + 1;
+    let history = history(Config { memory_bytes: 10 * place, ..Config::default() });
+    let reader = Reader::live(&history, "x");
+    put_all(&history, "x", ["1", "2", "3", "4", "5"]);
+    let mut pins = Vec::new();
+    history.pull(&[reader.want()], 5, ALL, START, &mut pins, &mut Vec::new());
+    history.clear("x", START);
+    for text in ["a", "b", "c", "d", "e", "f", "g"] {
+        put_at(&history, "y", short_lived(text, 0), START);
+        assert!(history.stats().memory_used <= 10 * place, "{text}");
+    }
+    let refused = history.publish("y", "h".repeat(5 * FIXED).into(), START);
+    assert_eq!(refused.expect_err("it never fits").refusal, MEMORY_FULL);
+    assert_eq!(history.stats().memory_used, 10 * place, "and nothing was let go of for it");
+}
+
+#[test]
+fn recent_takes_at_most_half_of_the_budget() {
+    let place = FIXED + 1;
+    let history = history(Config { memory_bytes: 8 * place, ..Config::default() });
+    put_all(&history, "x", ["1", "2", "3", "4", "5", "6"]);
+    assert_eq!(history.lock().recent.len(), 4);
+    let unlimited = HistoryLimits::from(&Config { memory_bytes: 0, ..Config::default() });
+    assert_eq!(unlimited.memory_bytes, 64 * MIB);
+    assert!(unlimited.recent_bytes <= 32 * MIB);
+}
+
+#[test]
+fn this_very_moment_is_not_the_future() {
+    let history = narrow(Config::default());
+    put_at(&history, "x", "a".into(), seconds(10));
+    let at = |second: u64| Since::At { unix_ms: seconds(second).unix_ms };
+    for since in [at(10), Since::Ago { ms: 0 }] {
+        assert_eq!(stand(&history, "x", since, seconds(10)), (0, None), "{since:?}");
+    }
+    // A clock that was set back: what lies ahead of it has not been, whatever was published then.
+    let back = Now { unix_ms: seconds(5).unix_ms, ..seconds(11) };
+    assert_eq!(stand(&history, "x", at(6), back), (1, None));
+    assert_eq!(stand(&history, "x", at(5), back), (0, None));
+}
+
+#[test]
+fn a_key_that_is_remembered_alone_still_expires() {
+    let config = Config {
+        history_age: Duration::ZERO,
+        channel_memory: Duration::ZERO,
+        idempotency_window: Duration::from_secs(100),
+        ..Config::default()
+    };
+    let history = narrow(config);
+    put_at(&history, "x", Message::from("a").idempotency_key("1"), START);
+    assert_eq!(history.sweep(seconds(40)), Some(seconds(70).mono_ms));
+    assert_eq!((history.stats().channels, history.stats().memory_used), (0, 0));
+    assert_eq!(history.sweep(seconds(99)), Some(seconds(129).mono_ms));
+    assert_eq!(history.lock().keys.len(), 1);
+    assert_eq!(history.sweep(seconds(129)), None, "then nothing wakes any more");
+    assert_eq!(history.lock().keys.len(), 0);
+}
+
+#[test]
+fn the_index_stays_small_behind_much_that_is_kept() {
+    let history = narrow(Config { history_messages: 4_200, ..Config::default() });
+    for number in 0..44_200 {
+        put(&history, if number < 4_200 { "old" } else { "x" }, "z");
+    }
+    let indexed = history.lock().order.len();
+    assert!((8_400..25_000).contains(&indexed), "{indexed}");
+    assert_eq!(history.stats().messages, 8_400);
 }
