@@ -361,3 +361,16 @@ fn a_length_over_its_limit_is_refused_before_its_key() {
     let limits = WsLimits { frame_bytes_max: 1, ..limits };
     assert_eq!(Reader::new().step(&mut &mut [PING, 0xfd][..], &limits).map(|_| ()), Ok(()));
 }
+
+#[test]
+fn memory_that_is_held_is_told() {
+    let held = |reader: &Reader| reader.heap().saturating_sub(size_of::<Partial>());
+    let mut reader = Reader::new();
+    assert_eq!(step(&mut reader, &frame(0x02, &[1; 500])), (Ok(None), 0));
+    assert!(held(&reader) >= 500, "a fragment");
+    assert_eq!(step(&mut reader, &frame(PING, &[1; 125])[..106]), (Ok(None), 0));
+    assert!(held(&reader) >= 600, "and a ping that is cut");
+    let mut reader = Reader::new();
+    assert_eq!(step(&mut reader, &frame(BINARY, &[1; 1_000])[..908]), (Ok(None), 0));
+    assert!(held(&reader) >= 900, "a frame that is cut");
+}
