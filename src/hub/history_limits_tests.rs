@@ -133,6 +133,7 @@ fn a_key_that_is_remembered_alone_still_expires() {
     assert_eq!(history.sweep(seconds(40)), Some(seconds(70).mono_ms));
     assert_eq!((history.stats().channels, history.stats().memory_used), (0, 0));
     assert_eq!(history.sweep(seconds(99)), Some(seconds(129).mono_ms));
+    assert_eq!(history.sweep(seconds(128)), Some(seconds(129).mono_ms), "it is not yet time");
     assert_eq!(history.lock().keys.len(), 1);
     assert_eq!(history.sweep(seconds(129)), None, "then nothing wakes any more");
     assert_eq!(history.lock().keys.len(), 0);
@@ -147,4 +148,43 @@ fn the_index_stays_small_behind_much_that_is_kept() {
     let indexed = history.lock().order.len();
     assert!((8_400..25_000).contains(&indexed), "{indexed}");
     assert_eq!(history.stats().messages, 8_400);
+}
+
+#[test]
+fn a_stale_place_in_the_index_takes_nothing_younger_away() {
+    let history = narrow(Config { memory_bytes: 3 * (FIXED + 1), ..Config::default() });
+    put_all(&history, "x", ["1", "2", "3"]);
+    put(&history, "y", "4");
+    history.clear("x", START);
+    put(&history, "x", "5");
+    put_all(&history, "z", ["6", "7"]);
+    let left = ["x", "y", "z"].map(|channel| kept(&history, channel, START));
+    assert_eq!(left, ["5", "", "67"], "the oldest went");
+}
+
+#[test]
+fn a_pull_takes_what_fills_it_exactly() {
+    let history = history(Config::default());
+    put_all(&history, "x", ["aa", "bb", "cc"]);
+    let want = Reader::join(&history, "x", Since::Earliest, START).want();
+    for (bytes, count) in [(0, 1), (2, 1), (3, 1), (4, 2), (5, 2), (6, 3)] {
+        let limits = PullLimits { count: usize::MAX, bytes };
+        let (items, pulled) = pull(&history, &[want], 3, limits, START).expect("nothing is lost");
+        let expected = Pulled { up_to: count, more: count < 3 };
+        assert_eq!((items.len() as u64, pulled), (count, expected), "{bytes} bytes");
+    }
+}
+
+#[test]
+fn a_known_key_tells_todays_listeners() {
+    let history = history(Config::default());
+    let again = || {
+        let message = Message::from("a").idempotency_key("1");
+        history.publish("x", message, START).expect("there is room").subscribers
+    };
+    assert_eq!([again(), again()], [0, 0]);
+    let readers = [(); 2].map(|()| Reader::live(&history, "x"));
+    assert_eq!(again(), 2);
+    readers.iter().for_each(|reader| history.leave(reader.channel, START));
+    assert_eq!(again(), 0);
 }
