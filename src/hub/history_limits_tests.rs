@@ -152,14 +152,16 @@ fn the_index_stays_small_behind_much_that_is_kept() {
 
 #[test]
 fn a_stale_place_in_the_index_takes_nothing_younger_away() {
-    let history = narrow(Config { memory_bytes: 3 * (FIXED + 1), ..Config::default() });
+    let place = FIXED + 1;
+    let history = narrow(Config { memory_bytes: 4 * place, ..Config::default() });
     put_all(&history, "x", ["1", "2", "3"]);
     put(&history, "y", "4");
     history.clear("x", START);
     put(&history, "x", "5");
-    put_all(&history, "z", ["6", "7"]);
-    let left = ["x", "y", "z"].map(|channel| kept(&history, channel, START));
-    assert_eq!(left, ["5", "", "67"], "the oldest went");
+    // Two of the four places are free, and this takes three.
+    put(&history, "z", &"6".repeat(3 * place - FIXED));
+    let left = ["x", "y"].map(|channel| kept(&history, channel, START));
+    assert_eq!(left, ["5", ""], "the oldest that is still there went");
 }
 
 #[test]
