@@ -8,29 +8,17 @@
 //! longer; without them, a fixed set of seeds for a few seconds.
 #![allow(dead_code, unreachable_pub)]
 
-#[path = "chaos/asker.rs"]
-mod asker;
-#[path = "chaos/oracle.rs"]
-mod oracle;
-#[path = "chaos/publisher.rs"]
-mod publisher;
-#[path = "support/sim.rs"]
-mod sim;
-#[path = "chaos/traveller.rs"]
-mod traveller;
-#[path = "chaos/truth.rs"]
-mod truth;
-#[path = "chaos/world.rs"]
-mod world;
+#[path = "chaos/mod.rs"]
+mod chaos;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use holdline::Message;
 
-use oracle::Verdict;
-use truth::{At, Spec, name, payload};
-use world::{Rules, World};
+use chaos::oracle::Verdict;
+use chaos::truth::{At, Spec, name, payload};
+use chaos::world::{Rules, World};
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;

@@ -1,0 +1,12 @@
+//! The random world, for the tests and for the fuzz target of the engine.
+#![allow(dead_code, unreachable_pub)]
+
+pub mod asker;
+pub mod fuzz;
+pub mod oracle;
+pub mod publisher;
+#[path = "../support/sim.rs"]
+pub mod sim;
+pub mod traveller;
+pub mod truth;
+pub mod world;
