@@ -7,6 +7,7 @@ pub mod oracle;
 pub mod publisher;
 #[path = "../support/sim.rs"]
 pub mod sim;
+pub mod strangers;
 pub mod traveller;
 pub mod truth;
 pub mod world;
