@@ -2,9 +2,11 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod asker;
+pub mod cuts;
 pub mod fuzz;
 pub mod oracle;
 pub mod publisher;
+pub mod reading;
 #[path = "../support/sim.rs"]
 pub mod sim;
 pub mod strangers;

@@ -2,17 +2,24 @@
 //! twice on one connection, and no position told before everything up to it had come.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 
 use super::truth::{At, Truth, name};
 
 /// One thing that happened to a reader.
 #[derive(Clone, Debug)]
 pub enum Entry {
-    /// A new connection, from the position on; without one, from now on. The order ended at `head`.
+    /// A new connection, from the position on; without one, from now on, or with all that is kept.
+    /// The order ended at `head`.
     Opened {
         via: &'static str,
         channels: Vec<usize>,
         since: Option<At>,
+        wants_all: bool,
+        head: At,
+    },
+    /// The answer to that has begun, when the order ended at `head`.
+    Begun {
         head: At,
     },
     /// A subscription was confirmed; without a position it began at or before `head`.
@@ -86,6 +93,19 @@ impl Verdict {
     }
 }
 
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { messages, told, opened, published, unknown, .. } = self;
+        let mut gaps: Vec<_> = self.gaps.iter().collect();
+        gaps.sort();
+        write!(
+            f,
+            "{opened} connections, {messages} messages, {told} positions, gaps {gaps:?}, \
+             {published} published of which {unknown} nobody saw"
+        )
+    }
+}
+
 /// # Panics
 /// If a promise was broken, with what led to it.
 pub fn judge(who: &str, log: &[Entry], truth: &Truth) -> Verdict {
@@ -113,24 +133,35 @@ struct Judge {
     is_mixed: bool,
     /// Where the order ended when this connection was asked for.
     opened: Option<At>,
+    /// It asked for all that is kept, which begins elsewhere for each channel: before it has got
+    /// here, nothing is owed.
+    all: Option<At>,
+    /// What it has asked to follow only what comes behind.
+    asked: HashMap<usize, At>,
 }
 
 impl Judge {
     fn take(&mut self, entry: &Entry, truth: &Truth, verdict: &mut Verdict) -> Result<(), String> {
         match entry {
-            Entry::Opened { channels, since, head, .. } => {
+            Entry::Opened { channels, since, wants_all, head, .. } => {
                 verdict.opened += 1;
                 (self.last, self.latest, self.is_mixed) = (HashMap::new(), None, false);
                 self.opened = Some(*head);
+                self.all = self.opened.filter(|_| *wants_all);
                 self.followed.retain(|channel, _| channels.contains(channel));
+                self.asked.clear();
                 for channel in channels {
+                    self.asked.extend(since.map(|since| (*channel, since)));
                     let followed = self.followed.entry(*channel).or_default();
-                    followed.base = followed.base.or(*since);
+                    followed.base = since.and(followed.base.or(*since));
                 }
             }
+            Entry::Begun { head } => self.all = self.all.map(|_| *head),
             Entry::Joined { channel, since, head } => {
                 self.is_mixed = true;
                 self.last.remove(channel);
+                self.asked.remove(channel);
+                self.asked.extend(since.map(|since| (*channel, since)));
                 let followed = self.followed.entry(*channel).or_default();
                 followed.base = followed.base.or_else(|| Some(since.unwrap_or(*head)));
             }
@@ -158,6 +189,10 @@ impl Judge {
         let is_passing = truth.spec_at(at).is_some_and(|spec| spec.ttl_s == Some(0));
         if is_passing && self.opened >= Some(at) {
             return Err(format!("{at:?} was only for those who listened then"));
+        }
+        let is_known = |asked: &At| asked.epoch == at.epoch && at.seq <= asked.seq;
+        if self.asked.get(&channel).is_some_and(is_known) {
+            return Err(format!("{at:?} of {} was not asked for", name(channel)));
         }
         if self.last.insert(channel, at).is_some_and(|last| last >= at) {
             return Err(format!("{at:?} came after its like or a later one of {}", name(channel)));
@@ -198,7 +233,7 @@ impl Judge {
     fn told(&mut self, at: At, unix_ms: u64, truth: &Truth) -> Result<(), String> {
         for (channel, followed) in &mut self.followed {
             let Some(base) = followed.base else {
-                followed.base = Some(at);
+                followed.base = Some(at).filter(|at| self.all.is_none_or(|all| all <= *at));
                 continue;
             };
             if base.epoch > at.epoch {

@@ -2,23 +2,93 @@
 
 use std::collections::VecDeque;
 
+use base64::prelude::{BASE64_STANDARD as STANDARD, Engine};
 use serde_json::Value;
 
 use super::sim::clients::request;
 use super::sim::{Sim, http, ws};
-use super::truth::{At, Spec, Truth, name, number};
+use super::truth::{At, Kind, Spec, Truth, event, kind, name, number, payload};
 
-/// Publishes over HTTP, a few requests at a time on one connection.
+/// A message on its way.
+#[derive(Clone, Copy, Debug)]
+pub struct Sending {
+    pub number: u64,
+    pub spec: Spec,
+    /// It has been sent before, and may have arrived.
+    pub is_again: bool,
+}
+
+impl Sending {
+    /// Whoever sends it again is told where the first is.
+    pub const fn has_key(&self) -> bool {
+        self.number % 3 == 1
+    }
+
+    /// A line of `/publish`.
+    pub fn line(&self) -> String {
+        let mut members = members(self.number, self.spec);
+        if self.has_key() {
+            members.push(format!(r#""idempotency_key":"key-{}""#, self.number));
+        }
+        format!("{{{}}}", members.join(","))
+    }
+
+    pub fn raw(&self) -> Vec<u8> {
+        let mut headers = String::new();
+        if let Some(ttl) = self.spec.ttl_s {
+            headers += &format!("TTL: {ttl}\r\n");
+        }
+        if let Some(event) = event(self.number) {
+            headers += &format!("Event: {event}\r\n");
+        }
+        if kind(self.number) == Kind::Json {
+            headers += "Content-Type: application/json\r\n";
+        }
+        if self.has_key() {
+            headers += &format!("Idempotency-Key: key-{}\r\n", self.number);
+        }
+        let target = format!("/channels/{}", name(self.spec.channel));
+        request("POST", &target, &headers, &payload(self.number))
+    }
+}
+
+/// A message as the members of a command, or of a line of `/publish`.
+pub fn members(number: u64, spec: Spec) -> Vec<String> {
+    let payload = payload(number);
+    let text = String::from_utf8_lossy(&payload);
+    let mut members = vec![format!(r#""channel":"{}""#, name(spec.channel))];
+    members.push(match kind(number) {
+        Kind::Binary => format!(r#""b64":"{}""#, STANDARD.encode(&payload)),
+        Kind::Json => format!(r#""data":{text}"#),
+        Kind::Text | Kind::Lines => format!(r#""text":{}"#, Value::from(&*text)),
+    });
+    members.extend(spec.ttl_s.map(|ttl| format!(r#""ttl":{ttl}"#)));
+    members.extend(event(number).map(|event| format!(r#""event":"{event}""#)));
+    members
+}
+
+/// Publishes over HTTP, a few requests at a time on one connection, and sends again what was not
+/// answered.
 #[derive(Debug, Default)]
 pub struct Publisher {
     line: Option<usize>,
-    outstanding: VecDeque<u64>,
+    /// Of each request, what is in it.
+    outstanding: VecDeque<Vec<Sending>>,
+    /// What it has to send again.
+    again: Vec<Sending>,
 }
 
 impl Publisher {
     pub fn lose(&mut self) {
         self.line = None;
-        self.outstanding.clear();
+        let lost = self.outstanding.drain(..).flatten().filter(Sending::has_key);
+        self.again.extend(lost.map(|sending| Sending { is_again: true, ..sending }));
+    }
+
+    /// What it was about belongs to a run of the sequence that is over.
+    pub fn give_up(&mut self) {
+        self.lose();
+        self.again.clear();
     }
 
     pub fn unstall(&self, sim: &mut Sim) {
@@ -32,34 +102,25 @@ impl Publisher {
         self.outstanding.is_empty()
     }
 
-    /// Sends one message, perhaps cut off in the middle of it; on which line.
-    pub fn publish(&mut self, sim: &mut Sim, number: u64, spec: Spec, text: &str) -> usize {
-        let closed = self.line.is_none_or(|line| sim.lines[line].has_ended());
-        if closed || self.outstanding.len() > 2 {
-            if let Some(line) = self.line {
-                sim.close(line);
+    /// What it sends next: the new messages, or what it has to send again.
+    pub fn choose(&mut self, sim: &mut Sim, new: Vec<Sending>) -> Vec<Sending> {
+        // The key is remembered for five minutes.
+        let now = sim.now.unix_ms;
+        self.again.retain(|sending| sending.spec.unix_ms + 200_000 > now);
+        if self.again.is_empty() || sim.rng.bool() { new } else { std::mem::take(&mut self.again) }
+    }
+
+    /// Sends messages in one request, perhaps cut off in the middle of it; on which line.
+    pub fn publish(&mut self, sim: &mut Sim, messages: Vec<Sending>) -> usize {
+        let line = self.connected(sim);
+        let bytes = match &messages[..] {
+            [one] if sim.rng.bool() => one.raw(),
+            many => {
+                let lines: Vec<_> = many.iter().map(Sending::line).collect();
+                request("POST", "/publish", "", lines.join("\n").as_bytes())
             }
-            self.lose();
-            let loops = sim.loops.len();
-            let loop_number = sim.rng.usize(..loops);
-            let line = sim.connect(loop_number);
-            self.line = Some(line);
-            // Some read their answers slowly.
-            if sim.rng.bool() {
-                sim.lines[line].window = sim.rng.usize(1..500);
-                sim.lines[line].take_max = sim.rng.usize(..30);
-            }
-        }
-        let line = self.line.expect("it is connected");
-        let bytes = if sim.rng.bool() {
-            let ttl = spec.ttl_s.map_or(String::new(), |ttl| format!("TTL: {ttl}\r\n"));
-            request("POST", &format!("/channels/{}", name(spec.channel)), &ttl, text.as_bytes())
-        } else {
-            let ttl = spec.ttl_s.map_or(String::new(), |ttl| format!(r#","ttl":{ttl}"#));
-            let body = format!(r#"{{"channel":"{}","text":"{text}"{ttl}}}"#, name(spec.channel));
-            request("POST", "/publish", "", body.as_bytes())
         };
-        self.outstanding.push_back(number);
+        self.outstanding.push_back(messages);
         if sim.rng.u8(..10) == 0 {
             let cut = sim.rng.usize(..bytes.len());
             sim.send(line, &bytes[..cut]);
@@ -75,16 +136,34 @@ impl Publisher {
         line
     }
 
+    fn connected(&mut self, sim: &mut Sim) -> usize {
+        if let Some(line) = self.line {
+            if !sim.lines[line].has_ended() && self.outstanding.len() <= 2 {
+                return line;
+            }
+            sim.close(line);
+            self.lose();
+        }
+        let number = sim.rng.usize(..sim.loops.len());
+        let line = sim.connect(number);
+        self.line = Some(line);
+        // Some read their answers slowly.
+        if sim.rng.bool() {
+            sim.lines[line].window = sim.rng.usize(1..500);
+            sim.lines[line].take_max = sim.rng.usize(..30);
+        }
+        line
+    }
+
     pub fn read(&mut self, sim: &mut Sim, truth: &mut Truth) {
         let Some(line) = self.line else { return };
         while let Some(answer) = sim.answer(line) {
-            let number = self.outstanding.pop_front().expect("it asked for this");
-            let text = answer.text();
-            let value: Value = serde_json::from_str(text.trim_end()).expect("JSON");
-            match (answer.status, value["id"].as_str()) {
-                (200..203, Some(id)) => truth.place(truth.at(id), number),
-                (200 | 503, None) if value["error"] == "overloaded" => {}
-                (408, _) => return self.lose(),
+            let messages = self.outstanding.pop_front().expect("it asked for this");
+            match answer.status {
+                200..203 => judge(&answer.text(), &messages, truth),
+                // Nothing was done.
+                503 => assert_eq!(answer.json()["error"], "overloaded"),
+                408 => return self.lose(),
                 _ => panic!("{answer:?}"),
             }
             if answer.is_closing() {
@@ -97,10 +176,24 @@ impl Publisher {
     }
 }
 
-/// A plain raw WebSocket: payloads and nothing else.
+/// What a request was answered: a line to each message.
+#[track_caller]
+fn judge(answer: &str, messages: &[Sending], truth: &mut Truth) {
+    let lines: Vec<_> = answer.trim_end().lines().collect();
+    assert_eq!(lines.len(), messages.len(), "{answer:?}");
+    for (line, message) in lines.iter().zip(messages) {
+        let value: Value = serde_json::from_str(line).expect("JSON");
+        match value["id"].as_str() {
+            Some(id) => truth.place(truth.at(id), message.number),
+            None => assert_eq!(value["error"], "overloaded"),
+        }
+    }
+}
+
+/// A plain raw WebSocket: payloads and nothing else, both ways.
 #[derive(Debug)]
 pub struct Listener {
-    channel: usize,
+    pub channel: usize,
     line: Option<usize>,
     is_open: bool,
     got: Vec<u64>,
@@ -121,6 +214,20 @@ impl Listener {
         let line = sim.connect(loop_number);
         sim.send(line, &ws::upgrade(&format!("/channels/{}", name(self.channel)), None));
         (self.line, self.is_open) = (Some(line), false);
+    }
+
+    /// What can be published as the payload of a frame, without a word about it.
+    pub fn can_publish(number: u64, spec: Spec) -> bool {
+        kind(number) != Kind::Json && event(number).is_none() && spec.ttl_s.is_none()
+    }
+
+    /// Publishes on its own channel, once it may.
+    pub fn publish(&self, sim: &mut Sim, number: u64) -> Option<usize> {
+        let line = self.line.filter(|_| self.is_open)?;
+        let opcode = if kind(number) == Kind::Binary { ws::BINARY } else { ws::TEXT };
+        let key = sim.rng.u32(..).to_be_bytes();
+        sim.send(line, &ws::frame(opcode, &payload(number), key));
+        Some(line)
     }
 
     pub fn lose(&mut self) {
@@ -149,7 +256,11 @@ impl Listener {
                     sim.close(line);
                     return self.lose();
                 }
-                _ => self.got.push(number(&frame.text())),
+                _ => {
+                    let number = number(&frame.payload);
+                    assert_eq!(frame.opcode == ws::BINARY, kind(number) == Kind::Binary);
+                    self.got.push(number);
+                }
             }
         }
         if sim.lines[line].has_ended() {

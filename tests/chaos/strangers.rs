@@ -238,6 +238,9 @@ impl Ear {
             201 => 202, // whether somebody listened by then
             status => status,
         };
+        if status == 100 {
+            return true; // left out where the body came together with the head (RFC 9110 §10.1.1)
+        }
         self.heard.push(format!("{status} {}", value["error"].as_str().unwrap_or("")));
         true
     }

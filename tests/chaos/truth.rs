@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::sim::Sim;
+
 /// A message as it was meant.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
@@ -54,6 +56,11 @@ impl Truth {
 
     pub fn epoch(&self) -> usize {
         self.epochs.len() - 1
+    }
+
+    /// Where the order ends now.
+    pub fn head(&self, sim: &Sim) -> At {
+        At { epoch: self.epoch(), seq: sim.history.head() }
     }
 
     /// Reads `epoch-seq`.
@@ -111,13 +118,63 @@ pub fn channel(name: &str) -> usize {
     name.strip_prefix('c').and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("{name:?}"))
 }
 
-/// A payload that names its number, of any length.
-pub fn payload(number: u64, filler: usize) -> String {
-    format!("{number} {}", "x".repeat(filler))
+/// What a message carries. It follows from its number, so that a reader can tell whether what came
+/// is what was published, to the last byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Text,
+    /// Text with line ends of all kinds, and lines that look like fields of a stream.
+    Lines,
+    Json,
+    /// No UTF-8.
+    Binary,
+}
+
+pub fn kind(number: u64) -> Kind {
+    match number % 8 {
+        3 => Kind::Binary,
+        5 => Kind::Lines,
+        6 => Kind::Json,
+        _ => Kind::Text,
+    }
+}
+
+pub fn event(number: u64) -> Option<&'static str> {
+    (number % 7 == 2).then_some("tick")
+}
+
+pub fn payload(number: u64) -> Vec<u8> {
+    let filler = if number % 20 == 4 { number * 7_919 % 20_000 } else { number * 31 % 60 };
+    let filler = "x".repeat(filler as usize);
+    match kind(number) {
+        Kind::Text => format!("{number} {filler}").into_bytes(),
+        Kind::Lines => format!("{number} \rid: a\r\n\nevent: open\n\n{filler}\n").into_bytes(),
+        Kind::Json => format!(r#"{{"number":{number}, "filler":"{filler}"}}"#).into_bytes(),
+        Kind::Binary => {
+            [format!("{number} \0").as_bytes(), b"\xff\r\n", filler.as_bytes()].concat()
+        }
+    }
+}
+
+/// Which message it is; all of it must have come.
+#[track_caller]
+pub fn number(bytes: &[u8]) -> u64 {
+    let number = named(&String::from_utf8_lossy(bytes));
+    assert!(payload(number) == bytes, "{:?} of {number}", String::from_utf8_lossy(bytes));
+    number
+}
+
+/// Which message it is that came through an event stream, where lines end in one way only.
+#[track_caller]
+pub fn number_of_lines(text: &str) -> u64 {
+    let number = named(text);
+    let published = String::from_utf8(payload(number)).expect("the rest comes in base64");
+    assert_eq!(text, published.replace("\r\n", "\n").replace('\r', "\n"));
+    number
 }
 
 #[track_caller]
-pub fn number(payload: &str) -> u64 {
-    let digits = payload.split(' ').next().unwrap_or("");
-    digits.parse().unwrap_or_else(|_| panic!("{payload:?} is nobody's message"))
+fn named(text: &str) -> u64 {
+    let digits = text.trim_start_matches(r#"{"number":"#).split([' ', ',']).next().unwrap_or("");
+    digits.parse().unwrap_or_else(|_| panic!("{text:?} is nobody's message"))
 }

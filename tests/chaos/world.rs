@@ -7,10 +7,10 @@ use holdline::{Config, Message};
 
 use super::asker::Desk;
 use super::oracle::{Verdict, judge};
-use super::publisher::{Listener, Publisher};
+use super::publisher::{Listener, Publisher, Sending, members};
 use super::sim::{Chance, Sim, ws};
-use super::traveller::{Traveller, Via};
-use super::truth::{At, Spec, Truth, name, payload};
+use super::traveller::{Manner, Traveller, Via};
+use super::truth::{At, Kind, Spec, Truth, event, kind, name, payload};
 
 /// What may happen in a world besides reading and publishing.
 #[derive(Clone, Copy, Debug, Default)]
@@ -155,8 +155,14 @@ impl World {
     }
 
     fn publish_by_clients(&mut self) {
-        let (number, spec) = new_spec(&mut self.sim, &mut self.truth, self.channels);
-        let text = payload(number, filler(&mut self.sim));
+        match self.sim.rng.u8(..5) {
+            0..2 => self.publish_by_command(),
+            2 => self.publish_by_frame(),
+            _ => self.publish_by_request(),
+        }
+    }
+
+    fn publish_by_command(&mut self) {
         let on_ws: Vec<_> = (0..self.travellers.len())
             .filter(|n| {
                 let traveller = &self.travellers[*n];
@@ -165,23 +171,50 @@ impl World {
                     && traveller.outstanding.len() < 3
             })
             .collect();
-        if self.sim.rng.bool() && !on_ws.is_empty() {
-            let traveller = &mut self.travellers[on_ws[self.sim.rng.usize(..on_ws.len())]];
-            let line = traveller.link.as_ref().map_or(0, |link| link.line);
-            let ttl = spec.ttl_s.map_or(String::new(), |ttl| format!(r#","ttl":{ttl}"#));
-            let command = format!(
-                r#"{{"op":"publish","ref":{number},"channel":"{}","text":"{text}"{ttl}}}"#,
-                name(spec.channel)
-            );
-            let key = self.sim.rng.u32(..).to_be_bytes();
-            self.sim.send(line, &ws::frame(ws::TEXT, command.as_bytes(), key));
-            traveller.outstanding.push_back(number);
-            self.given.entry(line).or_default().numbers.push_back(number);
+        if on_ws.is_empty() {
             return;
         }
-        let publisher = self.sim.rng.usize(..self.publishers.len());
-        let line = self.publishers[publisher].publish(&mut self.sim, number, spec, &text);
+        let (number, spec) = new_spec(&mut self.sim, &mut self.truth, self.channels);
+        let traveller = &mut self.travellers[on_ws[self.sim.rng.usize(..on_ws.len())]];
+        let line = traveller.link.as_ref().map_or(0, |link| link.line);
+        let members = members(number, spec).join(",");
+        let command = format!(r#"{{"op":"publish","ref":{number},{members}}}"#);
+        let key = self.sim.rng.u32(..).to_be_bytes();
+        self.sim.send(line, &ws::frame(ws::TEXT, command.as_bytes(), key));
+        traveller.outstanding.push_back(number);
         self.given.entry(line).or_default().numbers.push_back(number);
+    }
+
+    fn publish_by_frame(&mut self) {
+        let (number, mut spec) = new_spec(&mut self.sim, &mut self.truth, self.channels);
+        let listener = &self.listeners[self.sim.rng.usize(..self.listeners.len())];
+        spec.channel = listener.channel;
+        if Listener::can_publish(number, spec)
+            && let Some(line) = listener.publish(&mut self.sim, number)
+        {
+            self.truth.specs.insert(number, spec);
+            self.given.entry(line).or_default().numbers.push_back(number);
+        }
+    }
+
+    fn publish_by_request(&mut self) {
+        let count = if self.sim.rng.bool() { 1 } else { self.sim.rng.usize(1..6) };
+        let new = (0..count).map(|_| {
+            let (number, spec) = new_spec(&mut self.sim, &mut self.truth, self.channels);
+            Sending { number, spec, is_again: false }
+        });
+        let new = new.collect();
+        let publisher = self.sim.rng.usize(..self.publishers.len());
+        let messages = self.publishers[publisher].choose(&mut self.sim, new);
+        let line = self.publishers[publisher].publish(&mut self.sim, messages.clone());
+        // What comes twice has one place: of either line, only the answers tell what it was.
+        for again in messages.iter().filter(|message| message.is_again) {
+            let has = |given: &&mut Given| given.numbers.contains(&again.number);
+            self.given.values_mut().filter(has).for_each(|given| given.is_sure = false);
+        }
+        let given = self.given.entry(line).or_default();
+        given.numbers.extend(messages.iter().map(|message| message.number));
+        given.is_sure &= messages.iter().all(|message| !message.is_again);
     }
 
     /// Ties seqs that were given out while a line was read to what that line was given.
@@ -226,10 +259,22 @@ impl World {
         }
     }
 
+    fn manner(&mut self) -> Manner {
+        let rng = &mut self.sim.rng;
+        Manner {
+            gap_live: rng.u8(..8) == 0,
+            is_ten: rng.u8(..4) == 0,
+            by_header: rng.bool(),
+            start: pick(rng, &[None, Some("earliest"), Some("latest")]),
+            nothing_is_forgotten: !self.rules.forgets && !self.rules.restarts,
+            options: pick(rng, &["", "", "&heartbeat=10", "&v=1", "&lang=en"]),
+        }
+    }
+
     fn connect(&mut self, traveller: usize) {
-        let (via, gap_live) = (self.via(traveller), self.sim.rng.u8(..8) == 0);
+        let (via, manner) = (self.via(traveller), self.manner());
         let number = self.sim.rng.usize(..self.sim.loops.len());
-        self.travellers[traveller].open(&mut self.sim, &self.truth, number, via, gap_live);
+        self.travellers[traveller].open(&mut self.sim, &self.truth, number, via, manner);
         if self.sim.rng.bool() {
             let line = self.travellers[traveller].link.as_ref().map_or(0, |link| link.line);
             self.sim.lines[line].window = self.sim.rng.usize(1..5_000);
@@ -343,7 +388,7 @@ impl World {
         self.truth.begin_epoch(self.sim.history.epoch().as_str());
         self.travellers.iter_mut().for_each(Traveller::lose);
         self.listeners.iter_mut().for_each(Listener::lose);
-        self.publishers.iter_mut().for_each(Publisher::lose);
+        self.publishers.iter_mut().for_each(Publisher::give_up);
         self.given.clear();
     }
 
@@ -439,22 +484,30 @@ fn new_spec(sim: &mut Sim, truth: &mut Truth, channels: usize) -> (u64, Spec) {
     (truth.spec(spec), spec)
 }
 
-fn filler(sim: &mut Sim) -> usize {
-    if sim.rng.u8(..20) == 0 { sim.rng.usize(..20_000) } else { sim.rng.usize(..60) }
-}
-
 /// As other threads of the host do.
 fn publish_directly(sim: &mut Sim, truth: &mut Truth, channels: usize) {
     for _ in 0..sim.rng.usize(1..5) {
         let (number, spec) = new_spec(sim, truth, channels);
-        let mut message = Message::from(payload(number, filler(sim)));
-        if let Some(seconds) = spec.ttl_s {
-            message = message.ttl(Duration::from_secs(seconds));
-        }
+        let message = message(number, spec);
         if let Ok(published) = sim.history.publish(&name(spec.channel), message, sim.now) {
             truth.place(At { epoch: truth.epoch(), seq: published.id.seq }, number);
         }
     }
+}
+
+/// A message as the host makes it.
+pub fn message(number: u64, spec: Spec) -> Message {
+    let mut message = match kind(number) {
+        Kind::Json => Message::json(payload(number)).expect("JSON"),
+        _ => Message::bytes(payload(number)),
+    };
+    if let Some(name) = event(number) {
+        message = message.event(name);
+    }
+    if let Some(seconds) = spec.ttl_s {
+        message = message.ttl(Duration::from_secs(seconds));
+    }
+    message
 }
 
 fn pick<T: Copy>(rng: &mut Chance, of: &[T]) -> T {

@@ -336,6 +336,7 @@ impl Sim {
             );
         }
         let forgotten = self.config.channel_memory + self.config.history_age * 2;
+        let forgotten = forgotten.max(self.config.idempotency_window);
         self.pass(forgotten.as_millis() as u64 + 120_000);
         let stats = self.history.stats();
         assert_eq!(stats.memory_used, 0, "bytes of publications that nobody has");
