@@ -172,6 +172,65 @@ fn parse_duration(text: &[u8]) -> Option<Since> {
     Some(Since::Ago { ms: parse_digits(digits)? * unit_ms })
 }
 
+/// Checks the positions on any bytes: each is read in exactly one form, which writes it again.
+///
+/// # Panics
+///
+/// If one is not, which would be a bug.
+#[doc(hidden)]
+pub fn fuzz_since(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let cursor = Cursor::parse(data);
+    if let Some(cursor) = cursor {
+        let mut written = Vec::new();
+        cursor.write(&mut written);
+        assert!(written == data && cursor.to_string() == text && data.len() <= 33);
+        assert_eq!(Epoch::parse(cursor.epoch.as_str().as_bytes()), Some(cursor.epoch));
+    }
+    let expected = match data.len() {
+        0 => None,
+        _ => Some(cursor.map_or(Since::Unknown, Since::Cursor)),
+    };
+    assert_eq!(Since::from_last_event_id(data), expected);
+    let since = Since::parse(data);
+    match since {
+        Some(Since::Cursor(read)) => assert_eq!(Some(read), cursor),
+        Some(Since::Earliest) => assert_eq!(text, "earliest"),
+        Some(Since::Latest) => assert_eq!(text, "latest"),
+        Some(Since::At { unix_ms }) => assert_eq!(format!("{:010}", unix_ms / 1000), text),
+        Some(Since::Ago { ms }) => {
+            let (digits, unit) = text.split_at(text.len() - 1);
+            let seconds = match unit {
+                "s" => 1,
+                "m" => 60,
+                "h" => 60 * 60,
+                "d" => 24 * 60 * 60,
+                _ => 0,
+            };
+            assert_eq!(digits.parse().ok().map(|n: u64| n * seconds * 1000), Some(ms));
+            assert!((1..=4).contains(&digits.len()));
+        }
+        Some(Since::Unknown) => panic!("only a header is never refused"),
+        None => assert_eq!(cursor, None),
+    }
+    for (before, behind) in [("", " "), (" ", ""), ("", "\n"), ("", "\0"), ("+", "")] {
+        let more = [before.as_bytes(), data, behind.as_bytes()].concat();
+        assert_eq!(Since::parse(&more), None, "{more:?}");
+    }
+    check_any_cursor(data);
+}
+
+/// Every position that can be has a text, and the text is that position.
+fn check_any_cursor(data: &[u8]) {
+    let number = |from: usize| {
+        data.iter().skip(from).take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+    };
+    let cursor = Cursor { epoch: Epoch::from_random(number(8)), seq: number(0) };
+    let text = cursor.to_string();
+    assert_eq!(Cursor::parse(text.as_bytes()), Some(cursor));
+    assert_eq!(Since::parse(text.as_bytes()), Some(Since::Cursor(cursor)));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

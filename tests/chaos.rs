@@ -12,31 +12,16 @@
 //! ```
 #![allow(dead_code, unreachable_pub)]
 
-#[path = "chaos/asker.rs"]
-mod asker;
-#[path = "chaos/cuts.rs"]
-mod cuts;
-#[path = "chaos/oracle.rs"]
-mod oracle;
-#[path = "chaos/publisher.rs"]
-mod publisher;
-#[path = "chaos/reading.rs"]
-mod reading;
-#[path = "support/sim.rs"]
-mod sim;
-#[path = "chaos/traveller.rs"]
-mod traveller;
-#[path = "chaos/truth.rs"]
-mod truth;
-#[path = "chaos/world.rs"]
-mod world;
+#[path = "chaos/mod.rs"]
+mod chaos;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use oracle::Verdict;
-use truth::{At, Spec, name};
-use world::{Rules, World, message};
+use chaos::cuts;
+use chaos::oracle::Verdict;
+use chaos::truth::{At, Spec, name};
+use chaos::world::{Rules, World, message};
 
 /// Steps of all worlds if nobody says how many.
 const STEPS: u64 = 25_000;

@@ -3,9 +3,12 @@
 //! It turns bytes into events and knows no channel, no other connection and no clock but the stamps
 //! it is given. What an event means is decided above, which then moves the state on.
 
+mod fuzz;
 mod http;
 pub mod ws;
 
+#[doc(hidden)]
+pub use fuzz::fuzz_conn;
 pub use http::{Answering, Body, Request};
 pub use ws::{Frame, Payload, Reader, WsLimits};
 

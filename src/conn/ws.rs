@@ -385,7 +385,7 @@ const BUFFER_BYTES_MIN: usize = 64;
 pub use fuzz::fuzz_frames;
 
 #[path = "ws_fuzz.rs"]
-mod fuzz;
+pub(super) mod fuzz;
 #[cfg(test)]
 #[path = "ws_tests.rs"]
 mod tests;

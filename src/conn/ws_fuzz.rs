@@ -82,8 +82,8 @@ pub(crate) fn replay(
 
 const HEAP_SLACK: usize = size_of::<Partial>() + 2 * BUFFER_BYTES_MIN;
 
-/// Reads `data` whole and in pieces and compares; for fuzzing. The first four bytes choose the
-/// limits and the pieces.
+/// Reads `data` whole and in pieces and compares, then as the payload of a message in fragments with
+/// control frames between them. The first four bytes choose the limits and the pieces.
 ///
 /// # Panics
 ///
@@ -104,8 +104,59 @@ pub fn fuzz_frames(data: &[u8]) {
     assert_eq!(whole, split);
     assert_eq!(whole, replay(wire, &limits, || 1));
     for event in &whole {
-        if let Seen::Text(text) = event {
-            assert!(text.len() as u64 <= limits.message_bytes_max);
+        check(event, &limits);
+    }
+    check_written(wire, usize::from(*frame) + 1, u32::from(*message));
+}
+
+fn check(event: &Seen, limits: &WsLimits) {
+    match event {
+        Seen::Text(text) => assert!(text.len() as u64 <= limits.message_bytes_max),
+        Seen::Binary(bytes) => assert!(bytes.len() as u64 <= limits.message_bytes_max),
+        Seen::Ping(bytes) | Seen::Pong(bytes) => assert!(bytes.len() <= 125),
+        Seen::Close(Some((code, reason))) => {
+            // RFC 6455 §7.4: codes that may be on the wire.
+            assert!(matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) && reason.len() <= 123);
+        }
+        Seen::Close(None) | Seen::Error(_) => {}
+    }
+}
+
+/// What a client may write is read as it was meant.
+fn check_written(payload: &[u8], piece_bytes: usize, key: u32) {
+    let key = key.wrapping_mul(0x9e37_79b9).to_be_bytes();
+    let is_text = std::str::from_utf8(payload).is_ok();
+    let fragments: Vec<&[u8]> = payload.chunks(piece_bytes).collect();
+    let (mut wire, mut expected) = (Vec::new(), Vec::new());
+    for (at, fragment) in fragments.iter().enumerate() {
+        let opcode = if at > 0 { 0 } else { 2 - u8::from(is_text) };
+        let is_last = at + 1 == fragments.len();
+        write(&mut wire, u8::from(is_last) << 7 | opcode, fragment, key);
+        if is_last {
+            let whole = || payload.to_vec();
+            let text = String::from_utf8(whole());
+            expected.push(text.map_or_else(|_| Seen::Binary(whole()), Seen::Text));
+        }
+        let ping = &fragment[..fragment.len().min(125)];
+        write(&mut wire, 0x89, ping, key);
+        expected.push(Seen::Ping(ping.to_vec()));
+    }
+    let size = payload.len() as u64;
+    let limits = WsLimits { frame_bytes_max: size, message_bytes_max: size, fragments_max: 0 };
+    assert_eq!(replay(&wire, &limits, || usize::MAX), expected);
+    assert_eq!(replay(&wire, &limits, || 3), expected);
+}
+
+/// Appends a client's frame.
+fn write(out: &mut Vec<u8>, first: u8, payload: &[u8], key: [u8; 4]) {
+    out.push(first);
+    match payload.len() {
+        len @ 0..=125 => out.push(0x80 | len as u8),
+        len => {
+            out.push(0x80 | 126);
+            out.extend_from_slice(&(len as u16).to_be_bytes());
         }
     }
+    out.extend_from_slice(&key);
+    out.extend(payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
 }

@@ -129,38 +129,6 @@ pub fn parse_line<'b>(line: &'b [u8], message_bytes_max: usize) -> Result<Line<'
     Fields::parse(text)?.line(message_bytes_max).map_err(Fault::Refused)
 }
 
-/// Fuzz entry: nothing panics, exactly what is no JSON is called so, and an accepted `data` is
-/// JSON on one line.
-#[doc(hidden)]
-pub fn fuzz_command(data: &[u8]) {
-    let bytes_max = 4096;
-    let check = |message: &Message| {
-        assert!(message.payload.len() <= bytes_max);
-        assert!(!message.is_json || json::is_valid(&message.payload));
-        assert!(!message.is_json || memchr::memchr2(b'\r', b'\n', &message.payload).is_none());
-    };
-    let line = parse_line(data, bytes_max);
-    assert_eq!(matches!(line, Err(Fault::NotJson)), !json::is_valid(data));
-    if let Ok(line) = &line {
-        check(&line.message);
-    }
-    let Ok(text) = str::from_utf8(data) else { return };
-    let parsed = parse_command(text, bytes_max, 3);
-    assert_eq!(matches!(parsed.command, Err(Fault::NotJson)), !json::is_valid(data));
-    match parsed.command {
-        Ok(Command::Publish { channel, message }) => {
-            assert!(message::is_channel(channel.as_bytes()));
-            check(&message);
-        }
-        Ok(Command::Subscribe { channels, .. } | Command::Unsubscribe { channels }) => {
-            assert!((1..=3).contains(&channels.len()));
-            assert!(channels.iter().all(|name| message::is_channel(name.as_bytes())));
-        }
-        Ok(Command::Ping { t }) => assert!(t.is_none_or(|raw| json::is_valid(raw.as_bytes()))),
-        Err(_) => {}
-    }
-}
-
 /// The top level of an object: the fields that mean something, each the valid JSON of its value.
 #[derive(Default)]
 struct Fields<'b> {
@@ -480,6 +448,11 @@ const fn bad_request(message: &'static str) -> Refusal {
     Refusal::new(Code::BadRequest, message)
 }
 
+#[doc(hidden)]
+pub use fuzz::fuzz_command;
+
+#[path = "command_fuzz.rs"]
+mod fuzz;
 #[cfg(test)]
 #[path = "command_tests.rs"]
 mod tests;

@@ -73,9 +73,15 @@ pub fn fuzz_utf8(data: &[u8]) {
     let Some((piece, text)) = data.split_first() else {
         return;
     };
+    for piece_bytes in [1, usize::from(piece % 7) + 1, text.len().max(1)] {
+        check_split(text, piece_bytes);
+    }
+}
+
+fn check_split(text: &[u8], piece_bytes: usize) {
     let mut split = Utf8::default();
     let mut taken = 0;
-    for bytes in text.chunks(usize::from(piece % 7) + 1) {
+    for bytes in text.chunks(piece_bytes) {
         if split.push(bytes).is_err() {
             let end = taken + bytes.len();
             assert!(impossible(&text[..end]), "a possible text was refused");
@@ -83,9 +89,9 @@ pub fn fuzz_utf8(data: &[u8]) {
             return;
         }
         taken += bytes.len();
+        assert_eq!(split.is_complete(), str::from_utf8(&text[..taken]).is_ok());
     }
     assert!(!impossible(text), "an impossible byte was taken");
-    assert_eq!(split.is_complete(), str::from_utf8(text).is_ok());
 }
 
 /// Whether nothing that follows could make `text` valid.

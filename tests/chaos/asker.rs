@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use holdline::App;
 use holdline::engine::{Action, Answer, ConnId, Ctx, Ticket, Verdict};
 
-use super::sim::Sim;
+use super::sim::{Chance, Sim};
 
 /// Where the questions lie that have no answer yet.
 #[derive(Clone, Default)]
@@ -19,7 +19,7 @@ pub struct Desk {
 struct Asker {
     desk: Desk,
     number: usize,
-    rng: fastrand::Rng,
+    rng: Chance,
 }
 
 impl App for Asker {

@@ -8,7 +8,7 @@ use holdline::{Config, Message};
 use super::asker::Desk;
 use super::oracle::{Verdict, judge};
 use super::publisher::{Listener, Publisher, Sending, members};
-use super::sim::{Sim, ws};
+use super::sim::{Chance, Sim, ws};
 use super::traveller::{Manner, Traveller, Via};
 use super::truth::{At, Kind, Spec, Truth, event, kind, name, payload};
 
@@ -54,10 +54,11 @@ impl Default for Given {
 }
 
 impl World {
-    pub fn new(seed: u64, rules: Rules) -> Self {
-        let mut rng = fastrand::Rng::with_seed(seed);
+    pub fn new(chance: impl Into<Chance>, rules: Rules) -> Self {
+        let mut rng = chance.into();
         let config = config(&mut rng, rules);
-        let mut sim = Sim::new(config, rng.usize(1..=3), seed);
+        let loops = rng.usize(1..=3);
+        let mut sim = Sim::new(config, loops, rng);
         let mut truth = Truth::default();
         truth.begin_epoch(sim.history.epoch().as_str());
         let channels = sim.rng.usize(1..=5);
@@ -509,11 +510,11 @@ pub fn message(number: u64, spec: Spec) -> Message {
     message
 }
 
-fn pick<T: Copy>(rng: &mut fastrand::Rng, of: &[T]) -> T {
+fn pick<T: Copy>(rng: &mut Chance, of: &[T]) -> T {
     of[rng.usize(..of.len())]
 }
 
-fn config(rng: &mut fastrand::Rng, rules: Rules) -> Config {
+fn config(rng: &mut Chance, rules: Rules) -> Config {
     let mut config = Config { open: true, ..Config::default() };
     if rng.bool() {
         config.writes_per_turn = rng.usize(1..6);

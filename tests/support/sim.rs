@@ -6,6 +6,8 @@
 //! the engine forgot visible as one that never moves.
 #![allow(dead_code, missing_docs, unreachable_pub, missing_debug_implementations)]
 
+#[path = "sim/chance.rs"]
+pub mod chance;
 #[path = "sim/clients.rs"]
 pub mod clients;
 #[path = "sim/driver.rs"]
@@ -27,6 +29,7 @@ use holdline::engine::{Engine, Listening, Peer, Policy};
 use holdline::hub::{History, Published};
 use holdline::{Config, Epoch, Message, Now};
 
+pub use chance::Chance;
 pub use driver::Loop;
 pub use line::{Line, WINDOW};
 
@@ -42,6 +45,8 @@ pub enum Pace {
     Whole,
     /// One byte a read, one byte a write.
     Bytes,
+    /// At most so many bytes a read, and a write.
+    Pieces(usize),
 }
 
 /// Runs a test whole and byte by byte.
@@ -68,7 +73,7 @@ pub struct Sim {
     pub history: Arc<History>,
     pub loops: Vec<Loop>,
     pub lines: Vec<Line>,
-    pub rng: fastrand::Rng,
+    pub rng: Chance,
     /// Wake-ups by a deadline so far.
     pub wakes: usize,
     pub pace: Pace,
@@ -77,14 +82,19 @@ pub struct Sim {
 }
 
 impl Sim {
-    pub fn new(config: Config, loops: usize, seed: u64) -> Self {
-        Self::listening(config, loops, seed, Vec::new())
+    pub fn new(config: Config, loops: usize, chance: impl Into<Chance>) -> Self {
+        Self::listening(config, loops, chance, Vec::new())
     }
 
     /// A world that listens on these addresses.
-    pub fn listening(config: Config, loops: usize, seed: u64, listening: Vec<Listening>) -> Self {
+    pub fn listening(
+        config: Config,
+        loops: usize,
+        chance: impl Into<Chance>,
+        listening: Vec<Listening>,
+    ) -> Self {
         let now = Now { mono_ms: 5_000, unix_ms: 1_764_000_000_000 };
-        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut rng = chance.into();
         let config = Arc::new(config);
         let history = Arc::new(History::new(&config, Epoch::from_random(rng.u64(..)), now));
         let mut sim = Self {
@@ -247,7 +257,11 @@ impl Sim {
     }
 
     pub fn turn(&mut self, number: usize) {
-        let max = if self.pace == Pace::Bytes { 1 } else { usize::MAX };
+        let max = match self.pace {
+            Pace::Whole => usize::MAX,
+            Pace::Bytes => 1,
+            Pace::Pieces(bytes) => bytes,
+        };
         self.loops[number].turn(&mut self.lines, self.now, max);
     }
 

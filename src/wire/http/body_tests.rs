@@ -2,11 +2,11 @@
 //! matter.
 
 use super::*;
-use crate::wire::http::{fuzz_body, receive, seeded};
+use crate::wire::http::{fuzz::receive, fuzz_chunk, seeded};
 
 /// The payload and the length of a chunked body, or that it is malformed.
 fn read(input: &[u8]) -> Result<(Vec<u8>, Option<usize>), BodyError> {
-    fuzz_body(&[&[0], input].concat());
+    fuzz_chunk(&[&[0], input].concat());
     let (payload, end) = receive(Framing::Chunked, input, input.len().max(1));
     end.map(|end| (payload, end))
 }
@@ -331,7 +331,7 @@ fn random_bodies_are_read_as_the_grammar_reads_them() {
             let at = random.usize(..bytes.len());
             bytes[at] = random.u8(..);
         }
-        fuzz_body(&[&[random.u8(..)], &bytes[..]].concat());
+        fuzz_chunk(&[&[random.u8(..)], &bytes[..]].concat());
         match (read(&bytes), read_slowly(&bytes)) {
             (Ok((payload, Some(end))), slow) => assert_eq!(slow, Ok((payload, end))),
             // Errors may be seen before the line that they are in is complete, not after.

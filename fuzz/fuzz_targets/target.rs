@@ -1,0 +1,4 @@
+//! Feeds what the fuzzer finds to `wire::http::fuzz_target`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| holdline::wire::http::fuzz_target(data));

@@ -1,0 +1,15 @@
+//! The random world, for the tests and for the fuzz target of the engine.
+#![allow(dead_code, unreachable_pub)]
+
+pub mod asker;
+pub mod cuts;
+pub mod fuzz;
+pub mod oracle;
+pub mod publisher;
+pub mod reading;
+#[path = "../support/sim.rs"]
+pub mod sim;
+pub mod strangers;
+pub mod traveller;
+pub mod truth;
+pub mod world;
