@@ -30,5 +30,7 @@ mod sim;
 mod tickets;
 #[path = "flows/traps.rs"]
 mod traps;
+#[path = "flows/words.rs"]
+mod words;
 #[path = "flows/writes.rs"]
 mod writes;

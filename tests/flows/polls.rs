@@ -213,6 +213,9 @@ fn holds_are_spread_over_a_fifth_of_the_wait() {
         assert_eq!(ends.len(), 300, "{wait}");
         assert!(min >= seconds * 800, "{wait}: {min} ms is too early");
         assert!(max <= seconds * 1000, "{wait}: {max} ms is too late");
+        if seconds == 1 {
+            continue; // no more than a tick of the wheel
+        }
         let early = ends.iter().filter(|end| **end < seconds * 900).count();
         assert!((50..=250).contains(&early), "{wait}: {early} of 300 in the first half");
     }
