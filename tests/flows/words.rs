@@ -15,6 +15,7 @@ both_paces!(
     a_websocket_that_comes_while_the_server_goes_is_only_told_so,
     a_stream_that_is_asked_for_with_connection_close_says_close,
     what_gap_may_be_in_a_command,
+    a_raw_poll_that_is_held_when_the_server_goes_is_told_when_to_come_back,
 );
 
 fn crowded(pace: Pace) -> Sim {
@@ -131,4 +132,18 @@ fn what_gap_may_be_in_a_command(pace: Pace) {
         sim.settle();
         assert_eq!(ws.jsons(&mut sim)[0]["op"], op, "{gap}");
     }
+}
+
+fn a_raw_poll_that_is_held_when_the_server_goes_is_told_when_to_come_back(pace: Pace) {
+    let mut sim = Sim::open(pace);
+    let line = sim.connect(0);
+    sim.ask(line, "GET", "/channels/a?since=latest&wait=20", b"");
+    sim.settle();
+    let now = sim.now;
+    sim.engine_mut().handle_drain(now);
+    sim.settle();
+    let answer = sim.answer(line).expect("an answer");
+    assert_eq!((answer.status, answer.is_closing()), (204, true));
+    let seconds = answer.header("retry-after").and_then(|text| text.parse::<u64>().ok());
+    assert!(seconds.is_some_and(|seconds| (1..=5).contains(&seconds)), "{answer:?}");
 }

@@ -110,7 +110,7 @@ impl Core {
         let retry_ms = self.draining.then(|| self.retry_ms());
         let items = std::mem::take(&mut self.delivery.runs[run].items);
         if is_raw {
-            self.write_raw_poll(out, &items, pulled, &gaps, answering, keep);
+            self.write_raw_poll(out, &items, pulled, &gaps, answering, keep, retry_ms);
         } else {
             self.write_json_poll(out, &items, pulled, &gaps, answering, keep, retry_ms);
         }
@@ -154,6 +154,7 @@ impl Core {
     }
 
     /// One message is the body; what JSON says beside it is said in headers.
+    #[allow(clippy::too_many_arguments, reason = "the parts of one answer, used once")]
     fn write_raw_poll(
         &mut self,
         out: &mut Vec<u8>,
@@ -162,8 +163,14 @@ impl Core {
         gaps: &[Gap],
         answering: &Answering,
         keep: bool,
+        retry_ms: Option<u32>,
     ) {
         let mut extra = Vec::with_capacity(128);
+        if let Some(retry_ms) = retry_ms {
+            extra.extend_from_slice(
+                format!("Retry-After: {}\r\n", retry_ms.div_ceil(1000)).as_bytes(),
+            );
+        }
         let cursor = self.cursor(pulled.up_to).to_string();
         push_header(&mut extra, "Holdline-Cursor", cursor.as_bytes());
         // What was lost when it asked and what was lost since are one: there is only one channel.
