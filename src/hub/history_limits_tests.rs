@@ -42,6 +42,28 @@ fn the_budget_holds_what_fills_it_exactly() {
     assert_eq!(kept(&history, "x", START), whole);
 }
 
+/// What is evicted while a connection still has it takes its room all the same.
+#[test]
+fn evicting_what_is_pinned_frees_nothing() {
+    let place = FIXED + 1;
+    let history = history(Config { memory_bytes: 8 * place, ..Config::default() });
+    let reader = Reader::live(&history, "x");
+    put_all(&history, "x", ["1", "2", "3", "4", "5"]);
+    let mut pins = Vec::new();
+    history.pull(&[reader.want()], 5, ALL, START, &mut pins, &mut Vec::new());
+    history.clear("x", START);
+    for number in 0..20_u64 {
+        let message = Message::from("a").ttl(std::time::Duration::from_secs(number / 10));
+        history.publish("y", message, START).expect("three places are free or can be");
+        assert!(history.stats().memory_used <= 8 * place, "{number}: {:?}", history.stats());
+    }
+    // And where evicting cannot help, it ends.
+    let whole = "b".repeat(3 * place);
+    history.publish("y", whole.into(), START).expect_err("five places are pinned");
+    drop(pins);
+    put(&history, "y", "c");
+}
+
 #[test]
 fn what_recent_holds_is_evicted_one_by_one_too() {
     // Five of eight places are pinned: `recent`, which may have four, holds all that is kept.
