@@ -53,7 +53,7 @@ fn evicting_what_is_pinned_frees_nothing() {
     history.pull(&[reader.want()], 5, ALL, START, &mut pins, &mut Vec::new());
     history.clear("x", START);
     for number in 0..20_u64 {
-        let message = Message::from("a").ttl(std::time::Duration::from_secs(number / 10));
+        let message = Message::from("a").ttl(Duration::from_secs(number / 10));
         history.publish("y", message, START).expect("three places are free or can be");
         assert!(history.stats().memory_used <= 8 * place, "{number}: {:?}", history.stats());
     }

@@ -103,7 +103,8 @@ fn check_command(parsed: &Parsed<'_>, tree: Option<&Value>) {
     out.insert("op".into(), op.into());
     assert!(tree.is_none_or(|tree| tree["op"] == op));
     out.extend(parsed.reference.map(|reference| ("ref".into(), reference.into())));
-    let text = text_of(out, message.unwrap_or(&Message::default()));
+    let nothing = Message::default();
+    let text = text_of(out, message.unwrap_or(&nothing));
     let again = parse_command(&text, PAYLOAD_BYTES_MAX, CHANNELS_MAX);
     assert_eq!(again.reference, parsed.reference);
     match (&again.command, command) {
