@@ -11,7 +11,7 @@ use super::truth::{At, Spec, Truth, name};
 use super::world::message;
 
 /// Publishes on the first channels in turn.
-fn publish(sim: &mut Sim, truth: &mut Truth, count: usize) {
+fn publish(sim: &Sim, truth: &mut Truth, count: usize) {
     for n in 0..count {
         let spec = Spec { channel: n % 2, ttl_s: None, unix_ms: sim.now.unix_ms };
         let mut number = truth.spec(spec);
@@ -29,7 +29,7 @@ fn world() -> (Sim, Truth) {
     let mut sim = Sim::with(config, Pace::Whole);
     let mut truth = Truth::default();
     truth.begin_epoch(sim.history.epoch().as_str());
-    publish(&mut sim, &mut truth, 3);
+    publish(&sim, &mut truth, 3);
     (sim, truth)
 }
 
@@ -66,7 +66,7 @@ fn cut_reader(via: Via, is_ten: bool, bytes: usize) -> bool {
     let mut left = bytes;
     for round in 0..4 {
         // What comes while it is behind, while it waits, and after a silence.
-        publish(&mut sim, &mut truth, 2);
+        publish(&sim, &mut truth, 2);
         let quiet = if round == 3 { 60_000 } else { 10 };
         sim.pass(quiet);
         loop {
@@ -81,7 +81,7 @@ fn cut_reader(via: Via, is_ten: bool, bytes: usize) -> bool {
     }
     sim.reset(line);
     reader.lose();
-    publish(&mut sim, &mut truth, 3);
+    publish(&sim, &mut truth, 3);
     let next = Via::ALL.into_iter().filter(|next| reader.is_single() || !next.is_raw());
     let next: Vec<_> = next.collect();
     reader.open(&mut sim, &truth, 0, next[bytes % next.len()], Manner::default());

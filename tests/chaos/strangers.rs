@@ -199,7 +199,7 @@ fn obey(act: &Act, sim: &mut Sim, ears: &mut Vec<Ear>) {
         Act::Reset(line) => sim.reset(*line),
         Act::Pass(ms) => sim.pass(*ms),
         Act::Publish(channel, message) => drop(sim.publish(channel, message.clone())),
-        Act::Clear => drop(sim.history.clear("a", sim.now)),
+        Act::Clear => sim.history.clear("a", sim.now),
     }
 }
 
