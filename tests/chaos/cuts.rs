@@ -26,7 +26,7 @@ fn publish(sim: &Sim, truth: &mut Truth, count: usize) {
 fn world() -> (Sim, Truth) {
     // Two messages of each channel are kept, so that some are lost behind a cut.
     let config = Config { history_messages: 2, recent_bytes: 0, ..Config::default().open() };
-    let mut sim = Sim::with(config, Pace::Whole);
+    let sim = Sim::with(config, Pace::Whole);
     let mut truth = Truth::default();
     truth.begin_epoch(sim.history.epoch().as_str());
     publish(&sim, &mut truth, 3);
