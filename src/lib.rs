@@ -55,6 +55,7 @@ pub mod json;
 pub mod message;
 #[cfg(feature = "server")]
 pub mod server;
+mod sync;
 pub mod time;
 pub mod wire;
 

@@ -25,7 +25,7 @@ impl Now {
 pub struct Stamp(u32);
 
 impl Stamp {
-    const UNIT_MS: u64 = 64;
+    pub(crate) const UNIT_MS: u64 = 64;
 
     /// The stamp of a monotonic moment.
     #[must_use]

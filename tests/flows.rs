@@ -10,6 +10,8 @@ mod ends;
 mod engines;
 #[path = "flows/fan_out.rs"]
 mod fan_out;
+#[path = "flows/farewells.rs"]
+mod farewells;
 #[path = "flows/heartbeats.rs"]
 mod heartbeats;
 #[path = "flows/polls.rs"]
@@ -28,5 +30,7 @@ mod sim;
 mod tickets;
 #[path = "flows/traps.rs"]
 mod traps;
+#[path = "flows/words.rs"]
+mod words;
 #[path = "flows/writes.rs"]
 mod writes;

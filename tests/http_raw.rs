@@ -4,162 +4,93 @@
 //! one outcome that is right; where the protocol leaves something open, the row says so and takes
 //! every reading. Short requests are sent three ways: whole, byte by byte, and cut in the middle of
 //! each CRLFCRLF. After each row the connection is either asked once more or read to its end, so
-//! that exactly the wanted answers came.
+//! that exactly the wanted answers came. `http_sim` runs the same rows in memory, cut everywhere.
 #![cfg(feature = "cli")]
 #![allow(unreachable_pub)]
 
 mod support;
+#[path = "http_raw/tables.rs"]
+mod tables;
 
-#[path = "http_raw/bodies.rs"]
-mod bodies;
-#[path = "http_raw/case.rs"]
-mod case;
-#[path = "http_raw/chunks.rs"]
-mod chunks;
-#[path = "http_raw/connection.rs"]
-mod connection;
-#[path = "http_raw/expect.rs"]
-mod expect;
-#[path = "http_raw/framing.rs"]
-mod framing;
-#[path = "http_raw/heads.rs"]
-mod heads;
-#[path = "http_raw/hosts.rs"]
-mod hosts;
-#[path = "support/http.rs"]
-mod http;
-#[path = "http_raw/limits.rs"]
-mod limits;
-#[path = "http_raw/lint.rs"]
-mod lint;
-#[path = "http_raw/live.rs"]
-mod live;
-#[path = "http_raw/names.rs"]
-mod names;
-#[path = "http_raw/order.rs"]
-mod order;
-#[path = "http_raw/origins.rs"]
-mod origins;
-#[path = "http_raw/positions.rs"]
-mod positions;
-#[path = "http_raw/publishing.rs"]
-mod publishing;
-#[path = "http_raw/routes.rs"]
-mod routes;
-#[path = "http_raw/run.rs"]
-mod run;
-#[path = "http_raw/slow.rs"]
-mod slow;
-#[path = "http_raw/ws.rs"]
-mod ws;
-#[path = "http_raw/ws_offers.rs"]
-mod ws_offers;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
 
-use case::Case;
 use support::Running;
+use tables::case::Case;
+use tables::net::Loopback;
+use tables::run::{self, Cut};
+use tables::{live, report, slow};
 
-fn check(tables: &[Vec<Case>]) {
+/// Cases whose request is longer are sent whole only.
+const CUT_MAX: usize = 2048;
+const THREADS: usize = 12;
+/// How long a read waits.
+const PATIENCE: Duration = Duration::from_secs(6);
+/// The same where the server hangs again and again, so that a whole table of hangs still ends.
+const PATIENCE_LOST: Duration = Duration::from_millis(400);
+const HANGS_MAX: usize = 12;
+
+tables::each_table!(check);
+
+/// Runs every row, several at a time; panics with all failures at once.
+fn check(table: &[Case]) {
     let server = Running::start(&[]);
-    run::run_table(server.addr, &tables.concat());
+    let net = Loopback::new(server.addr);
+    let runs: Vec<(&Case, Cut)> =
+        table.iter().flat_map(|case| cuts_of(case).iter().map(move |cut| (case, *cut))).collect();
+    let (next, hangs) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let failures = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                while let Some((case, cut)) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let is_lost = hangs.load(Ordering::Relaxed) > HANGS_MAX;
+                    let patience = if is_lost { PATIENCE_LOST } else { PATIENCE };
+                    if let Err(failure) = run::run(&net, case, *cut, patience) {
+                        hangs.fetch_add(usize::from(failure.is_silence), Ordering::Relaxed);
+                        failures.lock().expect("no thread panicked").push(failure.text);
+                    }
+                }
+            });
+        }
+    });
+    let mut failures = failures.into_inner().expect("no thread panicked");
+    failures.sort();
+    report(&failures);
 }
 
-fn report(failures: &[String]) {
-    assert!(failures.is_empty(), "{} failures:\n\n{}", failures.len(), failures.join("\n"));
+fn cuts_of(case: &Case) -> &'static [Cut] {
+    if case.sent().len() > CUT_MAX {
+        return &[Cut::Whole];
+    }
+    &[Cut::Whole, Cut::Bytes, Cut::Halves]
 }
 
-#[test]
-fn heads_are_read_one_way() {
-    check(&[heads::table()]);
-}
-
-#[test]
-fn limits_are_where_they_are_said_to_be() {
-    check(&[limits::table()]);
-}
-
-#[test]
-fn bodies_end_where_they_must() {
-    check(&[framing::table(), bodies::table()]);
-}
-
-#[test]
-fn chunks_are_decoded_or_refused() {
-    check(&[chunks::table()]);
-}
-
-#[test]
-fn hosts_and_origins_are_checked() {
-    check(&[hosts::table(), origins::table()]);
-}
-
-#[test]
-fn routes_answer_every_method() {
-    check(&[routes::table(), publishing::table()]);
-}
-
-#[test]
-fn names_and_queries_are_decoded_once() {
-    check(&[names::table(), positions::table()]);
-}
-
-#[test]
-fn the_first_error_wins() {
-    check(&[order::table()]);
-}
-
-#[test]
-fn connections_persist_and_pipeline() {
-    check(&[connection::table(), expect::table()]);
-}
-
-#[test]
-fn upgrades_are_switched_or_refused() {
-    check(&[ws::table(), ws_offers::table()]);
+/// Runs checks side by side, each on a connection of its own.
+fn side_by_side<T: Sync>(checks: &[T], run: impl Fn(&Loopback, &T) -> Result<(), String> + Sync) {
+    let server = Running::start(&[]);
+    let net = Loopback::new(server.addr);
+    let failures: Vec<String> = thread::scope(|scope| {
+        let running: Vec<_> =
+            checks.iter().map(|check| scope.spawn(|| run(&net, check).err())).collect();
+        running.into_iter().filter_map(|t| t.join().expect("no check panics")).collect()
+    });
+    report(&failures);
 }
 
 #[test]
 fn many_connections_and_many_bytes() {
-    let server = Running::start(&[]);
-    report(&live::failures(server.addr));
+    side_by_side(&live::checks(), |net, check| check.run(net));
 }
 
 #[test]
 fn slow_clients_are_ended() {
-    let server = Running::start(&[]);
-    report(&slow::failures(server.addr));
+    side_by_side(&slow::table(), slow::run);
 }
 
-/// A name finds its row; a table that was emptied by mistake would pass for ever.
 #[test]
-fn rows_are_many_and_named_once() {
-    let tables = [
-        ("heads", heads::table()),
-        ("limits", limits::table()),
-        ("framing", framing::table()),
-        ("bodies", bodies::table()),
-        ("chunks", chunks::table()),
-        ("hosts", hosts::table()),
-        ("origins", origins::table()),
-        ("routes", routes::table()),
-        ("publishing", publishing::table()),
-        ("names", names::table()),
-        ("positions", positions::table()),
-        ("order", order::table()),
-        ("connection", connection::table()),
-        ("expect", expect::table()),
-        ("ws", ws::table()),
-        ("ws_offers", ws_offers::table()),
-    ];
-    let mut all = 0;
-    for (name, table) in tables {
-        let mut names: Vec<&str> = table.iter().map(|case| case.name.as_str()).collect();
-        names.sort_unstable();
-        let count = names.len();
-        names.dedup();
-        println!("{name}: {count} rows");
-        assert_eq!(names.len(), count, "a name occurs twice in {name}");
-        all += count;
-    }
-    println!("{all} rows in all");
-    assert!(all >= 1500, "{all} rows");
+fn a_client_that_is_fast_enough_is_not_ended() {
+    side_by_side(&[()], |net, ()| slow::fast_enough(net));
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules that any other may use, and that use only each other.
-const GROUND: &[&str] = &["code", "config", "cursor", "json", "message", "time"];
+const GROUND: &[&str] = &["code", "config", "cursor", "json", "message", "sync", "time"];
 
 /// What each module may use besides the ground and itself. A new module needs a floor here.
 const FLOORS: &[(&str, &[&str])] = &[

@@ -34,7 +34,12 @@ const OPTIONS: &[Opt] = &[
         value: "ADDR",
         help: "where to listen: 7070 (both loopback addresses), ADDR:PORT,\n\
                :7070 (every interface), unix:PATH; may repeat [default: 7070]",
-        set: |s, v| each(v, |one| s.config.listen.push(one.to_owned())),
+        set: |s, v| {
+            each(v, |one| {
+                s.config.listen.push(one.to_owned());
+                Ok(())
+            })
+        },
     },
     Opt {
         name: "open",
@@ -48,13 +53,13 @@ const OPTIONS: &[Opt] = &[
         value: "URL",
         help: "pages of this origin may connect and publish, for example\n\
                https://app.example or https://*.example.org; may repeat",
-        set: |s, v| each(v, |one| s.config.origins.push(one.to_owned())),
+        set: |s, v| each(v, |one| origin(one).map(|one| s.config.origins.push(one))),
     },
     Opt {
         name: "host",
         value: "NAME",
         help: "serve requests for this host name too; may repeat",
-        set: |s, v| each(v, |one| s.config.hosts.push(one.to_owned())),
+        set: |s, v| each(v, |one| host(one).map(|one| s.config.hosts.push(one))),
     },
     Opt {
         name: "history",
@@ -86,7 +91,13 @@ const OPTIONS: &[Opt] = &[
         name: "connections-max",
         value: "N",
         help: "connections at a time [default: the descriptor limit less 64]",
-        set: |s, v| whole(v).map(|n| s.config.connections_max = n),
+        set: |s, v| match whole(v)? {
+            0 => Err("at least one connection".to_owned()),
+            count => {
+                s.config.connections_max = count;
+                Ok(())
+            }
+        },
     },
     Opt {
         name: "heartbeat",
@@ -196,13 +207,39 @@ pub(crate) fn help() -> String {
     text
 }
 
-fn each(list: &str, mut add: impl FnMut(&str)) -> Result<(), String> {
+fn each(list: &str, add: impl FnMut(&str) -> Result<(), String>) -> Result<(), String> {
     let items: Vec<_> = list.split(',').map(str::trim).filter(|item| !item.is_empty()).collect();
     if items.is_empty() {
         return Err("the value is empty".to_owned());
     }
-    items.into_iter().for_each(&mut add);
-    Ok(())
+    items.into_iter().try_for_each(add)
+}
+
+/// An origin as browsers write it (RFC 6454 §6.2): without the port that goes without saying.
+fn origin(text: &str) -> Result<String, String> {
+    if text == "null" {
+        return Ok(text.to_owned());
+    }
+    let bad = || "an origin is like https://app.example or http://localhost:3000".to_owned();
+    let text = text.strip_suffix('/').unwrap_or(text).to_ascii_lowercase();
+    let (scheme, rest) = text.split_once("://").ok_or_else(bad)?;
+    let is_scheme = !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric());
+    host(rest.strip_prefix("*.").unwrap_or(rest)).map_err(|_| bad())?;
+    let default_port = match scheme {
+        "http" => ":80",
+        "https" => ":443",
+        _ => "",
+    };
+    let rest = rest.strip_suffix(default_port).unwrap_or(rest);
+    if is_scheme { Ok(format!("{scheme}://{rest}")) } else { Err(bad()) }
+}
+
+fn host(text: &str) -> Result<String, String> {
+    let is_name = |b: u8| b.is_ascii_alphanumeric() || b".-_:[]".contains(&b);
+    if !text.is_empty() && text.bytes().all(is_name) {
+        return Ok(text.to_owned());
+    }
+    Err("a host is a name or an address, without scheme or path".to_owned())
 }
 
 fn switch(value: &str) -> Result<bool, String> {
@@ -292,6 +329,17 @@ mod tests {
     }
 
     #[test]
+    fn origins_are_kept_as_browsers_write_them() {
+        let given =
+            ["https://App.example:443/", "http://a.example:8080", "https://*.b.example", "null"];
+        let args: Vec<_> = given.iter().flat_map(|one| ["--origin", one]).collect();
+        let kept = config(&args, &[]).expect("valid").origins;
+        let wanted =
+            ["https://app.example", "http://a.example:8080", "https://*.b.example", "null"];
+        assert_eq!(kept, wanted);
+    }
+
+    #[test]
     fn mistakes_are_named() {
         let cases: &[&[&str]] = &[
             &["--lissten", "7070"],
@@ -301,6 +349,12 @@ mod tests {
             &["--heartbeat", "25"],
             &["--log-level", "loud"],
             &["--message-bytes-max", "2M"],
+            &["--connections-max", "0"],
+            &["--origin", "app.example"],
+            &["--origin", "*"],
+            &["--origin", "https://app.example/page"],
+            &["--host", "a b"],
+            &["--host", "http://app.example"],
         ];
         for args in cases {
             let error = config(args, &[]).expect_err("a mistake");

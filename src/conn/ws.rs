@@ -57,16 +57,9 @@ impl Deref for Payload<'_> {
     }
 }
 
-impl AsRef<[u8]> for Payload<'_> {
-    #[inline]
-    fn as_ref(&self) -> &[u8] {
-        self
-    }
-}
-
 impl fmt::Debug for Payload<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Payload").field(&self.as_ref()).finish()
+        f.debug_tuple("Payload").field(&&**self).finish()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The ground that the Autobahn fuzzing client covers in its sections 1 to 7, as tables; each
-//! case is read whole, byte by byte and cut at every place.
+//! case is read whole, byte by byte and cut at every place. What the engine makes of it, and who ends
+//! the stream, is `tests/ws_sim.rs`.
 
 use super::{BINARY, CLOSE, END, LIMITS, PING, TEXT, frame, header, read, text};
 use crate::conn::ws::fuzz::Seen;
@@ -45,6 +46,30 @@ fn messages_of_every_form_of_length() {
                 vec![text(&letters), Seen::Binary(bytes)],
             ),
         ]);
+    }
+}
+
+/// RFC 6455 §5.2: "the minimal number of bytes MUST be used", and the highest bit is 0.
+#[test]
+fn lengths_in_a_form_that_cannot_be() {
+    const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+    let long = |length: u64| [&[0xff][..], &length.to_be_bytes(), &KEY].concat();
+    let short = |length: u16| [&[0xfe][..], &length.to_be_bytes(), &KEY].concat();
+    for first in [TEXT, BINARY, 0x01, 0x02] {
+        for length in [0, 1, 5, 124, 125] {
+            let bytes = [vec![first], short(length), vec![0; length.into()]].concat();
+            check(vec![("16 bits where 7 do", vec![bytes], vec![PROTOCOL])]);
+        }
+        for length in [0, 5, 125, 126, 300, 65_534, 65_535] {
+            check(vec![("64 bits", vec![vec![first], long(length)], vec![PROTOCOL])]);
+        }
+        for length in [1 << 63, (1 << 63) + 5, u64::MAX] {
+            check(vec![("the highest bit", vec![vec![first], long(length)], vec![PROTOCOL])]);
+        }
+        let too_large = Seen::Error(WsError::TooLarge);
+        for length in [(1 << 20) + 1, 1 << 32, (1 << 32) + 5, (1 << 53) + 1, u64::MAX >> 1] {
+            check(vec![("large", vec![vec![first], long(length)], vec![too_large.clone()])]);
+        }
     }
 }
 
@@ -183,7 +208,7 @@ fn fragments_in_an_order_that_cannot_be() {
     ]);
 }
 
-/// A text as one frame, in fragments of one byte, and of three.
+/// A text as one frame, in two fragments, in fragments of one byte, and of three.
 fn check_text(bytes: &[u8], expected: &Seen) {
     let in_fragments = |size: usize| {
         let mut frames = vec![frame(0x01, b"")];
@@ -191,6 +216,14 @@ fn check_text(bytes: &[u8], expected: &Seen) {
         frames.push(frame(END, b""));
         frames
     };
+    for at in 0..=bytes.len() {
+        let (one, two) = bytes.split_at(at);
+        let frames = vec![frame(0x01, one), frame(END, two)];
+        check(vec![("in two fragments", frames, vec![expected.clone()])]);
+        let frames = [frame(0x01, one), frame(PONG, b"\xff"), frame(END, two)];
+        let seen = read(&frames.concat(), &LIMITS);
+        assert_eq!(seen.last(), Some(expected), "around a pong");
+    }
     check(vec![
         ("whole", vec![frame(TEXT, bytes)], vec![expected.clone()]),
         ("in fragments of 1", in_fragments(1), vec![expected.clone()]),
@@ -314,5 +347,16 @@ fn closes() {
     for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535] {
         check(vec![("invalid", vec![close(code, b"")], vec![PROTOCOL])]);
         check(vec![("invalid", vec![close(code, b"why")], vec![PROTOCOL])]);
+    }
+}
+
+/// RFC 6455 §7.4.2, and the registry that it began.
+#[test]
+fn every_close_code() {
+    for code in 0..=u16::MAX {
+        let is_valid = matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
+        let seen = if is_valid { Seen::Close(Some((code, String::new()))) } else { PROTOCOL };
+        let frames = vec![frame(CLOSE, &code.to_be_bytes())];
+        check(vec![("close", frames, vec![seen])]);
     }
 }

@@ -338,3 +338,39 @@ fn random_bytes_never_panic() {
         fuzz_frames(&data);
     }
 }
+
+#[test]
+fn a_length_over_its_limit_is_refused_before_its_key() {
+    let limits = WsLimits { frame_bytes_max: 200, message_bytes_max: 300, fragments_max: 0 };
+    for (first, len, refused) in [
+        (BINARY, 201, true),
+        (TEXT, 70_000, true),
+        (0x01, 201, true),
+        (0x02, 201, true),
+        (BINARY, 200, false),
+        (BINARY, 126, false),
+        (PING, 125, false),
+    ] {
+        let mut bytes = header(first, len);
+        bytes.truncate(bytes.len() - 4);
+        let step = Reader::new().step(&mut &mut bytes[..], &limits).map(|_| ());
+        let expected = if refused { Err(WsError::TooLarge) } else { Ok(()) };
+        assert_eq!(step, expected, "{first:x} {len}");
+    }
+    // A control frame has a limit of its own, and it is not this one.
+    let limits = WsLimits { frame_bytes_max: 1, ..limits };
+    assert_eq!(Reader::new().step(&mut &mut [PING, 0xfd][..], &limits).map(|_| ()), Ok(()));
+}
+
+#[test]
+fn memory_that_is_held_is_told() {
+    let held = |reader: &Reader| reader.heap().saturating_sub(size_of::<Partial>());
+    let mut reader = Reader::new();
+    assert_eq!(step(&mut reader, &frame(0x02, &[1; 500])), (Ok(None), 0));
+    assert!(held(&reader) >= 500, "a fragment");
+    assert_eq!(step(&mut reader, &frame(PING, &[1; 125])[..106]), (Ok(None), 0));
+    assert!(held(&reader) >= 600, "and a ping that is cut");
+    let mut reader = Reader::new();
+    assert_eq!(step(&mut reader, &frame(BINARY, &[1; 1_000])[..908]), (Ok(None), 0));
+    assert!(held(&reader) >= 900, "a frame that is cut");
+}

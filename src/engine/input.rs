@@ -13,13 +13,11 @@ use crate::time::{Now, Stamp};
 /// Connections over the limit that are told so in order; more are simply dropped.
 const REFUSED_MAX: usize = 32;
 
-const FULL: Refusal =
-    Refusal::new(Code::Overloaded, "too many connections: try again in a few seconds");
 const LATE: Refusal =
     Refusal::new(Code::Overloaded, "who decides about this did not answer in time: try again");
 
 impl Engine {
-    /// A connection has been accepted. Over the limit it is answered 503 and ends; see
+    /// A connection has been accepted. Over the limit its first request is refused and it ends; see
     /// [`is_crowded`](Self::is_crowded).
     pub fn handle_accept(&mut self, peer: Peer, now: Now) -> ConnId {
         self.core.now = now;
@@ -32,8 +30,6 @@ impl Engine {
             if let Some(slot) = self.core.slots.get_mut(index) {
                 slot.flags.set(Flags::REFUSED);
             }
-            let refused = Refused::from(FULL).closing();
-            self.core.refuse(index, &Answering::default(), &refused);
         }
         self.core.file(index);
         id
@@ -90,9 +86,13 @@ impl Engine {
         let Some(slot) = self.core.slots.get_mut(index) else { return };
         slot.last_in = stamp;
         if let State::Ws(ws) = &mut slot.state {
-            ws.pinged = None;
             ws.written = 0;
+            if ws.pinged.take().is_some() {
+                // The next heartbeat may be due before the pong was.
+                self.core.file(index);
+            }
         }
+        let Some(slot) = self.core.slots.get_mut(index) else { return };
         if matches!(&slot.state, State::Closing(closing) if closing.left == 0) {
             // More than anyone sends by mistake: it is not worth reading on for.
             return self.core.close_now(index);

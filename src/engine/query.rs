@@ -91,6 +91,9 @@ impl<'b> Options<'b> {
     }
 
     fn add_channel(&mut self, name: Cow<'b, str>) -> Result<(), Refusal> {
+        if name.is_empty() {
+            return Err(NO_CHANNEL);
+        }
         if !message::is_channel(name.as_bytes()) {
             return Err(BAD_CHANNEL);
         }

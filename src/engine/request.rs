@@ -5,6 +5,7 @@ use super::answer::{Answer, Outcome, Question, Verdict};
 use super::app::{Action, Ctx, Request, Route};
 use super::reply::{Refused, Reply};
 use super::routes::{self, What};
+use super::slot::Flags;
 use super::slot::Peer;
 use super::stats::Snapshot;
 use crate::code::{Code, Refusal};
@@ -92,6 +93,9 @@ impl<'b> Asked<'b> {
 impl Engine {
     pub(crate) fn on_request(&mut self, index: u32, asked: Asked<'_>) {
         let answering = self.core.answering(index, asked.head, asked.parsed);
+        if self.core.slots.get(index).is_some_and(|slot| slot.flags.has(Flags::REFUSED)) {
+            return self.core.turn_away(index, &asked, &answering);
+        }
         match self.try_request(index, &asked, &answering) {
             Ok(()) | Err(Next::Done) => {}
             Err(Next::Later) => {
@@ -302,6 +306,8 @@ impl Engine {
     }
 }
 
+pub(crate) const FULL: Refusal =
+    Refusal::new(Code::Overloaded, "too many connections: try again in a few seconds");
 pub(crate) const FORBIDDEN: Refusal =
     Refusal::new(Code::Forbidden, "this is not allowed to you here");
 pub(crate) const DRAINING: Refusal = Refusal::new(

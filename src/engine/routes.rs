@@ -216,6 +216,9 @@ fn read_names<'b>(
     parsed: &Head,
     config: &Config,
 ) -> Result<(What, Options<'b>), Refused> {
+    if matches!(what, What::Health | What::Ready | What::Stats) {
+        return Ok((what, Options::default())); // no option means anything there
+    }
     if path != Path::Channel {
         let options = Options::read(head, parsed, config)?;
         let needs_channel =

@@ -8,9 +8,10 @@ use super::app::{Action, Request};
 use super::core::Core;
 use super::query::Options;
 use super::reply::{Refused, Reply};
-use super::request::{Asked, DRAINING, Next};
+use super::request::{Asked, DRAINING, FULL, Next};
 use super::routes::Plan;
 use super::slot::{Flags, Sub};
+use super::timers::spread_ms;
 use crate::code::{Code, Refusal};
 use crate::conn::{Answering, Hold, State};
 use crate::cursor::{Cursor, Since};
@@ -68,10 +69,6 @@ impl Engine {
         if self.core.draining {
             return Err(DRAINING.into());
         }
-        if answering.head_only {
-            self.core.answer_empty_poll(index, answering, is_raw);
-            return Ok(());
-        }
         if plan.options.since.is_none() && !is_raw {
             self.core.answer_anchor(index, answering, &plan.options.channels);
             return Ok(());
@@ -105,15 +102,13 @@ impl Core {
         options: &Options<'_>,
         is_raw: bool,
     ) -> Result<(), Refused> {
-        let framing = if answering.is_http10 { Framing::Bare } else { Framing::Chunked };
+        let framing = framing_of(answering);
         if answering.head_only {
             let keep = self.may_keep(index, answering);
             self.write_stream_head(index, answering, None, !keep);
             self.after_response(index, keep);
             return Ok(());
         }
-        // A native EventSource that gets anything but 200 never comes back (WHATWG HTML §9.2.2), so
-        // "later" is said by an empty stream, unless the client can read a status.
         let is_soft = asked.parsed.accepts_only_event_stream && !options.is_own_client;
         let started = if self.draining {
             Err(DRAINING)
@@ -124,14 +119,7 @@ impl Core {
         let started = match started {
             Ok(started) => started,
             Err(refusal) if is_soft => {
-                self.stats.rejected.count(refusal.code);
-                let retry_ms = self.retry_ms();
-                self.write_stream_head(index, answering, Some(framing), true);
-                self.reply(index, |out| {
-                    framing.first_block(out, retry_ms, None);
-                    framing.end(out);
-                });
-                self.begin_closing(index);
+                self.put_off(index, answering, &refusal);
                 return Ok(());
             }
             Err(refusal) => return Err(refusal.into()),
@@ -140,7 +128,8 @@ impl Core {
         let gaps = self.gaps(&started, options.since);
         let lowest = self.cursor(started.lowest);
         let retry_ms = self.retry_ms();
-        self.write_stream_head(index, answering, Some(framing), framing == Framing::Bare);
+        let close = framing == Framing::Bare || !answering.keep_alive;
+        self.write_stream_head(index, answering, Some(framing), close);
         self.reply(index, |out| {
             framing.first_block(out, retry_ms, gaps.is_empty().then_some(lowest));
             dialect.gaps(out, &gaps, lowest);
@@ -153,6 +142,31 @@ impl Core {
         }
         self.file(index);
         Ok(())
+    }
+
+    /// Refuses the first request of a connection that is one too many, and ends it.
+    pub(crate) fn turn_away(&mut self, index: u32, asked: &Asked<'_>, answering: &Answering) {
+        let options = Options::read(asked.head, asked.parsed, &self.config);
+        let reads_status = options.is_ok_and(|options| options.is_own_client);
+        let is_stream = asked.parsed.accepts_only_event_stream && !answering.head_only;
+        if is_stream && !reads_status {
+            return self.put_off(index, answering, &FULL);
+        }
+        self.refuse(index, answering, &Refused::from(FULL).closing());
+    }
+
+    /// Says "later" by an empty stream: a native EventSource that gets anything but 200 never comes
+    /// back (WHATWG HTML §9.2.2).
+    fn put_off(&mut self, index: u32, answering: &Answering, refusal: &Refusal) {
+        let framing = framing_of(answering);
+        self.stats.rejected.count(refusal.code);
+        let retry_ms = self.retry_ms();
+        self.write_stream_head(index, answering, Some(framing), true);
+        self.reply(index, |out| {
+            framing.first_block(out, retry_ms, None);
+            framing.end(out);
+        });
+        self.begin_closing(index);
     }
 
     /// The head of an event stream. Every header here keeps some proxy from holding events back.
@@ -324,8 +338,9 @@ impl Core {
         let gaps = self.gaps(&started, options.since);
         let wait_max = self.config.poll_wait_max.as_secs();
         let wait_s = options.wait_s.unwrap_or(self.config.poll_wait.as_secs()).min(wait_max);
-        let wait_ms = (wait_s * 1000) as f32 * (0.8 + 0.2 * self.rng.f32());
-        let until = Stamp::at(self.now.mono_ms + wait_ms as u64);
+        let wait_s = if answering.head_only { 0 } else { wait_s };
+        let wait_ms = spread_ms(wait_s * 1000, self.rng.u8(..));
+        let until = Stamp::at(self.now.mono_ms + wait_ms);
         let is_due = wait_s == 0 || !gaps.is_empty();
         let Some(slot) = self.slots.get_mut(index) else { return Ok(()) };
         let mut answering = answering.clone();
@@ -366,24 +381,10 @@ impl Core {
         let vary = POLL_VARY;
         self.respond(index, answering, &Reply { extra: &extra, vary, ..Reply::json(200, &body) });
     }
+}
 
-    /// What a HEAD of a poll gets: never held.
-    fn answer_empty_poll(&mut self, index: u32, answering: &Answering, is_raw: bool) {
-        let mut extra = Vec::new();
-        push_header(
-            &mut extra,
-            "Holdline-Cursor",
-            self.cursor(self.horizon).to_string().as_bytes(),
-        );
-        let content_type = if is_raw { "text/plain; charset=utf-8" } else { "application/json" };
-        let reply = Reply {
-            content_type: Some(content_type),
-            extra: &extra,
-            vary: POLL_VARY,
-            ..Reply::default()
-        };
-        self.respond(index, answering, &reply);
-    }
+const fn framing_of(answering: &Answering) -> Framing {
+    if answering.is_http10 { Framing::Bare } else { Framing::Chunked }
 }
 
 pub(crate) const POLL_VARY: &str = "Origin, Authorization, Cookie";

@@ -1,17 +1,25 @@
 //! What becomes due when nothing happens: one deadline per connection, looked up when it is needed.
 
+use std::time::Duration;
+
 use super::Engine;
 use super::app::{CloseReason, Ctx};
 use super::core::Core;
 use super::reply::Refused;
+use super::request::FULL;
 use super::slot::{Flags, Slot};
 use crate::code::{Code, Refusal};
-use crate::conn::{State, Ws, WsMode};
+use crate::collections::wheel::TICK_MS;
+use crate::conn::{Answering, State, Ws, WsMode};
 use crate::time::Stamp;
 use crate::wire::ws::{self, Opcode};
 
 /// A peer that has been sent more than this since its last byte may simply not have read it yet.
 const WRITTEN_MAX: u32 = 64 * 1024;
+
+/// How long a connection that is one too many may take to say what it wants, which decides how it is
+/// told.
+const REFUSED_WAIT: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// Does what is due, at most `timers_per_turn` of it. Early or repeated calls are harmless.
@@ -83,6 +91,9 @@ impl Core {
         let is_blocked = slot.flags.has(Flags::BLOCKED) || slot.has_backlog();
         match &slot.state {
             State::Head(_) if is_blocked => None,
+            State::Head(_) if slot.flags.has(Flags::REFUSED) => {
+                Some(later(slot.phase, config.head_timeout.min(REFUSED_WAIT)))
+            }
             State::Head(_) if slot.requests == 0 || slot.has_tail() => {
                 Some(later(slot.phase, config.head_timeout))
             }
@@ -124,10 +135,9 @@ impl Core {
         })
     }
 
-    /// When a silence that began at `since` is long enough: a random 0.8 to 1.0 of the interval.
+    /// When a silence that began at `since` is long enough.
     fn silence(&self, slot: &Slot, since: Stamp) -> u64 {
-        let interval = self.interval_ms(slot);
-        since.ms() + interval * 8 / 10 + interval * 2 / 10 * u64::from(slot.jitter) / 255
+        since.ms() + spread_ms(self.interval_ms(slot), slot.jitter)
     }
 
     /// The interval between heartbeats, as the client asked or as configured.
@@ -202,6 +212,9 @@ impl Core {
     /// No request, or half of one, in time.
     fn head_is_late(&mut self, index: u32) {
         let Some(slot) = self.slots.get(index) else { return };
+        if slot.flags.has(Flags::REFUSED) {
+            return self.refuse(index, &Answering::default(), &Refused::from(FULL).closing());
+        }
         if slot.has_tail() {
             return self.time_out(index, "the request head came too slowly");
         }
@@ -228,6 +241,14 @@ impl Slot {
     }
 }
 
-fn later(since: Stamp, by: std::time::Duration) -> u64 {
+/// A random 0.8 to 1.0 of an interval, `chance` of 255 of the way; what the wheel and stamps may be
+/// late is taken off, so that no interval is longer than it is said to be.
+pub(crate) fn spread_ms(interval_ms: u64, chance: u8) -> u64 {
+    let least = interval_ms * 8 / 10;
+    let room = (interval_ms - least).saturating_sub(TICK_MS + Stamp::UNIT_MS);
+    least + room * u64::from(chance) / 255
+}
+
+fn later(since: Stamp, by: Duration) -> u64 {
     since.ms() + by.as_millis() as u64
 }

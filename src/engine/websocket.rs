@@ -53,13 +53,10 @@ impl Engine {
         }
         let options = &plan.options;
         let says_live = mode == WsMode::Json;
-        let started = self.core.start(
-            index,
-            &options.channels,
-            options.since,
-            options.gap_live,
-            says_live,
-        )?;
+        // Whoever comes while the server goes is only told so.
+        let channels = if self.core.draining { &[][..] } else { &options.channels };
+        let started =
+            self.core.start(index, channels, options.since, options.gap_live, says_live)?;
         self.core.accept_websocket(index, &handshake.accept, handshake.protocol, mode);
         self.core.greet(index, options, &started, mode);
         Ok(())
@@ -180,6 +177,7 @@ impl Engine {
                 self.core.ws_reply(index, |out| {
                     ws_json(out, |out| {
                         out.extend_from_slice(b"{\"op\":\"pong\"");
+                        write_reference(out, reference);
                         if let Some(t) = t {
                             out.extend_from_slice(b",\"t\":");
                             out.extend_from_slice(t.as_bytes());
@@ -193,6 +191,8 @@ impl Engine {
                 let published = self.core.publish_checked(&channel, message)?;
                 self.core.ws_published(index, reference, &published);
             }
+            // Who published is owed it first, where it listens.
+            Command::Unsubscribe { .. } if self.core.has_later(index) => return Err(Next::Later),
             Command::Unsubscribe { channels } => {
                 for channel in &channels {
                     self.core.stop(index, channel);
@@ -283,7 +283,8 @@ impl Core {
                 });
             }
             WsMode::Json => {
-                let cursor = gaps.is_empty().then_some(started.lowest);
+                let starts_here = gaps.is_empty() && !(self.draining && options.since.is_some());
+                let cursor = starts_here.then_some(started.lowest);
                 self.hello(index, cursor);
                 self.ws_started(index, None, started, options.since);
                 self.write_gaps(index, &gaps, started);

@@ -1,7 +1,9 @@
 //! How a publication reaches a loop that sleeps: one ring per sleep, however much is published.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
+
+use crate::sync::AtomicBool;
 
 /// Wakes one loop. Rung by publishers on other threads, answered by the loop itself.
 ///

@@ -191,3 +191,7 @@ impl<'a> Owed<'a> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "channel_tests.rs"]
+mod tests;

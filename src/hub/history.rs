@@ -2,8 +2,8 @@
 //! over I/O or rendering.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use slab::Slab;
 
@@ -16,6 +16,7 @@ use crate::code::{Code, Refusal};
 use crate::config::{Config, MIB};
 use crate::cursor::{Cursor, Epoch, Since};
 use crate::message::{Budget, Message, Publication};
+use crate::sync::{AtomicUsize, Mutex, MutexGuard};
 use crate::time::Now;
 
 /// How often everything that is only old is looked for.
@@ -533,18 +534,23 @@ impl Inner {
         now: Now,
         evicted: &mut Evicted,
     ) -> Result<(), Refusal> {
-        let used = budget.used();
-        // What connections pin cannot be freed here: do not empty history for nothing.
-        let pinned = used.saturating_sub(self.held);
-        if pinned.saturating_add(weight) > limits.memory_bytes {
-            return Err(MEMORY_FULL);
-        }
-        while pinned + self.held + weight > limits.memory_bytes {
+        // What only connections hold; it cannot be freed here.
+        let mut pinned = budget.used().saturating_sub(self.held);
+        loop {
+            // Do not empty history for nothing.
+            if pinned.saturating_add(weight) > limits.memory_bytes {
+                return Err(MEMORY_FULL);
+            }
+            if pinned + self.held + weight <= limits.memory_bytes {
+                return Ok(());
+            }
+            let from = evicted.len();
             if !self.evict_oldest(now, evicted) {
                 return Err(MEMORY_FULL);
             }
+            let still_pinned = evicted[from..].iter().filter(|p| Arc::strong_count(p) > 1);
+            pinned += still_pinned.map(|p| p.weight()).sum::<usize>();
         }
-        Ok(())
     }
 
     /// Lets go of the oldest publication of all; `false` if there is none.
@@ -574,7 +580,8 @@ impl Inner {
         let Some((index, publication)) = self.recent.pop_front() else { return };
         self.recent_bytes -= publication.weight();
         self.recent_gone = publication.seq;
-        evicted.push(publication);
+        // Its channel has it too: what it is evicted from there tells who else has it.
+        drop(publication);
         self.trim(index, evicted);
     }
 

@@ -5,6 +5,9 @@ use std::time::Duration;
 use super::*;
 use crate::config::KIB;
 
+#[path = "history_limits_tests.rs"]
+mod limits;
+
 const START: Now = Now { mono_ms: 500_000, unix_ms: 1_764_000_000_000 };
 /// What one publication weighs besides its payload.
 const FIXED: usize = size_of::<Publication>() + 64;

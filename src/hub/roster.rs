@@ -96,12 +96,6 @@ impl Roster {
     pub fn subscriptions(&self) -> usize {
         self.rooms.iter().map(|(_, room)| room.members.len()).sum()
     }
-
-    /// Whether nobody listens.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.rooms.is_empty()
-    }
 }
 
 #[cfg(test)]
@@ -121,6 +115,36 @@ mod tests {
         assert_eq!(roster.leave(room, 1), None);
         assert_eq!(roster.leave(room, 0), None);
         assert_eq!(roster.room(9), None);
-        assert!(roster.is_empty());
+        assert_eq!((roster.rooms().count(), roster.subscriptions()), (0, 0));
+    }
+
+    #[test]
+    fn rooms_say_whose_they_are_and_who_is_in_them() {
+        let mut roster = Roster::new();
+        let (news, _) = roster.join(9, &"news".into(), 100);
+        let (sport, _) = roster.join(4, &"sport".into(), 100);
+        roster.join(4, &"sport".into(), 200);
+        assert_eq!((roster.channel(news), &**roster.name(news)), (9, "news"));
+        assert_eq!((roster.channel(sport), &**roster.name(sport)), (4, "sport"));
+        assert_eq!(
+            (roster.room(9), roster.room(4), roster.room(5)),
+            (Some(news), Some(sport), None)
+        );
+        assert_eq!(roster.rooms().collect::<Vec<_>>(), [news, sport]);
+        assert_eq!(roster.subscriptions(), 3);
+    }
+
+    #[test]
+    fn a_crowd_leaves_no_table_behind() {
+        let mut roster = Roster::new();
+        let name = "news".into();
+        let room = (0..1_000).map(|slot| roster.join(9, &name, slot).0).last().expect("a room");
+        let capacity = |roster: &Roster| roster.rooms[room as usize].members.capacity();
+        let full = capacity(&roster);
+        (0..400).for_each(|_| _ = roster.leave(room, 0));
+        assert_eq!(capacity(&roster), full, "most of it is in use");
+        (0..500).for_each(|_| _ = roster.leave(room, 0));
+        assert_eq!(roster.members(room).len(), 100);
+        assert!((100..=250).contains(&capacity(&roster)), "{} of {full}", capacity(&roster));
     }
 }

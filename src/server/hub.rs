@@ -1,14 +1,15 @@
 //! The handle for other threads: publish, answer, signal, shut down. Never blocks on a reader.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::code::{Code, Refusal};
 use crate::engine::{Outcome, Ticket};
 use crate::hub::{Bell, History, Published};
 use crate::message::{BAD_CHANNEL, Message, is_channel};
+use crate::sync::{AtomicBool, Mutex};
 use crate::time::Now;
 
 /// Commands that may wait for the loop.

@@ -5,28 +5,31 @@ mod limits;
 mod listen;
 #[cfg(feature = "cli")]
 mod signals;
+#[cfg_attr(loom, path = "sleep_model.rs")]
+mod sleep;
 mod socket;
 mod turn;
 
 use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::{Builder, JoinHandle};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use mio::{Events, Poll, Waker};
+use mio::Events;
 
 use self::hub::{Clock, Command, Shared};
 pub use self::hub::{Hub, HubError, PublishError, PublishReason};
 pub use self::listen::LocalAddr;
-use self::turn::{EVENTS, Io, WAKER, listener_token};
+use self::sleep::{JoinHandle, Poll};
+use self::turn::{EVENTS, Io, listener_token};
 use crate::config::Config;
 use crate::cursor::Epoch;
 use crate::engine::{App, Engine, Policy};
 pub use crate::hub::Published;
 use crate::hub::{Bell, History};
+use crate::sync::{AtomicBool, Mutex};
 use crate::time::Now;
 
 /// How long a dropped [`Running`] lets its connections end.
@@ -114,7 +117,7 @@ impl Server {
         }
         let mut listeners = listen::bind_all(&config, app.is_some())?;
         let poll = Poll::new()?;
-        let waker = Waker::new(poll.registry(), WAKER)?;
+        let waker = sleep::waker(&poll)?;
         for (number, listener) in listeners.iter_mut().enumerate() {
             listener.register(poll.registry(), listener_token(number))?;
         }
@@ -192,7 +195,7 @@ impl Server {
     /// If the system gives no thread.
     pub fn spawn(self) -> io::Result<Running> {
         let hub = self.hub();
-        let thread = Builder::new().name("holdline".to_owned()).spawn(move || self.run())?;
+        let thread = sleep::thread().spawn(move || self.run())?;
         Ok(Running { hub, thread: Some(thread) })
     }
 

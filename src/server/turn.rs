@@ -5,9 +5,10 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-use mio::{Events, Poll, Token};
+use mio::{Events, Token};
 
 use super::listen::Listener;
+use super::sleep::Poll;
 use super::socket::Socket;
 use crate::config::Config;
 use crate::engine::{Engine, What};

@@ -230,7 +230,11 @@ impl<'b> Fields<'b> {
             Some(text) => Some(Since::parse(text.as_bytes()).ok_or(BAD_SINCE)?),
             None => None,
         };
-        let gap_live = optional(self.gap, BAD_GAP)?.as_deref() == Some("live");
+        let gap_live = match optional(self.gap, BAD_GAP)?.as_deref() {
+            Some("live") => true,
+            Some("retained") | None => false,
+            Some(_) => return Err(BAD_GAP),
+        };
         let presence = match self.presence {
             Some("true") => true,
             Some("false") | None => false,
@@ -430,7 +434,7 @@ pub(crate) const BAD_SINCE: Refusal = Refusal::new(
     Code::BadSince,
     "since is a cursor, earliest, latest, a duration such as 10m, or ten digits of unix seconds",
 );
-const BAD_GAP: Refusal = bad_request("gap is a string: live, or anything else for what is kept");
+const BAD_GAP: Refusal = bad_request("gap is live, or retained for what is kept");
 const BAD_PRESENCE: Refusal = bad_request("presence is true or false");
 const BAD_T: Refusal = bad_request("t is a number or a string");
 const ONE_PAYLOAD: Refusal = bad_request("give exactly one of data, text, b64");

@@ -224,3 +224,13 @@ fn a_line_has_one_to_128_channels() {
         assert_eq!(refusal.code, code, "{line}");
     }
 }
+
+#[test]
+fn a_repeated_name_is_noticed_among_the_first_of_those_unknown() {
+    for (before, is_noticed) in [(UNKNOWN_MAX - 2, true), (UNKNOWN_MAX - 1, false)] {
+        let others: String = (0..before).map(|n| format!("\"x{n}\":{n},")).collect();
+        let frame = format!(r#"{{"op":"ping",{others}"twice":1,"twice":2}}"#);
+        let parsed = parse(&frame).command;
+        assert_eq!(parsed.is_err(), is_noticed, "{before} before it: {parsed:?}");
+    }
+}

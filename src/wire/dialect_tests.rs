@@ -425,3 +425,25 @@ fn the_first_block_says_when_to_come_back_and_the_position_if_it_is_safe() {
     assert_eq!(written(|out| Framing::Bare.end(out)), b"");
     assert_eq!(written(|out| Framing::Chunked.end(out)), b"0\r\n\r\n");
 }
+
+#[test]
+fn of_gaps_that_belong_together_only_the_last_says_a_position() {
+    let gap = |channel: &str, resumed| Gap {
+        channels: vec![channel.into()],
+        reason: "slow",
+        since: None,
+        resumed: cursor(resumed),
+        spread_ms: 0,
+    };
+    let gaps = [gap("a", 3), gap("b", 5)];
+    let object = |channel: &str, resumed: u64| {
+        format!(
+            r#"{{"channels":["{channel}"],"reason":"slow","since":"","resumed":"k3J9xQ-{resumed}","spread_ms":0}}"#
+        )
+    };
+    let dialect = Dialect::SseJson(Framing::Bare);
+    let (a, b) = (object("a", 3), object("b", 5));
+    let expected = format!("event: gap\ndata: {a}\n\nevent: gap\nid: k3J9xQ-7\ndata: {b}\n\n");
+    assert_eq!(written(|out| dialect.gaps(out, &gaps, cursor(7))), expected.as_bytes());
+    assert_eq!(written(|out| dialect.gaps(out, &[], cursor(7))), b"");
+}

@@ -234,3 +234,24 @@ fn errors_have_the_codes_of_the_rfc() {
     assert_eq!(errors.map(WsError::close_code), [1002, 1007, 1008, 1009]);
     assert!(errors.iter().all(|error| is_close_code(error.close_code())));
 }
+
+#[test]
+fn a_length_is_known_before_the_key_is_there() {
+    let cases: &[(&[u8], Option<u64>)] = &[
+        (&[], None),
+        (&[0x82], None),
+        (&[0x82, 0x80], Some(0)),
+        (&[0x82, 0x80 | 125], Some(125)),
+        (&[0x82, 0xfe], None),
+        (&[0x82, 0xfe, 0], None),
+        (&[0x82, 0xfe, 0, 125], None),
+        (&[0x82, 0xfe, 0, 126], Some(126)),
+        (&[0x82, 0xfe, 0xff, 0xff, 9, 9, 9], Some(65_535)),
+        (&[0x82, 0xff, 0, 0, 0, 0, 0, 1, 0], None),
+        (&[0x82, 0xff, 0, 0, 0, 0, 0, 1, 0, 0], Some(65_536)),
+        (&[0x82, 0xff, 0x80], None),
+    ];
+    for (bytes, expected) in cases {
+        assert_eq!(stated_length(bytes), *expected, "{bytes:x?}");
+    }
+}

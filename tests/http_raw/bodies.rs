@@ -1,8 +1,8 @@
 //! Bodies as they should be, too large, where none belong, and such as are never read.
 
-use crate::case::{After, Case, Want, bad_request, error, status};
-use crate::heads::{NEXT, refused};
-use crate::http::Req;
+use super::case::{After, Case, Want, bad_request, error, status};
+use super::heads::{NEXT, refused};
+use super::http::Req;
 
 const BODY_MAX: usize = 64 * 1024;
 

@@ -1,7 +1,7 @@
 //! A row of the tables: what is sent, in which pieces, and the one outcome that is right.
 
-use crate::http::{Answer, Req, Shape, shown};
-use crate::lint;
+use super::http::{Answer, Req, Shape, shown};
+use super::lint;
 
 /// One step of the client.
 #[derive(Clone, Debug)]
@@ -28,6 +28,8 @@ pub enum After {
     Ends,
     /// 101: what follows is not HTTP.
     Upgraded,
+    /// 101, then frames, the last of them a close with this code, then the end.
+    WsClosed(u16),
     /// A stream: its end is not waited for.
     Open,
 }

@@ -1,8 +1,8 @@
 //! The chunk decoder: what it takes must be decoded exactly, what it refuses must end there.
 
-use crate::case::{After, Case, Want, bad_request, error, status};
-use crate::heads::{NEXT, refused};
-use crate::http::Req;
+use super::case::{After, Case, Want, bad_request, error, status};
+use super::heads::{NEXT, refused};
+use super::http::Req;
 
 pub fn table() -> Vec<Case> {
     let mut table = Vec::new();
@@ -136,6 +136,13 @@ fn line_ends(table: &mut Vec<Case>) {
         ("CR after the data", "5\r\nhello\r0\r\n\r\n"),
         ("CR X after the data", "5\r\nhello\rX0\r\n\r\n"),
         ("two other bytes after the data", "5\r\nhelloXX0\r\n\r\n"),
+        ("X LF after the data", "5\r\nhelloX\n0\r\n\r\n"),
+        ("LF LF after the data", "5\r\nhello\n\n0\r\n\r\n"),
+        ("NUL LF after the data", "5\r\nhello\0\n0\r\n\r\n"),
+        ("X LF after the second data", "1\r\na\r\n5\r\nhelloX\n0\r\n\r\n"),
+        ("X LF after the size", "5X\nhello\r\n0\r\n\r\n"),
+        ("X LF after the last size", "5\r\nhello\r\n0X\n\r\n"),
+        ("X LF ends the body", "5\r\nhello\r\n0\r\nX\n"),
         ("nothing after the data", "5\r\nhello0\r\n\r\n"),
         ("LF CR after the data", "5\r\nhello\n\r0\r\n\r\n"),
         ("data one longer than its size", "4\r\nhello\r\n0\r\n\r\n"),

@@ -1,8 +1,8 @@
 //! Persistence, pipelining, held answers, half-closing.
 
-use crate::case::{After, Case, Want, bad_request, error, status};
-use crate::heads::NEXT;
-use crate::http::Req;
+use super::case::{After, Case, Want, bad_request, error, status};
+use super::heads::NEXT;
+use super::http::Req;
 
 pub fn table() -> Vec<Case> {
     let mut table = Vec::new();

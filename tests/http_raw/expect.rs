@@ -1,8 +1,8 @@
 //! `Expect: 100-continue` (RFC 9110 §10.1.1): asked for, already there, or answered at once.
 
-use crate::case::{Case, Continues, Want, bad_request, error, status};
-use crate::heads::NEXT;
-use crate::http::Req;
+use super::case::{Case, Continues, Want, bad_request, error, status};
+use super::heads::NEXT;
+use super::http::Req;
 
 pub fn table() -> Vec<Case> {
     let mut table = Vec::new();

@@ -1,9 +1,9 @@
 //! Where a body ends: Content-Length and Transfer-Encoding that no two servers read alike. Each is
 //! followed by bytes that look like a request and must never be answered as one.
 
-use crate::case::{Case, Want, bad_request, error};
-use crate::heads::{NEXT, refused};
-use crate::http::Req;
+use super::case::{Case, Want, bad_request, error};
+use super::heads::{NEXT, refused};
+use super::http::Req;
 
 pub fn table() -> Vec<Case> {
     let mut table = Vec::new();

@@ -1,7 +1,7 @@
 //! The request head: line ends, field lines, request line, version, method, target.
 
-use crate::case::{After, Case, Want, bad_request, error, status};
-use crate::http::Req;
+use super::case::{After, Case, Want, bad_request, error, status};
+use super::http::Req;
 
 /// A second request, to prove that what follows an error is never read as one.
 pub const NEXT: &str = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";

@@ -1,8 +1,8 @@
 //! Who is asked: Host and absolute-form, by the defaults of a server that listens on loopback only.
 
-use crate::case::{Case, Want, bad_request, error, status};
-use crate::heads::refused;
-use crate::http::Req;
+use super::case::{Case, Want, bad_request, error, status};
+use super::heads::refused;
+use super::http::Req;
 
 pub fn table() -> Vec<Case> {
     let mut table = Vec::new();

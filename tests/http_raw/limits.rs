@@ -1,8 +1,8 @@
 //! Limits of the head and of singleton fields: the last size that passes, the first that does not.
 
-use crate::case::{Case, Want, bad_request, error, status};
-use crate::heads::refused;
-use crate::http::Req;
+use super::case::{Case, Want, bad_request, error, status};
+use super::heads::refused;
+use super::http::Req;
 
 const KIB: usize = 1024;
 

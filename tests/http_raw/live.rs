@@ -1,44 +1,46 @@
 //! What needs more than one connection, a body of megabytes, or a look into a stream.
 
-use std::net::SocketAddr;
-use std::thread;
 use std::time::Duration;
 
-use crate::case::{Want, error, status};
-use crate::http::{Answer, Req, Shape, Trouble, Wire, shown};
+use super::case::{Want, error, status};
+use super::http::{Answer, Pipe, Req, Shape, Trouble, Wire, shown};
+use super::net::Net;
 
 const PATIENCE: Duration = Duration::from_secs(8);
 const FIVE_MB: usize = 5 * 1024 * 1024;
 
-type Check = fn(SocketAddr) -> Result<(), String>;
-
-/// Runs every check, several at once; all failures, by name.
-pub fn failures(addr: SocketAddr) -> Vec<String> {
-    let checks: [(&str, Check); 9] = [
-        ("an error survives five megabytes", error_survives),
-        ("a held poll goes before what follows it", held_poll_first),
-        ("a held raw poll goes before what follows it", raw_poll_first),
-        ("200 KiB behind a held poll", flood_behind_poll),
-        ("a thousand requests in one write", thousand),
-        ("HEAD repeats the headers of GET", head_like_get),
-        ("a stream starts with retry and id", stream_starts),
-        ("a stream ends with its client", stream_ends),
-        ("a line of 1 MiB", large_publish),
-    ];
-    thread::scope(|scope| {
-        let run = |(name, check): (&'static str, Check)| {
-            scope.spawn(move || check(addr).err().map(|why| format!("{name}: {why}")))
-        };
-        let running: Vec<_> = checks.into_iter().map(run).collect();
-        running.into_iter().filter_map(|t| t.join().expect("no check panics")).collect()
-    })
+pub struct Check<N> {
+    name: &'static str,
+    check: fn(&N) -> Result<(), String>,
 }
 
-fn told(wire: &Wire, trouble: &Trouble) -> String {
+impl<N: Net> Check<N> {
+    /// By name, what is wrong.
+    pub fn run(&self, net: &N) -> Result<(), String> {
+        (self.check)(net).map_err(|why| format!("{}: {why}", self.name))
+    }
+}
+
+pub fn checks<N: Net>() -> [Check<N>; 9] {
+    let check = |name, check| Check { name, check };
+    [
+        check("an error survives five megabytes", error_survives),
+        check("a held poll goes before what follows it", held_poll_first),
+        check("a held raw poll goes before what follows it", raw_poll_first),
+        check("200 KiB behind a held poll", flood_behind_poll),
+        check("a thousand requests in one write", thousand),
+        check("HEAD repeats the headers of GET", head_like_get),
+        check("a stream starts with retry and id", stream_starts),
+        check("a stream ends with its client", stream_ends),
+        check("a line of 1 MiB", large_publish),
+    ]
+}
+
+fn told<P: Pipe>(wire: &Wire<P>, trouble: &Trouble) -> String {
     format!("{trouble}\n    came: {}", shown(wire.received()))
 }
 
-fn read(wire: &mut Wire, want: &Want) -> Result<Answer, String> {
+fn read<P: Pipe>(wire: &mut Wire<P>, want: &Want) -> Result<Answer, String> {
     let answer = wire.answer(want.shape()).map_err(|trouble| told(wire, &trouble))?;
     let wrong = want.judge(&answer, false);
     if wrong.is_empty() {
@@ -48,12 +50,12 @@ fn read(wire: &mut Wire, want: &Want) -> Result<Answer, String> {
     }
 }
 
-fn send(wire: &mut Wire, bytes: impl Into<Vec<u8>>) -> Result<(), String> {
+fn send<P: Pipe>(wire: &mut Wire<P>, bytes: impl Into<Vec<u8>>) -> Result<(), String> {
     let bytes = bytes.into();
     wire.send(&bytes).map_err(|error| format!("sending {}: {error}", shown(&bytes)))
 }
 
-fn end(wire: &mut Wire) -> Result<(), String> {
+fn end<P: Pipe>(wire: &mut Wire<P>) -> Result<(), String> {
     match wire.drain() {
         Ok(rest) if rest.is_empty() => Ok(()),
         Ok(rest) => Err(format!("more than was wanted: {}", shown(&rest))),
@@ -63,7 +65,7 @@ fn end(wire: &mut Wire) -> Result<(), String> {
 
 /// RFC 9112 §9.6: a close with unread bytes resets, and a reset discards the answer at a client
 /// that writes all before it reads. So the rest is read and dropped for a while.
-fn error_survives(addr: SocketAddr) -> Result<(), String> {
+fn error_survives<N: Net>(net: &N) -> Result<(), String> {
     let post = |target: &str| Req::new(&format!("POST {target}"));
     let chunks = || format!("10000\r\n{}\r\n", "a".repeat(65536)).repeat(FIVE_MB / 65536);
     let rows: [(&str, Req, Want); 6] = [
@@ -75,7 +77,7 @@ fn error_survives(addr: SocketAddr) -> Result<(), String> {
         ("417", post("/channels/live").field("Expect: x"), error(417, "expectation")),
     ];
     let exchange = |name: &str, request: Vec<u8>, want: &Want| {
-        let mut wire = Wire::open(addr, PATIENCE);
+        let mut wire = net.open(PATIENCE);
         wire.send(&request).map_err(|error| format!("{name}: sending was cut: {error}"))?;
         read(&mut wire, want).map_err(|why| format!("{name}: {why}"))?;
         end(&mut wire).map_err(|why| format!("{name}: {why}"))
@@ -92,8 +94,8 @@ fn error_survives(addr: SocketAddr) -> Result<(), String> {
 }
 
 /// The current position of a channel.
-fn position(addr: SocketAddr, channel: &str) -> Result<String, String> {
-    let mut wire = Wire::open(addr, PATIENCE);
+fn position<N: Net>(net: &N, channel: &str) -> Result<String, String> {
+    let mut wire = net.open(PATIENCE);
     send(&mut wire, Req::new(&format!("GET /poll?channel={channel}")))?;
     let answer = read(&mut wire, &status(200))?;
     let cursor = answer.field("holdline-cursor").ok_or("no Holdline-Cursor")?;
@@ -102,12 +104,12 @@ fn position(addr: SocketAddr, channel: &str) -> Result<String, String> {
 
 /// Asks with `poll`, pipelines two requests behind it, then lets it go by a publication. Whichever
 /// of the two the server sees first, the poll's answer has the message and comes first.
-fn released(addr: SocketAddr, channel: &str, poll: Req, want: &Want) -> Result<(), String> {
-    let mut wire = Wire::open(addr, PATIENCE);
+fn released<N: Net>(net: &N, channel: &str, poll: Req, want: &Want) -> Result<(), String> {
+    let mut wire = net.open(PATIENCE);
     send(&mut wire, poll)?;
     send(&mut wire, Req::new("GET /channels/live-behind"))?;
     send(&mut wire, Req::new("GET /nope").field("Connection: close"))?;
-    let mut publisher = Wire::open(addr, PATIENCE);
+    let mut publisher = net.open(PATIENCE);
     send(&mut publisher, Req::new(&format!("POST /channels/{channel}")).body("hello"))?;
     read(&mut publisher, &status(202).or(201, ""))?;
     read(&mut wire, want)?;
@@ -116,24 +118,24 @@ fn released(addr: SocketAddr, channel: &str, poll: Req, want: &Want) -> Result<(
     end(&mut wire)
 }
 
-fn held_poll_first(addr: SocketAddr) -> Result<(), String> {
-    let since = position(addr, "live-held")?;
+fn held_poll_first<N: Net>(net: &N) -> Result<(), String> {
+    let since = position(net, "live-held")?;
     let poll = Req::new(&format!("GET /poll?channel=live-held&since={since}&wait=25"));
-    released(addr, "live-held", poll, &status(200).says("\"text\":\"hello\""))
+    released(net, "live-held", poll, &status(200).says("\"text\":\"hello\""))
 }
 
-fn raw_poll_first(addr: SocketAddr) -> Result<(), String> {
-    let since = position(addr, "live-raw")?;
+fn raw_poll_first<N: Net>(net: &N) -> Result<(), String> {
+    let since = position(net, "live-raw")?;
     let poll = Req::new(&format!("GET /channels/live-raw?since={since}&wait=25"));
-    released(addr, "live-raw", poll, &status(200).body("hello"))
+    released(net, "live-raw", poll, &status(200).body("hello"))
 }
 
 /// More than a head may stand behind a held poll. Whether the server stops reading and closes after
 /// the answer, or goes on when it is free again, is not settled; the order and an end are.
-fn flood_behind_poll(addr: SocketAddr) -> Result<(), String> {
+fn flood_behind_poll<N: Net>(net: &N) -> Result<(), String> {
     let next = Req::new("GET /health").bytes();
     let count = 200 * 1024 / next.len();
-    let mut wire = Wire::open(addr, PATIENCE);
+    let mut wire = net.open(PATIENCE);
     send(&mut wire, Req::new("GET /poll?channel=live-flood&since=latest&wait=1"))?;
     send(&mut wire, next.repeat(count))?;
     send(&mut wire, Req::new("GET /health").field("Connection: close"))?;
@@ -150,8 +152,8 @@ fn flood_behind_poll(addr: SocketAddr) -> Result<(), String> {
 }
 
 /// As many as a connection may make at least; a limit of requests may end it after them.
-fn thousand(addr: SocketAddr) -> Result<(), String> {
-    let mut wire = Wire::open(addr, PATIENCE);
+fn thousand<N: Net>(net: &N) -> Result<(), String> {
+    let mut wire = net.open(PATIENCE);
     let request = |i: usize| Req::new(&format!("GET /channels/live-{i}")).bytes();
     send(&mut wire, (0..1000).flat_map(request).collect::<Vec<u8>>())?;
     for i in 0..1000 {
@@ -162,9 +164,9 @@ fn thousand(addr: SocketAddr) -> Result<(), String> {
 }
 
 /// RFC 9110 §9.3.2: the same fields, and a length only if it is the true one.
-fn head_like_get(addr: SocketAddr) -> Result<(), String> {
+fn head_like_get<N: Net>(net: &N) -> Result<(), String> {
     for target in ["/health", "/ready", "/", "/nope", "/channels/_x", "/poll"] {
-        let mut wire = Wire::open(addr, PATIENCE);
+        let mut wire = net.open(PATIENCE);
         send(&mut wire, Req::new(&format!("GET {target}")))?;
         send(&mut wire, Req::new(&format!("HEAD {target}")))?;
         let get = wire.answer(Shape::Full).map_err(|trouble| told(&wire, &trouble))?;
@@ -196,10 +198,10 @@ fn head_like_get(addr: SocketAddr) -> Result<(), String> {
 }
 
 /// The first block, framed as the version demands: one chunk in 1.1, bare in 1.0.
-fn stream_starts(addr: SocketAddr) -> Result<(), String> {
+fn stream_starts<N: Net>(net: &N) -> Result<(), String> {
     let request = || Req::new("GET /events?channel=live-stream");
     for (request, chunked) in [(request(), true), (request().ten(), false)] {
-        let mut wire = Wire::open(addr, PATIENCE);
+        let mut wire = net.open(PATIENCE);
         send(&mut wire, request)?;
         wire.answer(Shape::Open).map_err(|trouble| told(&wire, &trouble))?;
         let block = wire.block(chunked).map_err(|trouble| told(&wire, &trouble))?;
@@ -216,9 +218,9 @@ fn stream_starts(addr: SocketAddr) -> Result<(), String> {
 }
 
 /// A stream whose client has ended is gone: nobody half-closes one in earnest.
-fn stream_ends(addr: SocketAddr) -> Result<(), String> {
+fn stream_ends<N: Net>(net: &N) -> Result<(), String> {
     for target in ["/events?channel=live-end", "/channels/live-end"] {
-        let mut wire = Wire::open(addr, PATIENCE);
+        let mut wire = net.open(PATIENCE);
         send(&mut wire, Req::new(&format!("GET {target}")).field("Accept: text/event-stream"))?;
         wire.answer(Shape::Open).map_err(|trouble| told(&wire, &trouble))?;
         wire.finish();
@@ -229,7 +231,7 @@ fn stream_ends(addr: SocketAddr) -> Result<(), String> {
 }
 
 /// The bodies of `/publish` are bounded by a limit of their own.
-fn large_publish(addr: SocketAddr) -> Result<(), String> {
+fn large_publish<N: Net>(net: &N) -> Result<(), String> {
     const MIB: usize = 1024 * 1024;
     let line = |length: usize| {
         let around = "{\"channel\":\"live\",\"text\":\"\"}".len();
@@ -243,7 +245,7 @@ fn large_publish(addr: SocketAddr) -> Result<(), String> {
         ("1001 lines", one.repeat(1001), error(413, "too_large")),
     ];
     for (name, body, want) in rows {
-        let mut wire = Wire::open(addr, PATIENCE);
+        let mut wire = net.open(PATIENCE);
         send(&mut wire, Req::new("POST /publish").body(body))
             .map_err(|why| format!("{name}: {why}"))?;
         let answer = read(&mut wire, &want).map_err(|why| format!("{name}: {why}"))?;

@@ -1,7 +1,7 @@
 //! Channel names and the query: decoded once, bounded, never repaired.
 
-use crate::case::{Case, Want, bad, error, get, ok, status};
-use crate::http::Req;
+use super::case::{Case, Want, bad, error, get, ok, status};
+use super::http::Req;
 
 pub fn table() -> Vec<Case> {
     let mut table = Vec::new();
@@ -92,13 +92,17 @@ fn channels_refused(table: &mut Vec<Case>) {
         table.push(bad(&format!("/poll?channel={name}"), "bad_channel"));
         table.push(bad(&format!("/events?channel=a&channel={name}"), "bad_channel"));
     }
-    // An empty name in a query is an error of the query, and no name either.
-    let want = || error(400, "bad_query").or(400, "bad_channel");
-    for target in
-        ["/poll?channel=", "/poll?channel", "/events?channel=&channel=a", "/poll?channel=a%00"]
-    {
-        table.push(ok(target, want()));
+    // An empty name in a query is none, and an error of the query.
+    for target in [
+        "/poll?channel=",
+        "/poll?channel",
+        "/events?channel=&channel=a",
+        "/events?channel=a&channel=",
+        "/channels/a?since=latest&wait=0&channel=",
+    ] {
+        table.push(bad(target, "bad_query"));
     }
+    table.push(bad("/poll?channel=a%00", "bad_channel"));
 }
 
 fn queries(table: &mut Vec<Case>) {

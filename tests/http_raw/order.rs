@@ -1,9 +1,9 @@
 //! Which of two errors is answered: framing and limits, Host, route, method, Origin, handshake,
 //! Expect, names and query, media type, size, body.
 
-use crate::case::{After, Case, Want, bad_request, error};
-use crate::http::Req;
-use crate::lint::CLOSING;
+use super::case::{After, Case, Want, bad_request, error};
+use super::http::Req;
+use super::lint::CLOSING;
 
 const EVIL: &str = "Origin: http://evil.example";
 const FOO: &str = "Expect: foo";

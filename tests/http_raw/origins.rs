@@ -1,7 +1,7 @@
 //! Who asks: Origin and CORS, by the defaults of a server that listens on loopback only.
 
-use crate::case::{After, Case, Want, error, status};
-use crate::http::Req;
+use super::case::{After, Case, Want, error, status};
+use super::http::Req;
 
 const GOOD: &str = "http://localhost:3000";
 const EVIL: &str = "http://evil.example";

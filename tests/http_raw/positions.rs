@@ -1,7 +1,7 @@
 //! Positions in the order: which are read, which refused, and that none is echoed raw.
 
-use crate::case::{Case, bad, error, get, ok, status};
-use crate::http::Req;
+use super::case::{Case, bad, error, get, ok, status};
+use super::http::Req;
 
 pub fn table() -> Vec<Case> {
     let mut table = Vec::new();

@@ -1,7 +1,7 @@
 //! Publishing over HTTP: what is taken, what is refused after its body was read, media types.
 
-use crate::case::{Case, Want, error, status};
-use crate::http::Req;
+use super::case::{Case, Want, error, status};
+use super::http::Req;
 
 pub fn table() -> Vec<Case> {
     let mut table = Vec::new();

@@ -1,8 +1,8 @@
 //! Every route with every method: statuses, Allow, HEAD, OPTIONS, and the fields of answers.
 
-use crate::case::{After, Case, Want, error, status};
-use crate::http::Req;
-use crate::lint::METHODS;
+use super::case::{After, Case, Want, error, status};
+use super::http::Req;
+use super::lint::METHODS;
 
 /// Target, methods, status of GET.
 const ROUTES: [(&str, &[&str], u16); 9] = [

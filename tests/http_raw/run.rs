@@ -1,105 +1,83 @@
-//! Runs tables against one server: several threads, each case in up to three ways of cutting it.
+//! Runs one row over one connection, and judges all that comes back.
 
-use std::net::SocketAddr;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::Duration;
 
-use crate::case::{After, Case, Continues, Piece};
-use crate::http::{Answer, Req, Shape, Trouble, Wire, shown};
-use crate::lint::CLOSING;
+use super::case::{After, Case, Continues, Piece};
+use super::http::{Answer, Pipe, Req, Shape, Trouble, Wire, shown};
+use super::lint::{CLOSING, error_code};
+use super::net::Net;
 
-/// Cases whose request is longer are sent whole only.
-const CUT_MAX: usize = 2048;
-const THREADS: usize = 12;
 /// Between single bytes, so that the server reads some of them alone. Never asserted on.
 const BYTE_PAUSE: Duration = Duration::from_micros(20);
-/// Between two halves, so that the first is read before the second comes.
-const HALF_PAUSE: Duration = Duration::from_millis(3);
+/// Between two parts, so that the first is read before the second comes.
+const PART_PAUSE: Duration = Duration::from_millis(3);
 
+/// How what the row sends is cut into pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
     Whole,
     Bytes,
     /// In the middle of every CRLFCRLF, or of the piece if it has none.
     Halves,
+    /// Once, behind so many bytes of all that the row sends.
+    At(usize),
 }
 
-/// How long a read waits. A server that hangs again and again is given less, so that a whole table
-/// of hangs still ends.
-#[derive(Debug, Default)]
-pub struct Patience(AtomicUsize);
-
-impl Patience {
-    pub fn now(&self) -> Duration {
-        let many = self.0.load(Ordering::Relaxed) > 12;
-        Duration::from_millis(if many { 400 } else { 6000 })
-    }
-
-    fn note(&self, trouble: &Trouble) {
-        if matches!(trouble, Trouble::Silence) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
+/// A run that did not end as the row wants.
+#[derive(Debug)]
+pub struct Failure {
+    pub text: String,
+    /// The server said nothing where it had to.
+    pub is_silence: bool,
 }
 
-/// Runs every case of `table`; panics with all failures at once.
-pub fn run_table(addr: SocketAddr, table: &[Case]) {
-    let runs: Vec<(&Case, Cut)> =
-        table.iter().flat_map(|case| cuts_of(case).iter().map(move |cut| (case, *cut))).collect();
-    let (next, patience) = (AtomicUsize::new(0), Patience::default());
-    let failures = Mutex::new(Vec::new());
-    thread::scope(|scope| {
-        for _ in 0..THREADS {
-            scope.spawn(|| {
-                while let Some((case, cut)) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Err(failure) = run(addr, case, *cut, &patience) {
-                        failures.lock().expect("no thread panicked").push(failure);
-                    }
-                }
-            });
-        }
-    });
-    let mut failures = failures.into_inner().expect("no thread panicked");
-    failures.sort();
-    let (failed, all) = (failures.len(), runs.len());
-    assert!(failures.is_empty(), "{failed} of {all} runs failed:\n\n{}", failures.join("\n"));
-}
+/// What came of a run: of each answer its status, its error and whether it announces the end. Where
+/// a row leaves something open, this shows that one server always decides it in one way.
+pub type Outcome = Vec<(u16, Option<String>, bool)>;
 
-fn cuts_of(case: &Case) -> &'static [Cut] {
-    if case.sent().len() > CUT_MAX {
-        return &[Cut::Whole];
-    }
-    &[Cut::Whole, Cut::Bytes, Cut::Halves]
-}
-
-fn run(addr: SocketAddr, case: &Case, cut: Cut, patience: &Patience) -> Result<(), String> {
-    let case = case.at(&addr.to_string());
-    let mut wire = Wire::open(addr, patience.now());
-    let mut wrong = Vec::new();
-    if let Err(trouble) = play(&mut wire, &case, cut, &mut wrong) {
-        patience.note(&trouble);
-        let silent = matches!(trouble, Trouble::End) && wire.received().is_empty();
-        if !(silent && case.may_be_silent) {
+pub fn run<N: Net>(net: &N, case: &Case, cut: Cut, patience: Duration) -> Result<Outcome, Failure> {
+    let case = case.at(&net.addr());
+    let mut wire = net.open(patience);
+    let (mut answers, mut wrong, mut is_silence) = (Vec::new(), Vec::new(), false);
+    if let Err(trouble) = play(net, &mut wire, &case, cut, (&mut answers, &mut wrong)) {
+        is_silence = matches!(trouble, Trouble::Silence);
+        let ended_silently = matches!(trouble, Trouble::End) && wire.received().is_empty();
+        if !(ended_silently && case.may_be_silent) {
             wrong.push(trouble.to_string());
         }
     }
     if wrong.is_empty() {
-        return Ok(());
+        return Ok(answers.iter().map(outcome).collect());
     }
     let (sent, got) = (shown(&case.sent()), shown(wire.received()));
     let wrong = wrong.join("\n    wrong: ");
-    Err(format!("{} [{cut:?}]\n    wrong: {wrong}\n    sent: {sent}\n    came: {got}\n", case.name))
+    let text =
+        format!("{} [{cut:?}]\n    wrong: {wrong}\n    sent: {sent}\n    came: {got}\n", case.name);
+    Err(Failure { text, is_silence })
+}
+
+fn outcome(answer: &Answer) -> (u16, Option<String>, bool) {
+    (answer.status, error_code(answer), answer.lists("connection", "close"))
 }
 
 /// Sends the pieces, reads the wanted answers and whatever must follow.
-fn play(wire: &mut Wire, case: &Case, cut: Cut, wrong: &mut Vec<String>) -> Result<(), Trouble> {
-    let mut answers = Vec::new();
+fn play<N: Net>(
+    net: &N,
+    wire: &mut Wire<N::Pipe>,
+    case: &Case,
+    cut: Cut,
+    (answers, wrong): (&mut Vec<Answer>, &mut Vec<String>),
+) -> Result<(), Trouble> {
+    let mut sent = 0;
     for piece in &case.pieces {
         match piece {
-            // A peer that ended early may refuse the rest; what it answered tells.
-            Piece::Send(bytes) => deliver(wire, bytes, cut).unwrap_or(()),
+            Piece::Send(bytes) => {
+                let place =
+                    if let Cut::At(at) = cut { Cut::At(at.saturating_sub(sent)) } else { cut };
+                // A peer that ended early may refuse the rest; what it answered tells.
+                deliver(net, wire, bytes, place).unwrap_or(());
+                sent += bytes.len();
+            }
             Piece::AwaitContinue => wire.await_continue()?,
             Piece::AwaitAnswer => answers.push(next_answer(wire, case, answers.len(), wrong)?),
             Piece::Finish => wire.finish(),
@@ -121,8 +99,8 @@ fn play(wire: &mut Wire, case: &Case, cut: Cut, wrong: &mut Vec<String>) -> Resu
     conclude(wire, case, &answers[last], wrong)
 }
 
-fn next_answer(
-    wire: &mut Wire,
+fn next_answer<P: Pipe>(
+    wire: &mut Wire<P>,
     case: &Case,
     i: usize,
     wrong: &mut Vec<String>,
@@ -134,18 +112,28 @@ fn next_answer(
     Ok(answer)
 }
 
-fn deliver(wire: &mut Wire, bytes: &[u8], cut: Cut) -> std::io::Result<()> {
-    match cut {
-        Cut::Whole => wire.send(bytes),
-        Cut::Bytes => bytes.chunks(1).try_for_each(|byte| {
-            thread::sleep(BYTE_PAUSE);
-            wire.send(byte)
-        }),
-        Cut::Halves => halves(bytes).into_iter().try_for_each(|half| {
-            thread::sleep(HALF_PAUSE);
-            wire.send(half)
-        }),
+fn deliver<N: Net>(
+    net: &N,
+    wire: &mut Wire<N::Pipe>,
+    bytes: &[u8],
+    cut: Cut,
+) -> std::io::Result<()> {
+    let (parts, pause) = match cut {
+        Cut::Whole => (vec![bytes], Duration::ZERO),
+        Cut::Bytes => (bytes.chunks(1).collect(), BYTE_PAUSE),
+        Cut::Halves => (halves(bytes), PART_PAUSE),
+        Cut::At(at) if (1..bytes.len()).contains(&at) => {
+            (vec![&bytes[..at], &bytes[at..]], PART_PAUSE)
+        }
+        Cut::At(_) => (vec![bytes], Duration::ZERO),
+    };
+    for (i, part) in parts.into_iter().enumerate() {
+        if i > 0 || cut == Cut::Bytes {
+            net.breathe(pause);
+        }
+        wire.send(part)?;
     }
+    Ok(())
 }
 
 fn halves(bytes: &[u8]) -> Vec<&[u8]> {
@@ -167,7 +155,7 @@ fn judge_continues(got: usize, case: &Case, cut: Cut, wrong: &mut Vec<String>) {
     let right = match case.continues {
         Continues::None => got == 0,
         Continues::Once => got == 1,
-        Continues::UnlessBodyCame => got == 0 || (cut == Cut::Bytes && got == 1),
+        Continues::UnlessBodyCame => got == 0 || (is_cut_there(case, cut) && got == 1),
         Continues::Any => got <= 1,
     };
     if !right {
@@ -175,9 +163,18 @@ fn judge_continues(got: usize, case: &Case, cut: Cut, wrong: &mut Vec<String>) {
     }
 }
 
+/// Whether the head may be read before the body has come.
+fn is_cut_there(case: &Case, cut: Cut) -> bool {
+    match cut {
+        Cut::Whole | Cut::Halves => false,
+        Cut::Bytes => true,
+        Cut::At(at) => case.sent()[..at].ends_with(b"\r\n\r\n"),
+    }
+}
+
 /// Checks what becomes of the connection, and that no further answer comes.
-fn conclude(
-    wire: &mut Wire,
+fn conclude<P: Pipe>(
+    wire: &mut Wire<P>,
     case: &Case,
     last: &Answer,
     wrong: &mut Vec<String>,
@@ -191,6 +188,13 @@ fn conclude(
             let rest = wire.drain()?;
             if rest.windows(7).any(|w| w == b"HTTP/1.") {
                 wrong.push("an HTTP answer after 101".to_owned());
+            }
+            Ok(())
+        }
+        After::WsClosed(code) => {
+            let rest = wire.drain()?;
+            if let Err(why) = closed_with(&rest, code) {
+                wrong.push(format!("{why}: {}", shown(&rest)));
             }
             Ok(())
         }
@@ -217,8 +221,8 @@ fn conclude(
 }
 
 /// The end comes, and nothing before it: so exactly the wanted answers came.
-fn expect_end(
-    wire: &mut Wire,
+fn expect_end<P: Pipe>(
+    wire: &mut Wire<P>,
     last: Option<&Answer>,
     wrong: &mut Vec<String>,
 ) -> Result<(), Trouble> {
@@ -237,7 +241,7 @@ fn expect_end(
 }
 
 /// One more request is answered, and its answer is the last: so exactly the wanted answers came.
-fn expect_kept(wire: &mut Wire, wrong: &mut Vec<String>) -> Result<(), Trouble> {
+fn expect_kept<P: Pipe>(wire: &mut Wire<P>, wrong: &mut Vec<String>) -> Result<(), Trouble> {
     if let Err(error) = wire.send(&Req::new("GET /health").field("Connection: close").bytes()) {
         return Err(Trouble::Reset(error));
     }
@@ -246,4 +250,22 @@ fn expect_kept(wire: &mut Wire, wrong: &mut Vec<String>) -> Result<(), Trouble> 
         wrong.push(format!("the next request was answered {}", answer.status));
     }
     expect_end(wire, Some(&answer), wrong)
+}
+
+/// Whether a server's frames end in one close of this code.
+fn closed_with(mut frames: &[u8], code: u16) -> Result<(), String> {
+    while let [first, length, rest @ ..] = frames {
+        let (length, rest) = match (length, rest) {
+            (126, [a, b, rest @ ..]) => (usize::from(u16::from_be_bytes([*a, *b])), rest),
+            (0..126, rest) => (usize::from(*length), rest),
+            _ => return Err("a frame that is masked or large".to_owned()),
+        };
+        let Some((payload, behind)) = rest.split_at_checked(length) else { break };
+        frames = behind;
+        if *first == 0x88 {
+            let right = payload.starts_with(&code.to_be_bytes()) && frames.is_empty();
+            return if right { Ok(()) } else { Err(format!("no close {code} at the end")) };
+        }
+    }
+    Err("no close".to_owned())
 }

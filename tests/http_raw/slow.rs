@@ -1,11 +1,10 @@
 //! Clients that send slowly or not at all (slowloris): ended in time, with 408 where one was begun.
 
-use std::net::SocketAddr;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::case::{Want, error, status};
-use crate::http::{Req, Shape, Trouble, Wire, shown};
+use super::case::{Want, error, status};
+use super::http::{Pipe, Req, Shape, Trouble, Wire, shown};
+use super::net::Net;
 
 /// A head is given 10 s, a body a grace of 5 s at least; timers may be late on a busy machine.
 const HEAD: std::ops::Range<u64> = 8..15;
@@ -13,8 +12,9 @@ const BODY: std::ops::Range<u64> = 4..15;
 const PATIENCE: Duration = Duration::from_secs(20);
 const STEP: Duration = Duration::from_millis(300);
 
-struct Slow {
-    name: &'static str,
+#[derive(Debug)]
+pub struct Slow {
+    pub name: &'static str,
     /// Sent at once.
     start: Vec<u8>,
     /// Sent byte by byte afterwards, one each `STEP`, until the server ends it.
@@ -25,19 +25,7 @@ struct Slow {
     seconds: std::ops::Range<u64>,
 }
 
-/// Runs all at once; all failures, by name.
-pub fn failures(addr: SocketAddr) -> Vec<String> {
-    thread::scope(|scope| {
-        let mut running = Vec::new();
-        for slow in table() {
-            running.push(scope.spawn(move || run(addr, &slow).err()));
-        }
-        running.push(scope.spawn(move || fast_enough(addr).err()));
-        running.into_iter().filter_map(|t| t.join().expect("no check panics")).collect()
-    })
-}
-
-fn table() -> Vec<Slow> {
+pub fn table() -> Vec<Slow> {
     let timeout = || Some(error(408, "timeout"));
     let long = format!("GET /health?{} HTTP/1.1\r\n", "a".repeat(100)).into_bytes();
     let post = || Req::new("POST /channels/slow").field("Content-Length: 5000");
@@ -79,26 +67,27 @@ fn table() -> Vec<Slow> {
     ]
 }
 
-fn run(addr: SocketAddr, slow: &Slow) -> Result<(), String> {
-    let mut wire = Wire::open(addr, PATIENCE);
-    let since = Instant::now();
-    let told = |wire: &Wire, trouble: &Trouble| {
-        format!("{}: {trouble}\n    came: {}", slow.name, shown(wire.received()))
-    };
+fn told<P: Pipe>(slow: &Slow, wire: &Wire<P>, trouble: &Trouble) -> String {
+    format!("{}: {trouble}\n    came: {}", slow.name, shown(wire.received()))
+}
+
+pub fn run<N: Net>(net: &N, slow: &Slow) -> Result<(), String> {
+    let mut wire = net.open(PATIENCE);
+    let since = net.clock();
     // The server may end at any of these bytes.
     let mut sent = wire.send(&slow.start);
     if slow.answered_first {
-        wire.answer(Shape::Full).map_err(|trouble| told(&wire, &trouble))?;
+        wire.answer(Shape::Full).map_err(|trouble| told(slow, &wire, &trouble))?;
     }
     for byte in slow.drip.chunks(1) {
         if sent.is_err() || wire.is_answered() {
             break;
         }
         sent = wire.send(byte);
-        thread::sleep(STEP);
+        net.pause(STEP);
     }
     if let Some(want) = &slow.want {
-        let answer = wire.answer(Shape::Full).map_err(|trouble| told(&wire, &trouble))?;
+        let answer = wire.answer(Shape::Full).map_err(|trouble| told(slow, &wire, &trouble))?;
         let mut wrong = want.judge(&answer, false);
         if !answer.lists("connection", "close") {
             wrong.push("closes without saying so".to_owned());
@@ -107,8 +96,8 @@ fn run(addr: SocketAddr, slow: &Slow) -> Result<(), String> {
             return Err(format!("{}: {wrong:?}", slow.name));
         }
     }
-    let rest = wire.drain().map_err(|trouble| told(&wire, &trouble))?;
-    let took = since.elapsed().as_secs();
+    let rest = wire.drain().map_err(|trouble| told(slow, &wire, &trouble))?;
+    let took = (net.clock() - since).as_secs();
     if !rest.is_empty() || !slow.seconds.contains(&took) {
         return Err(format!("{}: ended after {took} s with {}", slow.name, shown(&rest)));
     }
@@ -116,13 +105,13 @@ fn run(addr: SocketAddr, slow: &Slow) -> Result<(), String> {
 }
 
 /// Ten times the least rate is no attack, even where it takes longer than the grace.
-fn fast_enough(addr: SocketAddr) -> Result<(), String> {
-    let mut wire = Wire::open(addr, PATIENCE);
+pub fn fast_enough<N: Net>(net: &N) -> Result<(), String> {
+    let mut wire = net.open(PATIENCE);
     let failed = |why: String| format!("a body at 10 KiB/s: {why}");
     let head = Req::new("POST /channels/slow").field("Content-Length: 61440").bytes();
     wire.send(&head).map_err(|error| failed(error.to_string()))?;
     for _ in 0..60 {
-        thread::sleep(Duration::from_millis(100));
+        net.pause(Duration::from_millis(100));
         wire.send(&[b'a'; 1024]).map_err(|error| failed(error.to_string()))?;
     }
     let answer = wire.answer(Shape::Full).map_err(|trouble| failed(trouble.to_string()))?;

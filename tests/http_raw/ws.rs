@@ -1,9 +1,9 @@
 //! The WebSocket handshake as HTTP (RFC 6455 §4.2): what is switched, what is refused and how the
 //! connection goes on then. Frames are judged elsewhere.
 
-use crate::case::{After, Case, Want, bad_request, error, status};
-use crate::heads::{NEXT, refused};
-use crate::http::Req;
+use super::case::{After, Case, Want, bad_request, error, status};
+use super::heads::{NEXT, refused};
+use super::http::Req;
 
 /// The key of RFC 6455 §1.3 and what must come of it.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";

@@ -1,9 +1,9 @@
 //! What a WebSocket handshake offers and where it comes from: subprotocols, Origin, targets.
 
-use crate::case::{Case, bad_request, error, status};
-use crate::heads::{NEXT, refused};
-use crate::http::Req;
-use crate::ws::{ok, switching, upgrade};
+use super::case::{Case, bad_request, error, status};
+use super::heads::{NEXT, refused};
+use super::http::Req;
+use super::ws::{ok, switching, upgrade};
 
 pub fn table() -> Vec<Case> {
     let mut table = Vec::new();
@@ -109,6 +109,7 @@ fn targets(table: &mut Vec<Case>) {
         ("/channels/", "bad_channel"),
         ("/channels/ws?since=x", "bad_since"),
         ("/ws?channel=_x", "bad_channel"),
+        ("/ws?channel=", "bad_query"),
         ("/ws?channel=ws&since=x", "bad_since"),
         ("/ws?channel=ws&x=%zz", "bad_query"),
         ("/ws?channel=ws&heartbeat=x", "bad_query"),

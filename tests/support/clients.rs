@@ -2,11 +2,16 @@
 //! They know nothing of the server's code; every read gives up after ten seconds and says so.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
+#[path = "event_stream.rs"]
+pub mod event_stream;
 #[path = "ws_client.rs"]
 pub mod ws;
 
 use crate::support::Running;
+pub use event_stream::Block;
+use event_stream::Parser;
 use serde_json::Value;
+use std::collections::VecDeque;
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -299,45 +304,13 @@ pub fn wait_subscribers(server: &Running, channel: &str, n: u64) {
     }
 }
 
-/// One block of an event stream, dispatched or not.
-#[derive(Debug, Default, Clone)]
-pub struct Block {
-    pub event: String,
-    pub data: Option<String>,
-    pub id: Option<String>,
-    pub retry: Option<u64>,
-    pub comments: Vec<String>,
-}
-
-impl Block {
-    #[track_caller]
-    pub fn json(&self) -> Value {
-        let data = self.data.as_deref().unwrap_or_default();
-        serde_json::from_str(data).unwrap_or_else(|e| panic!("expected JSON ({e}), came {self:?}"))
-    }
-
-    fn field(&mut self, name: &str, value: &str) {
-        match name {
-            "" => self.comments.push(value.to_owned()),
-            "event" => self.event = value.to_owned(),
-            "id" => self.id = Some(value.to_owned()),
-            "retry" => self.retry = value.parse().ok(),
-            "data" => match &mut self.data {
-                Some(data) => *data += &format!("\n{value}"),
-                None => self.data = Some(value.to_owned()),
-            },
-            _ => panic!("expected a field of the event stream grammar, came {name:?}"),
-        }
-    }
-}
-
 /// An `EventSource` by the grammar of the WHATWG, which also shows blocks without data.
 pub struct Sse {
     pub wire: Wire,
     pub head: Answer,
     chunked: bool,
-    text: Vec<u8>,
-    skip_lf: bool,
+    parser: Box<Parser>,
+    blocks: VecDeque<Block>,
     /// The last event id that an `EventSource` would send when it reconnects.
     pub last_id: String,
     /// The stream ended with its last chunk, it was not cut.
@@ -361,8 +334,8 @@ impl Sse {
         let media = head.must_header("content-type");
         assert!(media.starts_with("text/event-stream"), "expected a stream, came {head:?}");
         let chunked = head.header("transfer-encoding") == Some("chunked");
-        let (text, last_id) = (Vec::new(), String::new());
-        Self { wire, head, chunked, text, skip_lf: false, last_id, orderly: false }
+        let (parser, blocks, last_id) = (Box::default(), VecDeque::new(), String::new());
+        Self { wire, head, chunked, parser, blocks, last_id, orderly: false }
     }
 
     /// The next chunk as it is; None at the end.
@@ -377,37 +350,16 @@ impl Sse {
         more.then(|| std::mem::take(&mut self.wire.ahead))
     }
 
-    fn line(&mut self) -> Option<String> {
-        loop {
-            if self.skip_lf && self.text.first() == Some(&b'\n') {
-                self.text.remove(0);
-                self.skip_lf = false;
-            }
-            if let Some(at) = self.text.iter().position(|b| matches!(b, b'\r' | b'\n')) {
-                self.skip_lf = self.text[at] == b'\r';
-                let line: Vec<u8> = self.text.drain(..=at).collect();
-                return Some(String::from_utf8(line[..at].to_vec()).expect("a stream is UTF-8"));
-            }
-            let data = self.chunk()?;
-            self.text.extend(data);
-        }
-    }
-
     /// The next block; None at the end, where an unfinished one is dropped.
     pub fn block(&mut self) -> Option<Block> {
-        let mut block = Block::default();
-        let mut empty = true;
-        loop {
-            let line = self.line()?;
-            if !line.is_empty() {
-                let (name, value) = line.split_once(':').unwrap_or((&line, ""));
-                block.field(name, value.strip_prefix(' ').unwrap_or(value));
-                empty = false;
-            } else if !empty {
-                self.last_id = block.id.clone().unwrap_or_else(|| self.last_id.clone());
-                return Some(block);
-            }
+        while self.blocks.is_empty() {
+            let data = self.chunk()?;
+            self.blocks.extend(self.parser.read(&data));
         }
+        let block = self.blocks.pop_front()?;
+        assert!(block.ignored.is_empty() && !block.is_mended, "no such field, came {block:?}");
+        self.last_id.clone_from(&block.last_id);
+        Some(block)
     }
 
     /// The next block that an `EventSource` would dispatch.

@@ -6,7 +6,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How much of an answer is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct Answer {
     pub version: String,
     pub fields: Vec<(String, String)>,
     pub body: Vec<u8>,
+    /// The unix seconds at which it was read.
+    pub read_at: u64,
 }
 
 /// Why no answer came.
@@ -72,33 +74,99 @@ impl Answer {
     }
 }
 
-/// A connection that remembers all it received.
-#[derive(Debug)]
-pub struct Wire {
-    stream: TcpStream,
-    got: Vec<u8>,
-    at: usize,
-    continues: usize,
+/// What carries the bytes of one connection: a socket, or a pipe in memory.
+pub trait Pipe {
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Half-closes: the server reads an end of stream.
+    fn finish(&mut self);
+
+    /// Appends what one read gives; `false` at the end of the stream.
+    fn read(&mut self, got: &mut Vec<u8>) -> Result<bool, Trouble>;
+
+    /// Whether a read would not have to wait.
+    fn is_readable(&mut self) -> bool;
+
+    /// The time, in unix seconds.
+    fn unix_seconds(&self) -> u64;
 }
 
-impl Wire {
+#[derive(Debug)]
+pub struct Socket(TcpStream);
+
+impl Socket {
     /// Connects; every read gives up after `patience`.
     pub fn open(addr: SocketAddr, patience: Duration) -> Self {
         let stream = TcpStream::connect(addr).expect("connects");
         stream.set_read_timeout(Some(patience)).expect("a read timeout");
         stream.set_write_timeout(Some(patience)).expect("a write timeout");
         stream.set_nodelay(true).expect("nodelay");
-        Self { stream, got: Vec::new(), at: 0, continues: 0 }
+        Self(stream)
+    }
+}
+
+impl Pipe for Socket {
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)
+    }
+
+    fn finish(&mut self) {
+        // A peer that is gone already has seen its end.
+        let _ = self.0.shutdown(Shutdown::Write);
+    }
+
+    fn read(&mut self, got: &mut Vec<u8>) -> Result<bool, Trouble> {
+        let mut room = [0; 16 * 1024];
+        loop {
+            match self.0.read(&mut room) {
+                Ok(0) => return Ok(false),
+                Ok(n) => {
+                    got.extend_from_slice(&room[..n]);
+                    return Ok(true);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
+                    return Err(Trouble::Silence);
+                }
+                Err(error) => return Err(Trouble::Reset(error)),
+            }
+        }
+    }
+
+    fn is_readable(&mut self) -> bool {
+        let _ = self.0.set_nonblocking(true);
+        let came = !matches!(self.0.peek(&mut [0]), Err(e) if e.kind() == ErrorKind::WouldBlock);
+        let _ = self.0.set_nonblocking(false);
+        came
+    }
+
+    fn unix_seconds(&self) -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+    }
+}
+
+/// A connection that remembers all it received.
+#[derive(Debug)]
+pub struct Wire<P = Socket> {
+    pipe: P,
+    got: Vec<u8>,
+    at: usize,
+    continues: usize,
+}
+
+impl<P: Pipe> Wire<P> {
+    pub fn over(pipe: P) -> Self {
+        Self { pipe, got: Vec::new(), at: 0, continues: 0 }
     }
 
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes)
+        self.pipe.send(bytes)
     }
 
-    /// Half-closes: the server reads an end of stream.
-    pub fn finish(&self) {
-        // A peer that is gone already has seen its end.
-        let _ = self.stream.shutdown(Shutdown::Write);
+    pub fn finish(&mut self) {
+        self.pipe.finish();
     }
 
     /// All bytes received so far.
@@ -113,23 +181,7 @@ impl Wire {
 
     /// Reads once; `false` at the end of the stream.
     fn fill(&mut self) -> Result<bool, Trouble> {
-        let mut room = [0; 16 * 1024];
-        loop {
-            match self.stream.read(&mut room) {
-                Ok(0) => return Ok(false),
-                Ok(n) => {
-                    self.got.extend_from_slice(&room[..n]);
-                    return Ok(true);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error)
-                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
-                {
-                    return Err(Trouble::Silence);
-                }
-                Err(error) => return Err(Trouble::Reset(error)),
-            }
-        }
+        self.pipe.read(&mut self.got)
     }
 
     fn need(&mut self) -> Result<(), Trouble> {
@@ -179,6 +231,7 @@ impl Wire {
             self.continues += 1;
             answer = self.head()?;
         }
+        answer.read_at = self.pipe.unix_seconds();
         let bare = matches!(answer.status, 101 | 204 | 304);
         if shape == Shape::Full && !bare {
             answer.body = self.body(&answer)?;
@@ -230,12 +283,8 @@ impl Wire {
     }
 
     /// Whether anything came that was not read yet; does not wait.
-    pub fn is_answered(&self) -> bool {
-        let _ = self.stream.set_nonblocking(true);
-        let came =
-            !matches!(self.stream.peek(&mut [0]), Err(e) if e.kind() == ErrorKind::WouldBlock);
-        let _ = self.stream.set_nonblocking(false);
-        came || !self.unread().is_empty()
+    pub fn is_answered(&mut self) -> bool {
+        self.pipe.is_readable() || !self.unread().is_empty()
     }
 
     /// The first block of an event stream: one chunk, or what comes up to an empty line.
@@ -250,6 +299,18 @@ impl Wire {
             self.take_until(b"\n\n")?
         };
         String::from_utf8(block).map_err(|_| Trouble::Malformed("a block beyond UTF-8".to_owned()))
+    }
+
+    /// Reads once more of what is no HTTP answer; `false` at the end of the stream.
+    pub fn read_more(&mut self) -> Result<bool, Trouble> {
+        self.fill()
+    }
+
+    /// Takes the bytes that came but belong to no answer that was read.
+    pub fn take_unread(&mut self) -> Vec<u8> {
+        let rest = self.unread().to_vec();
+        self.at = self.got.len();
+        rest
     }
 
     /// Bytes that came but belong to no answer that was read.

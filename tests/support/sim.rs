@@ -12,6 +12,8 @@ pub mod chance;
 pub mod clients;
 #[path = "sim/driver.rs"]
 mod driver;
+#[path = "event_stream.rs"]
+pub mod event_stream;
 #[path = "sim/http.rs"]
 pub mod http;
 #[path = "sim/line.rs"]
@@ -23,7 +25,7 @@ pub mod ws;
 
 use std::sync::Arc;
 
-use holdline::engine::{Engine, Peer, Policy};
+use holdline::engine::{Engine, Listening, Peer, Policy};
 use holdline::hub::{History, Published};
 use holdline::{Config, Epoch, Message, Now};
 
@@ -75,10 +77,22 @@ pub struct Sim {
     /// Wake-ups by a deadline so far.
     pub wakes: usize,
     pub pace: Pace,
+    /// What the policy takes for the addresses that are listened on.
+    listening: Vec<Listening>,
 }
 
 impl Sim {
     pub fn new(config: Config, loops: usize, chance: impl Into<Chance>) -> Self {
+        Self::listening(config, loops, chance, Vec::new())
+    }
+
+    /// A world that listens on these addresses.
+    pub fn listening(
+        config: Config,
+        loops: usize,
+        chance: impl Into<Chance>,
+        listening: Vec<Listening>,
+    ) -> Self {
         let now = Now { mono_ms: 5_000, unix_ms: 1_764_000_000_000 };
         let mut rng = chance.into();
         let config = Arc::new(config);
@@ -92,6 +106,7 @@ impl Sim {
             rng,
             wakes: 0,
             pace: Pace::Whole,
+            listening,
         };
         sim.start(loops);
         sim
@@ -116,7 +131,7 @@ impl Sim {
     }
 
     fn new_engine(&mut self, number: usize) -> Engine {
-        let policy = Policy::new(&self.config, &[]);
+        let policy = Policy::new(&self.config, &self.listening);
         let (config, history) = (Arc::clone(&self.config), Arc::clone(&self.history));
         let seed = self.rng.u64(..);
         Engine::with(config, history, policy, number as u8, seed, self.now)

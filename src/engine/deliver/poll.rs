@@ -20,7 +20,8 @@ impl Core {
         let answering = hold.answering.clone();
         let has_gaps = slot.extra.as_ref().is_some_and(|extra| !extra.gaps.is_empty());
         let keep = self.may_keep(index, &answering);
-        let is_plain = answering.origin.is_none() && !answering.is_http10 && !has_gaps;
+        let is_plain =
+            answering.origin.is_none() && !answering.is_http10 && !answering.head_only && !has_gaps;
         let variant = u8::from(keep) | u8::from(is_raw) << 1;
         let key = if is_plain { self.shared_key(Dialect::Poll, variant) } else { None };
         if let Some(found) = self.find_run(key) {
@@ -109,7 +110,7 @@ impl Core {
         let retry_ms = self.draining.then(|| self.retry_ms());
         let items = std::mem::take(&mut self.delivery.runs[run].items);
         if is_raw {
-            self.write_raw_poll(out, &items, pulled, &gaps, answering, keep);
+            self.write_raw_poll(out, &items, pulled, &gaps, answering, keep, retry_ms);
         } else {
             self.write_json_poll(out, &items, pulled, &gaps, answering, keep, retry_ms);
         }
@@ -153,6 +154,7 @@ impl Core {
     }
 
     /// One message is the body; what JSON says beside it is said in headers.
+    #[allow(clippy::too_many_arguments, reason = "the parts of one answer, used once")]
     fn write_raw_poll(
         &mut self,
         out: &mut Vec<u8>,
@@ -161,8 +163,14 @@ impl Core {
         gaps: &[Gap],
         answering: &Answering,
         keep: bool,
+        retry_ms: Option<u32>,
     ) {
         let mut extra = Vec::with_capacity(128);
+        if let Some(retry_ms) = retry_ms {
+            extra.extend_from_slice(
+                format!("Retry-After: {}\r\n", retry_ms.div_ceil(1000)).as_bytes(),
+            );
+        }
         let cursor = self.cursor(pulled.up_to).to_string();
         push_header(&mut extra, "Holdline-Cursor", cursor.as_bytes());
         // What was lost when it asked and what was lost since are one: there is only one channel.
@@ -172,7 +180,9 @@ impl Core {
             push_header(&mut extra, "Holdline-Gap", &line);
         }
         let Some(item) = items.first() else {
-            let reply = Reply { status: 204, extra: &extra, vary: POLL_VARY, ..Reply::default() };
+            // A HEAD is not held, so it does not say that nothing came.
+            let status = if answering.head_only { 200 } else { 204 };
+            let reply = Reply { status, extra: &extra, vary: POLL_VARY, ..Reply::default() };
             return self.write_response(out, answering, &reply, keep);
         };
         push_header(&mut extra, "Holdline-Id", self.cursor(item.seq).to_string().as_bytes());

@@ -340,3 +340,18 @@ fn random_bodies_are_read_as_the_grammar_reads_them() {
         }
     }
 }
+
+#[test]
+fn what_is_announced_is_what_is_still_missing() {
+    let mut body = Body::new(Framing::Length(5)).expect("a body");
+    let mut chunked = Body::new(Framing::Chunked).expect("a body");
+    let announced = |body: &mut Body, input: &[u8]| {
+        body.step(input).expect("well-formed");
+        body.announced()
+    };
+    assert_eq!([&b""[..], b"he", b"llo"].map(|input| announced(&mut body, input)), [5, 3, 0]);
+    let pieces = [&b"1"[..], b"0", b"\r", b"\n", b"0123456", b"789abcdef", b"\r\n", b"3\r\n"];
+    let expected = [0, 0, 0, 16, 9, 0, 0, 3];
+    assert_eq!(pieces.map(|input| announced(&mut chunked, input)), expected);
+    assert!(BodyError.message().contains("chunks"));
+}

@@ -176,4 +176,51 @@ mod tests {
              Vary: Origin\r\nAllow: GET\r\nConnection: close\r\n\r\n"
         );
     }
+
+    #[test]
+    fn control_characters_are_no_part_of_a_value() {
+        for byte in 0..=u8::MAX {
+            let is_control = byte == 127 || byte < 32 && byte != b'\t';
+            assert_eq!(is_header_value(&[b'a', byte, b'b']), !is_control, "{byte}");
+        }
+    }
+
+    #[test]
+    fn statuses_have_the_phrases_of_the_rfcs() {
+        let phrases = "100 Continue, 101 Switching Protocols, 200 OK, 201 Created, 202 Accepted, \
+            204 No Content, 206 Partial Content, 301 Moved Permanently, 302 Found, 303 See Other, \
+            304 Not Modified, 307 Temporary Redirect, 308 Permanent Redirect, 400 Bad Request, \
+            401 Unauthorized, 403 Forbidden, 404 Not Found, 405 Method Not Allowed, \
+            408 Request Timeout, 409 Conflict, 410 Gone, 411 Length Required, \
+            412 Precondition Failed, 413 Content Too Large, 414 URI Too Long, \
+            415 Unsupported Media Type, 417 Expectation Failed, 421 Misdirected Request, \
+            422 Unprocessable Content, 426 Upgrade Required, 429 Too Many Requests, \
+            431 Request Header Fields Too Large, 500 Internal Server Error, 501 Not Implemented, \
+            502 Bad Gateway, 503 Service Unavailable, 504 Gateway Timeout, \
+            505 HTTP Version Not Supported, 299 Status";
+        for line in phrases.split(", ") {
+            let (status, phrase) = line.split_once(' ').expect("a status and a phrase");
+            assert_eq!(reason(status.parse().expect("a number")), phrase);
+        }
+    }
+
+    #[test]
+    fn what_is_not_given_is_not_said() {
+        let written = |head: ResponseHead<'_>| {
+            let mut out = Vec::new();
+            write_head(&mut out, 200, &head);
+            String::from_utf8(out).expect("text")
+        };
+        let start = "HTTP/1.1 200 OK\r\nServer: holdline\r\nDate: \r\n";
+        let plain = ResponseHead::default();
+        assert_eq!(written(plain.clone()), format!("{start}\r\n"));
+        let kept = ResponseHead { say_keep_alive: true, ..plain.clone() };
+        assert_eq!(written(kept.clone()), format!("{start}Connection: keep-alive\r\n\r\n"));
+        let closed = ResponseHead { close: true, ..kept };
+        assert_eq!(written(closed), format!("{start}Connection: close\r\n\r\n"));
+        let shared = ResponseHead { allow_origin: Some("https://a"), ..plain };
+        let (origin, exposed) =
+            ("Access-Control-Allow-Origin: https://a", "Access-Control-Expose-Headers: ");
+        assert_eq!(written(shared), format!("{start}{origin}\r\n{exposed}{EXPOSED}\r\n\r\n"));
+    }
 }

@@ -110,6 +110,7 @@ fn segments_are_decoded_once() {
         ("", Some("")),
         ("a.b", Some("a.b")),
         ("a+b", Some("a+b")),
+        ("a+b%20", Some("a+b ")),
         ("a%20b%2Fc%2f", Some("a b/c/")),
         ("%2541", Some("%41")),
         ("%C3%A4", Some("\u{e4}")),
@@ -169,6 +170,7 @@ fn queries_are_form_urlencoded() {
     }
     assert_eq!(Query::new(None).count(), 0);
     assert_eq!(BadQuery.code().name(), "bad_query");
+    assert!(BadQuery.message().contains("percent-encode"));
 }
 
 /// Seeded: the seed is printed with a failure.

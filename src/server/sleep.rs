@@ -1,0 +1,21 @@
+//! Where the loop sleeps, what wakes it, and the thread that it may have. Not so in the model of
+//! threads (`cfg(loom)`): there `sleep_model` takes its place.
+
+use std::io;
+use std::thread::Builder;
+pub(super) use std::thread::JoinHandle;
+
+pub(super) use mio::Poll;
+use mio::Waker;
+
+use super::turn::WAKER;
+
+/// What wakes the loop, from any thread.
+pub(super) fn waker(poll: &Poll) -> io::Result<Waker> {
+    Waker::new(poll.registry(), WAKER)
+}
+
+/// The start of a thread for the loop.
+pub(super) fn thread() -> Builder {
+    Builder::new().name("holdline".to_owned())
+}
