@@ -146,10 +146,12 @@ fn write_response(
 ) {
     // RFC 9110 §6.4.1, §8.6: neither a body nor a length with 204 and 304 (or 1xx).
     let has_length = !matches!(reply.status, 204 | 304) && reply.status >= 200;
+    // What the body would have been is not always known to a HEAD.
+    let says_length = has_length && !(answering.head_only && reply.body.is_empty());
     let head = ResponseHead {
         date,
         content_type: reply.content_type,
-        content_length: has_length.then_some(reply.body.len() as u64),
+        content_length: says_length.then_some(reply.body.len() as u64),
         extra: reply.extra,
         close: !keep,
         say_keep_alive: answering.is_http10,

@@ -11,6 +11,8 @@ use crate::time::Stamp;
 use crate::wire::dialect::{Dialect, Gap};
 use crate::wire::http::response::push_header;
 
+const TEXT: &str = "text/plain; charset=utf-8";
+
 impl Core {
     /// Answers a held poll if there is something for it, or its time is up already.
     pub(super) fn pull_poll(&mut self, index: u32) -> Option<usize> {
@@ -181,8 +183,10 @@ impl Core {
         }
         let Some(item) = items.first() else {
             // A HEAD is not held, so it does not say that nothing came.
-            let status = if answering.head_only { 200 } else { 204 };
-            let reply = Reply { status, extra: &extra, vary: POLL_VARY, ..Reply::default() };
+            let (status, content_type) =
+                if answering.head_only { (200, Some(TEXT)) } else { (204, None) };
+            let reply =
+                Reply { status, content_type, extra: &extra, vary: POLL_VARY, ..Reply::default() };
             return self.write_response(out, answering, &reply, keep);
         };
         push_header(&mut extra, "Holdline-Id", self.cursor(item.seq).to_string().as_bytes());
@@ -193,7 +197,7 @@ impl Core {
         let stated = item.stated_type();
         let implied = match item.form {
             crate::message::Form::Binary => "application/octet-stream",
-            crate::message::Form::Data | crate::message::Form::Text => "text/plain; charset=utf-8",
+            crate::message::Form::Data | crate::message::Form::Text => TEXT,
         };
         let reply = Reply {
             content_type: Some(stated.as_deref().unwrap_or(implied)),
