@@ -218,7 +218,7 @@ impl Engine {
     fn drive_tail(&mut self, index: u32) {
         let Some(slot) = self.core.slots.get_mut(index) else { return };
         if slot.state.is_paused() {
-            return;
+            return self.after_keeping(index);
         }
         let Some(extra) = &mut slot.extra else { return };
         let mut tail = std::mem::take(&mut extra.tail);

@@ -16,6 +16,7 @@ both_paces!(
     a_first_poll_gets_a_position_and_the_way_on,
     a_raw_poll_is_one_message_or_nothing_and_a_position,
     a_short_poll_is_never_held,
+    a_flood_behind_a_held_poll_is_not_read,
     a_head_of_a_poll_says_what_the_get_would_and_is_not_held,
 );
 
@@ -222,9 +223,8 @@ fn holds_are_spread_over_a_fifth_of_the_wait() {
 }
 
 /// Once as much as a whole head waits behind a hold, no more is read, and its answer is the last.
-#[test]
-fn a_flood_behind_a_held_poll_is_not_read() {
-    let mut sim = Sim::open(Pace::Whole);
+fn a_flood_behind_a_held_poll_is_not_read(pace: Pace) {
+    let mut sim = Sim::open(pace);
     let line = held(&mut sim, "a");
     for _ in 0..2_000 {
         sim.ask(line, "GET", "/health", b"");
