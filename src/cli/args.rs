@@ -223,8 +223,14 @@ fn origin(text: &str) -> Result<String, String> {
     let bad = || "an origin is like https://app.example or http://localhost:3000".to_owned();
     let text = text.strip_suffix('/').unwrap_or(text).to_ascii_lowercase();
     let (scheme, rest) = text.split_once("://").ok_or_else(bad)?;
-    let is_scheme = !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric());
-    host(rest.strip_prefix("*.").unwrap_or(rest)).map_err(|_| bad())?;
+    // RFC 3986 §3.1; extensions of browsers have schemes of their own.
+    let in_scheme = |b: u8| b.is_ascii_alphanumeric() || b"+-.".contains(&b);
+    let is_scheme = !scheme.is_empty() && scheme.bytes().all(in_scheme);
+    let name = rest.strip_prefix("*.").unwrap_or(rest);
+    let port = name.rsplit_once(':').filter(|(_, port)| !port.ends_with(']'));
+    let (name, port) = port.unwrap_or((name, "0"));
+    host(name).map_err(|_| bad())?;
+    whole::<u16>(port).map_err(|_| bad())?;
     let default_port = match scheme {
         "http" => ":80",
         "https" => ":443",
@@ -235,11 +241,17 @@ fn origin(text: &str) -> Result<String, String> {
 }
 
 fn host(text: &str) -> Result<String, String> {
-    let is_name = |b: u8| b.is_ascii_alphanumeric() || b".-_:[]".contains(&b);
-    if !text.is_empty() && text.bytes().all(is_name) {
+    let is_name = |b: u8| b.is_ascii_alphanumeric() || b".-_".contains(&b);
+    let is_address = |b: u8| b.is_ascii_hexdigit() || b".:".contains(&b);
+    let address = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    let is_host = match address {
+        Some(address) => !address.is_empty() && address.bytes().all(is_address),
+        None => !text.is_empty() && text.bytes().all(is_name),
+    };
+    if is_host {
         return Ok(text.to_owned());
     }
-    Err("a host is a name or an address, without scheme or path".to_owned())
+    Err("a host is a name or an address, without scheme, port or path".to_owned())
 }
 
 fn switch(value: &str) -> Result<bool, String> {
@@ -330,12 +342,22 @@ mod tests {
 
     #[test]
     fn origins_are_kept_as_browsers_write_them() {
-        let given =
-            ["https://App.example:443/", "http://a.example:8080", "https://*.b.example", "null"];
+        let given = [
+            "https://App.example:443/",
+            "http://[::1]:8080",
+            "chrome-extension://abc",
+            "https://*.b.example",
+            "null",
+        ];
         let args: Vec<_> = given.iter().flat_map(|one| ["--origin", one]).collect();
         let kept = config(&args, &[]).expect("valid").origins;
-        let wanted =
-            ["https://app.example", "http://a.example:8080", "https://*.b.example", "null"];
+        let wanted = [
+            "https://app.example",
+            "http://[::1]:8080",
+            "chrome-extension://abc",
+            "https://*.b.example",
+            "null",
+        ];
         assert_eq!(kept, wanted);
     }
 
@@ -353,7 +375,10 @@ mod tests {
             &["--origin", "app.example"],
             &["--origin", "*"],
             &["--origin", "https://app.example/page"],
+            &["--origin", "https://app.example:http"],
+            &["--origin", "https://[::1"],
             &["--host", "a b"],
+            &["--host", "app.example:8080"],
             &["--host", "http://app.example"],
         ];
         for args in cases {

@@ -365,6 +365,8 @@ impl Core {
         if !is_there {
             slot.cursor =
                 if slot.flags.raise(Flags::BEHIND) { up_to } else { slot.cursor.max(up_to) };
+            // One that trails for ever never arrives, and is answered all the same.
+            self.release_up_to(index, self.position(index));
             return self.list_dirty(index);
         }
         slot.flags.clear(Flags::BEHIND);
@@ -417,14 +419,24 @@ impl Core {
 
     /// The replies that waited for the connection's position go out.
     pub(crate) fn release_later(&mut self, index: u32) {
+        self.release_up_to(index, u64::MAX);
+    }
+
+    /// The replies that waited for a position up to this one go out.
+    fn release_up_to(&mut self, index: u32, reached: u64) {
         let Some(slot) = self.slots.get_mut(index) else { return };
         if !slot.has_later() {
             return;
         }
-        let later = std::mem::take(&mut slot.extra().later);
+        let later = &mut slot.extra().later;
+        let count = later.partition_point(|(seq, _)| *seq <= reached);
+        let due: Vec<_> = later.drain(..count).collect();
         slot.tidy();
-        for (_, bytes) in later {
+        for (_, bytes) in due {
             self.reply(index, |out| out.extend_from_slice(&bytes));
+        }
+        if self.slots.get(index).is_some_and(Slot::has_later) {
+            return;
         }
         // A command may have waited for them.
         let waits = |slot: &mut Slot| {

@@ -209,6 +209,13 @@ fn meaning(path: Path, parsed: &Head) -> What {
     }
 }
 
+/// Whether a request is for an event stream.
+pub(crate) fn is_stream(head: &[u8], parsed: &Head, config: &Config) -> bool {
+    let path = Path::of(parsed.path.of(head), parsed.is_asterisk, config);
+    parsed.method == Method::Get
+        && path.is_some_and(|path| matches!(meaning(path, parsed), What::Sse { .. }))
+}
+
 fn read_names<'b>(
     what: What,
     path: Path,

@@ -9,7 +9,7 @@ use super::core::Core;
 use super::query::Options;
 use super::reply::{Refused, Reply};
 use super::request::{Asked, DRAINING, FULL, Next};
-use super::routes::Plan;
+use super::routes::{self, Plan};
 use super::slot::{Flags, Sub};
 use super::timers::spread_ms;
 use crate::code::{Code, Refusal};
@@ -148,8 +148,8 @@ impl Core {
     pub(crate) fn turn_away(&mut self, index: u32, asked: &Asked<'_>, answering: &Answering) {
         let options = Options::read(asked.head, asked.parsed, &self.config);
         let reads_status = options.is_ok_and(|options| options.is_own_client);
-        let is_stream = asked.parsed.accepts_only_event_stream && !answering.head_only;
-        if is_stream && !reads_status {
+        let is_soft = asked.parsed.accepts_only_event_stream && !reads_status;
+        if is_soft && routes::is_stream(asked.head, asked.parsed, &self.config) {
             return self.put_off(index, answering, &FULL);
         }
         self.refuse(index, answering, &Refused::from(FULL).closing());

@@ -539,6 +539,9 @@ impl Core {
     /// Tells a WebSocket that the server goes.
     pub(crate) fn ws_bye(&mut self, index: u32) {
         let Some(ws) = self.slots.get(index).and_then(Slot::websocket) else { return };
+        if ws.close_sent {
+            return; // RFC 6455 §5.5.1: nothing after our Close
+        }
         let dialect = ws.mode.dialect();
         let retry_ms = self.retry_ms();
         // What is published already comes before the farewell: not everyone can ask for it again.

@@ -15,6 +15,8 @@ both_paces!(
     a_websocket_that_comes_while_the_server_goes_is_only_told_so,
     a_stream_that_is_asked_for_with_connection_close_says_close,
     what_gap_may_be_in_a_command,
+    nothing_follows_our_close_when_the_server_goes,
+    replies_come_to_a_reader_that_trails,
     a_raw_poll_that_is_held_when_the_server_goes_is_told_when_to_come_back,
 );
 
@@ -32,13 +34,18 @@ fn one_too_many_is_told_when_it_has_said_what_it_wants(pace: Pace) {
     assert_eq!(blocks.len(), 1, "{blocks:?}");
     assert!(blocks[0].retry.is_some() && blocks[0].id.is_none(), "{blocks:?}");
     assert!(stream.stream.is_over);
-    for (target, headers) in [
-        ("/events?channel=a&v=1", "Accept: text/event-stream\r\n"),
-        ("/poll?channel=a", ""),
-        ("/health", "Accept: text/html, text/event-stream\r\n"),
+    const STREAM: &str = "Accept: text/event-stream\r\n";
+    for (method, target, headers) in [
+        ("GET", "/events?channel=a&v=1", STREAM),
+        ("GET", "/poll?channel=a", ""),
+        ("GET", "/poll?channel=a", STREAM),
+        ("GET", "/health", "Accept: text/html, text/event-stream\r\n"),
+        ("GET", "/nowhere", STREAM),
+        ("POST", "/channels/a", STREAM),
+        ("DELETE", "/channels/a", STREAM),
     ] {
         let line = sim.connect(0);
-        sim.send(line, &request("GET", target, headers, b""));
+        sim.send(line, &request(method, target, headers, b""));
         sim.settle();
         let answer = sim.answer(line).expect("an answer");
         assert_eq!((answer.status, answer.is_closing()), (503, true), "{target}");
@@ -146,4 +153,51 @@ fn a_raw_poll_that_is_held_when_the_server_goes_is_told_when_to_come_back(pace: 
     assert_eq!((answer.status, answer.is_closing()), (204, true));
     let seconds = answer.header("retry-after").and_then(|text| text.parse::<u64>().ok());
     assert!(seconds.is_some_and(|seconds| (1..=5).contains(&seconds)), "{answer:?}");
+}
+
+fn nothing_follows_our_close_when_the_server_goes(pace: Pace) {
+    let mut sim = Sim::open(pace);
+    let ws = Ws::open(&mut sim, 0, "/ws");
+    ws.jsons(&mut sim);
+    ws.text(&mut sim, "{nope");
+    sim.settle();
+    let now = sim.now;
+    sim.engine_mut().handle_drain(now);
+    sim.settle();
+    let frames = ws.frames(&mut sim);
+    assert_eq!(frames.len(), 2, "{frames:?}");
+    assert_eq!(frames[1].code(), Some(4400));
+}
+
+/// A reader that never arrives, for the channel is as fast as it is.
+fn replies_come_to_a_reader_that_trails(pace: Pace) {
+    if pace == Pace::Bytes {
+        return; // it is about how much there is
+    }
+    let mut sim = Sim::open(pace);
+    let ws = Ws::open(&mut sim, 0, "/ws?channel=a");
+    ws.jsons(&mut sim);
+    let text = "x".repeat(1_000);
+    sim.stall(ws.line, 3_000);
+    for _ in 0..100 {
+        sim.publish("a", &*text);
+    }
+    ws.texts(
+        &mut sim,
+        &[
+            r#"{"op":"publish","ref":2,"channel":"a","text":"own"}"#,
+            r#"{"op":"unsubscribe","ref":3,"channel":"a"}"#,
+        ],
+    );
+    let mut refs = Vec::new();
+    for _ in 0..1_000 {
+        sim.publish("a", &*text);
+        sim.take(ws.line, 1_150);
+        sim.step();
+        refs.extend(ws.jsons(&mut sim).iter().filter_map(|one| one["ref"].as_u64()));
+        if refs.len() == 2 {
+            break;
+        }
+    }
+    assert_eq!(refs, [2, 3]);
 }

@@ -64,7 +64,13 @@ impl Core {
 
     /// The poll is answered; its connection is free for the next request.
     fn release_poll(&mut self, index: u32, keep: bool, run: usize) {
-        self.stats.delivered += self.delivery.runs[run].items.len() as u64;
+        let is_head = matches!(
+            self.slots.get(index).map(|slot| &slot.state),
+            Some(State::Hold(hold)) if hold.answering.head_only
+        );
+        if !is_head {
+            self.stats.delivered += self.delivery.runs[run].items.len() as u64;
+        }
         self.leave_all(index);
         if let Some(slot) = self.slots.get_mut(index) {
             if let Some(extra) = &mut slot.extra {

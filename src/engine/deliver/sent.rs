@@ -150,6 +150,10 @@ impl Core {
             slot.flags.set(Flags::BEHIND);
             slot.cursor = slot.cursor.max(seq);
             slot.move_apart(seq);
+            // Where nothing is missing any more it arrives by itself.
+            if seq < self.horizon {
+                self.release_up_to(index, self.position(index));
+            }
         }
         self.block(index);
     }
