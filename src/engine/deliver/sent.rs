@@ -150,12 +150,13 @@ impl Core {
             slot.flags.set(Flags::BEHIND);
             slot.cursor = slot.cursor.max(seq);
             slot.move_apart(seq);
-            // Where nothing is missing any more it arrives by itself.
-            if seq < self.horizon {
-                self.release_up_to(index, self.position(index));
-            }
         }
         self.block(index);
+        // Behind what is cut, now that it is blocked. Where nothing is missing it arrives by itself.
+        let position = self.position(index);
+        if position < self.horizon {
+            self.release_up_to(index, position);
+        }
     }
 
     fn tell_writable(&mut self, index: u32) {
