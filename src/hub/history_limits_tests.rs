@@ -42,16 +42,22 @@ fn the_budget_holds_what_fills_it_exactly() {
     assert_eq!(kept(&history, "x", START), whole);
 }
 
+/// Five messages of one byte that history has let go of, and a connection has not.
+fn pin_five(history: &History) -> Vec<Arc<Publication>> {
+    let reader = Reader::live(history, "x");
+    put_all(history, "x", ["1", "2", "3", "4", "5"]);
+    let mut pins = Vec::new();
+    history.pull(&[reader.want()], 5, ALL, START, &mut pins, &mut Vec::new());
+    history.clear("x", START);
+    pins
+}
+
 /// What is evicted while a connection still has it takes its room all the same.
 #[test]
 fn evicting_what_is_pinned_frees_nothing() {
     let place = FIXED + 1;
     let history = history(Config { memory_bytes: 8 * place, ..Config::default() });
-    let reader = Reader::live(&history, "x");
-    put_all(&history, "x", ["1", "2", "3", "4", "5"]);
-    let mut pins = Vec::new();
-    history.pull(&[reader.want()], 5, ALL, START, &mut pins, &mut Vec::new());
-    history.clear("x", START);
+    let pins = pin_five(&history);
     for number in 0..20_u64 {
         let message = Message::from("a").ttl(Duration::from_secs(number / 10));
         history.publish("y", message, START).expect("three places are free or can be");
@@ -69,11 +75,7 @@ fn what_recent_holds_is_evicted_one_by_one_too() {
     // Five of eight places are pinned: `recent`, which may have four, holds all that is kept.
     let place = FIXED + 1;
     let history = history(Config { memory_bytes: 8 * place, ..Config::default() });
-    let reader = Reader::live(&history, "x");
-    put_all(&history, "x", ["1", "2", "3", "4", "5"]);
-    let mut pins = Vec::new();
-    history.pull(&[reader.want()], 5, ALL, START, &mut pins, &mut Vec::new());
-    history.clear("x", START);
+    let _pins = pin_five(&history);
     put_all(&history, "y", ["a", "b", "c", "d", "e"]);
     assert_eq!(kept(&history, "y", START), "cde", "and no more than had to go");
     assert_eq!(history.stats().memory_used, 8 * place);
@@ -103,11 +105,7 @@ fn what_passes_makes_room_where_nothing_is_kept() {
     // Five of ten places are pinned, and `recent` may have the other five.
     let place = FIXED + 1;
     let history = history(Config { memory_bytes: 10 * place, ..Config::default() });
-    let reader = Reader::live(&history, "x");
-    put_all(&history, "x", ["1", "2", "3", "4", "5"]);
-    let mut pins = Vec::new();
-    history.pull(&[reader.want()], 5, ALL, START, &mut pins, &mut Vec::new());
-    history.clear("x", START);
+    let _pins = pin_five(&history);
     for text in ["a", "b", "c", "d", "e", "f", "g"] {
         put_at(&history, "y", short_lived(text, 0), START);
         assert!(history.stats().memory_used <= 10 * place, "{text}");

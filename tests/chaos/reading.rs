@@ -65,19 +65,32 @@ impl Traveller {
         self.gap(&object, truth);
     }
 
-    fn read_stream(&mut self, sim: &mut Sim, truth: &mut Truth, line: usize, via: Via) {
+    /// Whether the head of the answer has been read; if not, reads it once it is there.
+    fn has_begun(&mut self, sim: &mut Sim, truth: &Truth, line: usize, status: u16) -> bool {
         let link = self.link.as_mut().expect("a link");
-        if !link.is_open {
-            let Some(head) = http::take_head(&mut sim.lines[line].received) else { return };
-            if head.status == 503 {
-                return self.lose();
-            }
-            assert_eq!(head.status, 200, "{head:?}");
-            link.is_open = true;
-            self.log.push(Entry::Begun { head: truth.head(sim) });
+        if link.is_open {
+            return true;
+        }
+        let Some(head) = http::take_head(&mut sim.lines[line].received) else { return false };
+        if head.status == 503 {
+            self.lose();
+            return false;
+        }
+        assert_eq!(head.status, status, "{head:?}");
+        link.is_open = true;
+        self.log.push(Entry::Begun { head: truth.head(sim) });
+        if status == 200 {
             link.stream = Stream::new(head.header("transfer-encoding") == Some("chunked"));
             assert_eq!(head.header("transfer-encoding").is_none(), link.manner.is_ten);
         }
+        true
+    }
+
+    fn read_stream(&mut self, sim: &mut Sim, truth: &mut Truth, line: usize, via: Via) {
+        if !self.has_begun(sim, truth, line, 200) {
+            return;
+        }
+        let link = self.link.as_mut().expect("a link");
         for block in link.stream.read(&mut sim.lines[line].received) {
             self.block(&block, sim, truth, via);
         }
@@ -144,17 +157,10 @@ impl Traveller {
     }
 
     fn read_frames(&mut self, sim: &mut Sim, truth: &mut Truth, line: usize, via: Via) {
-        let link = self.link.as_mut().expect("a link");
-        if !link.is_open {
-            let Some(head) = http::take_head(&mut sim.lines[line].received) else { return };
-            if head.status == 503 {
-                return self.lose();
-            }
-            assert_eq!(head.status, 101, "{head:?}");
-            link.is_open = true;
-            self.log.push(Entry::Begun { head: truth.head(sim) });
+        if !self.has_begun(sim, truth, line, 101) {
+            return;
         }
-        let link_is_leaving = link.is_leaving;
+        let link_is_leaving = self.link.as_ref().is_some_and(|link| link.is_leaving);
         while let Some(frame) = ws::take_frame(&mut sim.lines[line].received) {
             let key = sim.rng.u32(..).to_be_bytes();
             match frame.opcode {
