@@ -8,6 +8,8 @@ mod desk;
 mod ends;
 #[path = "flows/engines.rs"]
 mod engines;
+#[path = "flows/fairness.rs"]
+mod fairness;
 #[path = "flows/fan_out.rs"]
 mod fan_out;
 #[path = "flows/farewells.rs"]

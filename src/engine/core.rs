@@ -31,6 +31,8 @@ pub(crate) struct Core {
     pub(crate) roster: Roster,
     pub(crate) wheel: Wheel,
     pub(crate) rng: fastrand::Rng,
+    /// Marks our pings, so that nobody can answer one that was not sent.
+    pub(crate) ping_key: u64,
     /// How far this loop has taken the order in.
     /// Invariant: nothing on it reads, names or promises a position beyond.
     pub(crate) horizon: u64,
@@ -91,13 +93,15 @@ impl Core {
             0 => 1024 - 64,
             max => max as usize,
         };
+        let mut rng = fastrand::Rng::with_seed(seed);
         Self {
             limits: ConnLimits::from(&*config),
             policy,
             slots: Slots::new(loop_number),
             roster: Roster::new(),
             wheel: Wheel::new(now.mono_ms),
-            rng: fastrand::Rng::with_seed(seed),
+            ping_key: rng.u64(..),
+            rng,
             horizon: history.head(),
             seen_version: None,
             unseen_bytes: 0,

@@ -66,7 +66,7 @@ pub use answer::{Answer, Outcome, Ticket, Verdict};
 pub use app::{Action, App, CloseReason, Ctx, Kind, Queued, Request, Response, Route};
 pub use policy::{Listening, Policy};
 pub use slot::Peer;
-pub use stats::{Connections, Rejected, Stats};
+pub use stats::{Connections, Rejected, RoundTrips, Stats};
 
 use self::core::{Core, Start};
 use self::slot::Flags;

@@ -15,6 +15,40 @@ pub struct Stats {
     pub rejected: Rejected,
     /// Connections closed for breaking the WebSocket protocol: 1002, 1007, 1008, 1009.
     pub ws_closes: [u64; 4],
+    /// How long pongs took.
+    pub rtt: RoundTrips,
+}
+
+/// Times from ping to pong, by powers of two of a millisecond.
+#[derive(Clone, Debug, Default)]
+pub struct RoundTrips {
+    /// At `n`: those of less than 2ⁿ ms, and not less than half of that. The last has all the rest.
+    buckets: [u64; 17],
+}
+
+impl RoundTrips {
+    pub(crate) fn note(&mut self, ms: u32) {
+        let bucket = (u32::BITS - ms.leading_zeros()) as usize;
+        self.buckets[bucket.min(16)] += 1;
+    }
+
+    /// How many.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    /// So many of a hundred took less than this many ms, a power of two; 0 before the first.
+    #[must_use]
+    pub fn percentile(&self, percent: u64) -> u64 {
+        let wanted = (self.count() * percent).div_ceil(100).max(1);
+        let mut seen = 0;
+        let bucket = self.buckets.iter().position(|count| {
+            seen += count;
+            seen >= wanted
+        });
+        bucket.map_or(0, |bucket| 1 << bucket)
+    }
 }
 
 /// Refusals by code.
@@ -94,6 +128,11 @@ impl Snapshot<'_> {
             }
         });
         object.object("rejected", |o| self.write_rejected(o));
+        object.object("rtt_ms", |o| {
+            o.number("count", self.stats.rtt.count());
+            o.number("p50", self.stats.rtt.percentile(50));
+            o.number("p99", self.stats.rtt.percentile(99));
+        });
         object.object("memory", |o| {
             o.number("budget", self.history.memory_budget as u64);
             o.number("used", self.history.memory_used as u64);

@@ -9,6 +9,7 @@ use super::reply::Refused;
 use super::request::FULL;
 use super::slot::{Flags, Slot};
 use crate::code::{Code, Refusal};
+use crate::collections::slots::ConnId;
 use crate::collections::wheel::TICK_MS;
 use crate::conn::{Answering, State, Ws, WsMode};
 use crate::time::Stamp;
@@ -158,7 +159,7 @@ impl Core {
     /// Says on a quiet connection that it is alive, and where it is.
     fn heartbeat(&mut self, index: u32, with_ping: bool) {
         let jitter = self.rng.u8(..);
-        let nonce = self.rng.u64(..).to_be_bytes();
+        let nonce = self.ping_nonce(index, self.now.mono_ms as u32);
         let cursor = self.cursor(self.position(index));
         let now = self.stamp();
         let Some(slot) = self.slots.get_mut(index) else { return };
@@ -166,7 +167,8 @@ impl Core {
         slot.last_out = now;
         let Some(dialect) = slot.state.dialect() else { return };
         if let (true, State::Ws(ws)) = (with_ping, &mut slot.state) {
-            // It leaves in this turn: a connection that is blocked is not pinged.
+            // It leaves in this turn, for a connection that is blocked is not pinged; if not all of it
+            // does, its clock starts again when the rest has.
             ws.pinged = Some(now);
         }
         let is_app = matches!(&slot.state, State::Ws(ws) if ws.mode == WsMode::App);
@@ -180,6 +182,24 @@ impl Core {
                 ws::emit(out, Opcode::Ping, &nonce);
             }
         });
+    }
+
+    /// What a ping carries: when it was made, and a mark that nobody else can make up.
+    fn ping_nonce(&self, index: u32, made_ms: u32) -> [u8; 8] {
+        let id = self.slots.id(index).map_or(0, ConnId::to_bits);
+        let seed = self.ping_key ^ id ^ u64::from(made_ms).rotate_left(24);
+        let mark = fastrand::Rng::with_seed(seed).u32(..);
+        (u64::from(made_ms) << 32 | u64::from(mark)).to_be_bytes()
+    }
+
+    /// A pong that brings back what a ping of ours carried tells the round trip.
+    pub(crate) fn note_pong(&mut self, index: u32, payload: &[u8]) {
+        let Some(made) = payload.first_chunk::<4>().copied().map(u32::from_be_bytes) else {
+            return;
+        };
+        if *payload == self.ping_nonce(index, made) {
+            self.stats.rtt.note((self.now.mono_ms as u32).wrapping_sub(made));
+        }
     }
 
     fn websocket_is_due(&mut self, index: u32) {

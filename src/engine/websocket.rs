@@ -84,8 +84,10 @@ impl Engine {
                     self.core.reply(index, |out| ws::emit(out, Opcode::Pong, &payload));
                 }
             }
-            Frame::Pong(_) => {
-                self.core.allows_control(index);
+            Frame::Pong(payload) => {
+                if self.core.allows_control(index) {
+                    self.core.note_pong(index, &payload);
+                }
             }
             Frame::Close(close) => self.core.on_close(index, close),
         }

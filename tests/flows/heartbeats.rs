@@ -6,7 +6,7 @@ use holdline::Config;
 
 use crate::both_paces;
 use crate::sim::clients::{Sse, Ws};
-use crate::sim::ws::{CLOSE, Frame, PING, TEXT};
+use crate::sim::ws::{CLOSE, Frame, PING, PONG, TEXT};
 use crate::sim::{Pace, Sim};
 
 /// What rounding to the wheel and to stamps may add to a moment.
@@ -241,6 +241,49 @@ fn a_slow_reader_that_sends_a_byte_goes_on() {
         assert!(!sim.lines[ws.line].is_finished, "round {round}");
         ws.pong(&mut sim);
     }
+}
+
+/// A ping of which only a part has left cannot be answered: its clock starts when it is out.
+#[test]
+fn the_pong_clock_starts_when_the_whole_ping_has_left() {
+    let mut sim = Sim::open(Pace::Whole);
+    let ws = Ws::open(&mut sim, 0, "/ws?channel=a");
+    ws.frames(&mut sim);
+    sim.stall(ws.line, 20); // less than the heartbeat before it
+    sim.pass(25_000);
+    assert!(sim.is_blocked(ws.line));
+    sim.pass(20_000);
+    sim.unstall(ws.line);
+    sim.settle();
+    assert_eq!(opcodes(&ws.frames(&mut sim)), [TEXT, PING]);
+    sim.pass(9_900);
+    assert!(ws.frames(&mut sim).is_empty(), "too early");
+    sim.pass(100 + LATE_MS);
+    assert_eq!(ws.frame(&mut sim).code(), Some(4408));
+}
+
+/// The ping's bytes come back in its pong, and say how long they took.
+#[test]
+fn round_trips_are_measured_by_the_pings_own_bytes() {
+    let mut sim = Sim::open(Pace::Whole);
+    let ws = Ws::open(&mut sim, 0, "/ws?channel=a");
+    ws.frames(&mut sim);
+    assert_eq!(sim.engine().stats().rtt.count(), 0);
+    wait(&mut sim, ws.line, 25_000);
+    let ping = ws.frames(&mut sim).pop().expect("a ping");
+    assert_eq!((ping.opcode, ping.payload.len()), (PING, 8));
+    sim.pass(70);
+    ws.send(&mut sim, PONG, b"");
+    ws.send(&mut sim, PONG, b"12345678");
+    sim.settle();
+    assert_eq!(sim.engine().stats().rtt.count(), 0, "these answer no ping of ours");
+    ws.send(&mut sim, PONG, &ping.payload);
+    sim.settle();
+    let rtt = &sim.engine().stats().rtt;
+    assert_eq!((rtt.count(), rtt.percentile(50), rtt.percentile(99)), (1, 128, 128));
+    let line = sim.connect(0);
+    let stats = sim.get(line, "/stats").json();
+    assert_eq!(stats["rtt_ms"], serde_json::json!({"count": 1, "p50": 128, "p99": 128}));
 }
 
 /// With a full socket there is no ping, and nothing is read: only 30 s without a byte taken end it.

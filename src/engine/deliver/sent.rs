@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Core;
 use super::Lent;
-use crate::conn::State;
+use crate::conn::{State, Ws};
 use crate::engine::slot::{Cut, Flags};
 
 impl Core {
@@ -58,6 +58,7 @@ impl Core {
     }
 
     fn sent_outbox(&mut self, index: u32, n: usize) {
+        let now = self.stamp();
         let Some(slot) = self.slots.get_mut(index) else { return };
         let extra = slot.extra();
         extra.outbox_at += n;
@@ -73,6 +74,9 @@ impl Core {
         extra.outbox = Vec::new();
         extra.outbox_at = 0;
         slot.tidy();
+        if let State::Ws(Ws { pinged: Some(pinged), .. }) = &mut slot.state {
+            *pinged = now; // it may be out only now
+        }
         self.tell_writable(index);
         self.own_bytes_are_out(index, true);
     }
