@@ -6,7 +6,7 @@
 //! HOLDLINE_FULL=1 cargo test --release --test operating -- --nocapture --test-threads 1
 //! ```
 #![cfg(all(feature = "server", target_os = "linux"))]
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 #[path = "operating/crowd.rs"]
 mod crowd;
