@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use holdline::Config;
+use holdline::engine::Policy;
 use log::LevelFilter;
 
 /// What the command line asks for.
@@ -60,6 +61,18 @@ const OPTIONS: &[Opt] = &[
         value: "NAME",
         help: "serve requests for this host name too; may repeat",
         set: |s, v| each(v, |one| host(one).map(|one| s.config.hosts.push(one))),
+    },
+    Opt {
+        name: "trusted-proxy",
+        value: "CIDR|unix",
+        help: "believe the X-Forwarded-For of this address or network, or of\n\
+               unix sockets: limits count for whom it names; may repeat",
+        set: |s, v| {
+            each(v, |one| {
+                s.config.trusted_proxies.push(one.to_owned());
+                Policy::check(&s.config)
+            })
+        },
     },
     Opt {
         name: "history",
@@ -171,6 +184,7 @@ fn forget_environment(settings: &mut Settings, name: &'static str, given: &mut V
         "listen" => settings.config.listen.clear(),
         "origin" => settings.config.origins.clear(),
         "host" => settings.config.hosts.clear(),
+        "trusted-proxy" => settings.config.trusted_proxies.clear(),
         _ => {}
     }
 }
@@ -377,6 +391,9 @@ mod tests {
             &["--origin", "https://app.example/page"],
             &["--origin", "https://app.example:http"],
             &["--origin", "https://[::1"],
+            &["--trusted-proxy", "10.0.0.0/33"],
+            &["--trusted-proxy", "proxy.example"],
+            &["--trusted-proxy", ""],
             &["--host", "a b"],
             &["--host", "app.example:8080"],
             &["--host", "http://app.example"],

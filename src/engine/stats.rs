@@ -13,8 +13,11 @@ pub struct Stats {
     pub gaps: [u64; GapReason::ALL.len()],
     /// Refusals, by [`Code`].
     pub rejected: Rejected,
-    /// Connections closed for breaking the WebSocket protocol: 1002, 1007, 1008, 1009.
-    pub ws_closes: [u64; 4],
+    /// WebSockets that were closed for what the peer did or did not do, by code: 1002, 1007, 1008,
+    /// 1009, 1013, 4408, 4429.
+    pub ws_closes: [u64; 7],
+    /// Connections that were closed because they took nothing of what waited for them.
+    pub stalled: u64,
 }
 
 /// Refusals by code.
@@ -53,7 +56,7 @@ pub struct Connections {
 }
 
 /// The codes that [`Stats::ws_closes`] counts.
-pub(crate) const WS_CLOSES: [u16; 4] = [1002, 1007, 1008, 1009];
+pub(crate) const WS_CLOSES: [u16; 7] = [1002, 1007, 1008, 1009, 1013, 4408, 4429];
 
 /// What `/stats` is made of.
 #[derive(Debug)]
@@ -113,6 +116,9 @@ impl Snapshot<'_> {
             if count > 0 {
                 object.number(&format!("ws_{code}"), count);
             }
+        }
+        if self.stats.stalled > 0 {
+            object.number("stalled", self.stats.stalled);
         }
     }
 }
