@@ -5,8 +5,8 @@
 
 use super::ws::fuzz::Seen as Said;
 use super::{
-    Answering, Body, Closing, ConnLimits, Event, Frame, Hold, Request, State, Step, Ws,
-    WsLimits, WsMode,
+    Answering, Body, Closing, ConnLimits, Event, Frame, Hold, Request, State, Step, Ws, WsLimits,
+    WsMode,
 };
 use crate::config::Config;
 use crate::time::Stamp;

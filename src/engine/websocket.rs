@@ -345,7 +345,7 @@ impl Core {
         mut options: Options<'_>,
     ) -> Result<(), Next> {
         self.take_in_now();
-        let mut asked: Vec<std::borrow::Cow<'_, str>> = Vec::new();
+        let mut asked: Vec<Cow<'_, str>> = Vec::new();
         for channel in std::mem::take(&mut options.channels) {
             if !asked.contains(&channel) {
                 asked.push(channel);

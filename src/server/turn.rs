@@ -193,13 +193,7 @@ impl Io {
 
     /// Descriptors or memory ran out. With edge triggering nobody will tell us to try again, so a
     /// timer does; whoever waits first is told, by the descriptor that is kept for it.
-    fn accept_failed(
-        &mut self,
-        number: usize,
-        error: &io::Error,
-        engine: &mut Engine,
-        now: Now,
-    ) {
+    fn accept_failed(&mut self, number: usize, error: &io::Error, engine: &mut Engine, now: Now) {
         self.accept_retry = Some(now.mono_ms + ACCEPT_RETRY_MS);
         if self.spare.take().is_some() {
             if let Ok((mut socket, _)) = self.listeners[number].accept() {
@@ -335,7 +329,7 @@ const OVERLOADED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nServer: holdline
     {\"error\":\"overloaded\",\"message\":\"too many connections: try again in a few seconds\"}\n";
 const TOO_MANY: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nServer: holdline\r\n\
     Content-Type: application/json\r\nCache-Control: no-store\r\nRetry-After: 2\r\n\
-    Content-Length: 102\r\nConnection: close\r\n\r\n\
+    Content-Length: 104\r\nConnection: close\r\n\r\n\
     {\"error\":\"rate_limited\",\"message\":\"too many connections from this address: try again in a few seconds\"}\n";
 
 #[cfg(test)]

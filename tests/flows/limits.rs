@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use holdline::engine::{Action, Answer as Later, Code, ConnId, Ctx, Peer, Request, Route, Verdict};
-use holdline::{App, Config, Rate};
+use holdline::engine::{Action, Answer as Later, ConnId, Ctx, Peer, Request, Route, Verdict};
+use holdline::{App, Code, Config, Rate};
 use serde_json::{Value, json};
 
 use crate::sim::clients::{Sse, Ws, request};
@@ -179,7 +179,6 @@ fn only_so_many_are_kept_to_be_told() {
         let now = sim.now;
         assert_eq!(sim.engine_mut().turns_away(ip(HERE), now), None);
         sim.connect_from(0, ip(HERE));
-        sim.pass(50);
     }
     let now = sim.now;
     let engine = sim.engine_mut();
@@ -212,6 +211,7 @@ fn polls_of_an_address_are_held_up_to_a_number() {
     assert_eq!(sim.engine().connections().poll, 3);
     // One that is answered, and one whose client has gone, make room.
     sim.close(held[0]);
+    sim.settle();
     sim.send(line, &poll(HERE, 20));
     sim.settle();
     assert!(sim.answer(line).is_none());
@@ -272,7 +272,8 @@ fn each_line_of_a_batch_counts_and_has_its_own_answer() {
     let three = Rate { burst: 3, every: Duration::from_secs(2) };
     let mut sim = world(Config { publishes_per_address: three, ..config() });
     let line = proxy(&mut sim);
-    let body = b"{\"channel\":\"a\",\"text\":\"1\"}\n{\"channels\":[\"a\",\"b\",\"c\"],\"text\":\"2\"}\n";
+    let body =
+        b"{\"channel\":\"a\",\"text\":\"1\"}\n{\"channels\":[\"a\",\"b\",\"c\"],\"text\":\"2\"}\n";
     let answer = call(&mut sim, line, &forwarded(HERE, "POST", "/publish", "", body));
     assert_eq!(answer.status, 200);
     let lines: Vec<Value> = answer
@@ -283,7 +284,10 @@ fn each_line_of_a_batch_counts_and_has_its_own_answer() {
     assert_eq!(lines[0]["channel"], "a");
     let results = lines[1]["results"].as_array().expect("results");
     assert_eq!((&results[0]["channel"], &results[1]["channel"]), (&json!("a"), &json!("b")));
-    assert_eq!((&results[2]["error"], &results[2]["retry_ms"]), (&json!("rate_limited"), &json!(2_000)));
+    assert_eq!(
+        (&results[2]["error"], &results[2]["retry_ms"]),
+        (&json!("rate_limited"), &json!(2_000))
+    );
     assert_eq!((sim.history.head(), rejected(&sim)), (3, 1));
     let json = "Content-Type: application/json\r\n";
     let one = forwarded(HERE, "POST", "/publish", json, b"{\"channel\":\"a\",\"text\":\"1\"}");
@@ -317,7 +321,10 @@ fn a_raw_websocket_that_publishes_too_much_is_closed() {
     }
     let frames = socket.frames(&mut sim);
     let last = frames.last().expect("a close");
-    assert_eq!((frames.len(), last.code(), &last.payload[2..]), (4, Some(4429), &b"rate_limited"[..]));
+    assert_eq!(
+        (frames.len(), last.code(), &last.payload[2..]),
+        (4, Some(4429), &b"rate_limited"[..])
+    );
     assert_eq!(rejected(&sim), 1);
     assert_eq!(sim.engine().stats().ws_closes[6], 1);
 }
@@ -409,7 +416,10 @@ fn names_of_channels_have_a_rate() {
     let line = proxy(&mut sim);
     assert_limited(&call(&mut sim, line, &forwarded(HERE, "POST", "/channels/z", "", b"x")), 1..=1);
     let line = proxy(&mut sim);
-    assert_limited(&call(&mut sim, line, &forwarded(HERE, "GET", "/channels/z?wait=1", "", b"")), 1..=1);
+    assert_limited(
+        &call(&mut sim, line, &forwarded(HERE, "GET", "/channels/z?wait=1", "", b"")),
+        1..=1,
+    );
     // Who comes back to a channel that has been forgotten meanwhile has a position.
     let back = format!("/poll?channel=z&wait=0&since={}", sim.id(1));
     assert_eq!(call(&mut sim, line, &forwarded(HERE, "GET", &back, "", b"")).status, 200);
@@ -605,9 +615,8 @@ fn a_full_table_shares_what_it_has_no_place_for() {
         ..config()
     });
     let lines: Vec<_> = (0..5).map(|_| proxy(&mut sim)).collect();
-    let publish = |last: usize| {
-        forwarded(&format!("192.0.2.{last}"), "POST", "/channels/a", "", b"x")
-    };
+    let publish =
+        |last: usize| forwarded(&format!("192.0.2.{last}"), "POST", "/channels/a", "", b"x");
     for last in 0..5 {
         assert_eq!(call(&mut sim, lines[last], &publish(last)).status, 202);
     }
