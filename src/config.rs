@@ -263,7 +263,7 @@ impl Config {
     #[must_use]
     pub fn device() -> Self {
         Self {
-            addresses_max: 256,
+            addresses_max: 128,
             accepts_per_address: Rate::per_second(5, 20),
             connections_per_address_max: 32,
             polls_per_address_max: 8,

@@ -355,6 +355,16 @@ mod tests {
     }
 
     #[test]
+    fn trusted_proxies_are_listed_by_comma_or_repeated() {
+        let environment = [("HOLDLINE_TRUSTED_PROXY", "10.0.0.0/8, unix")];
+        let listed = config(&[], &environment).expect("valid").trusted_proxies;
+        assert_eq!(listed, ["10.0.0.0/8", "unix"]);
+        let flags = ["--trusted-proxy", "::1", "--trusted-proxy=fd00::/8,192.0.2.1"];
+        let listed = config(&flags, &environment).expect("valid").trusted_proxies;
+        assert_eq!(listed, ["::1", "fd00::/8", "192.0.2.1"]);
+    }
+
+    #[test]
     fn origins_are_kept_as_browsers_write_them() {
         let given = [
             "https://App.example:443/",

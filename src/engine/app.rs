@@ -280,8 +280,9 @@ impl Ctx<'_> {
         self.core.slots.by_id(id).map(|slot| slot.peer)
     }
 
-    /// The address that its limits count for: the one that a trusted proxy named, of IPv6 the first
-    /// one of its network, else the peer's own. `None` for a unix peer.
+    /// The address of who asks: the one that a [trusted proxy](crate::Config#structfield.trusted_proxies)
+    /// named, of IPv6 the first of its 64-bit network, else the peer's own. `None` for a unix peer, and
+    /// for whom the [table of addresses](crate::Config#structfield.addresses_max) has no place.
     #[must_use]
     pub fn client(&self, id: ConnId) -> Option<IpAddr> {
         self.core.client(id)

@@ -246,19 +246,29 @@ impl Core {
         }
     }
 
-    /// Whether these channels may be listened to, and counts those that are new. Who comes back with
-    /// a position of this order has listened before: a channel in which nothing has been published
+    /// Whether a poll of these channels may be held, and counts those that are new. Who comes back
+    /// with a position of this order has polled before: a channel in which nothing has been published
     /// is forgotten between two polls.
-    pub(crate) fn admit_channels(
+    pub(crate) fn admit_poll_of(
         &mut self,
         index: u32,
         channels: &[Cow<'_, str>],
         since: Option<Since>,
     ) -> Result<(), Refusal> {
+        match since {
+            Some(Since::Cursor(cursor)) if cursor.epoch == self.history.epoch() => Ok(()),
+            _ => self.admit_channels(index, channels),
+        }
+    }
+
+    /// Whether these channels may be listened to, and counts those that are new.
+    pub(crate) fn admit_channels(
+        &mut self,
+        index: u32,
+        channels: &[Cow<'_, str>],
+    ) -> Result<(), Refusal> {
         let rate = self.config.new_channels_per_address;
-        let is_back =
-            matches!(since, Some(Since::Cursor(cursor)) if cursor.epoch == self.history.epoch());
-        if !self.has_address(index) || is_back || rate.burst == 0 {
+        if !self.has_address(index) || rate.burst == 0 {
             return Ok(());
         }
         let count = self.history.count_new(channels.iter().map(|channel| &**channel));
@@ -348,13 +358,15 @@ impl Core {
         ws.strikes > STRIKES_MAX
     }
 
-    /// The address that a connection counts for, or its peer's own.
+    /// Whom a trusted proxy named, else the peer.
     pub(crate) fn client(&self, id: ConnId) -> Option<IpAddr> {
         let slot = self.slots.by_id(id)?;
-        let named = slot.address.and_then(|index| self.addresses.get(index)?.key.ip());
-        match slot.peer {
-            Peer::Ip(address) => Some(named.unwrap_or(address.ip().to_canonical())),
-            Peer::Unix => named,
+        match (slot.peer, slot.address) {
+            (peer, Some(index)) if self.policy.proxies.trusts(peer) => {
+                self.addresses.get(index)?.key.ip()
+            }
+            (Peer::Ip(address), _) => Some(address.ip().to_canonical()),
+            (Peer::Unix, _) => None,
         }
     }
 

@@ -139,6 +139,10 @@ impl Engine {
     ) -> Result<(), Next> {
         let line = command::parse_line(body, self.core.config.message_bytes_max);
         let allowed = self.authorize_line(index, &line)?;
+        if let (Ok(Line { targets: Targets::One(_), .. }), [Some(refusal)]) = (&line, &allowed[..])
+        {
+            return Err(refusal.clone().into());
+        }
         let mut out = Vec::with_capacity(128);
         let subscribers = self.core.publish_line(index, line, &allowed, &mut out)?;
         let status = if subscribers > 0 { 201 } else { 202 };

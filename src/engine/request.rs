@@ -409,6 +409,7 @@ impl super::core::Core {
             uptime_s: (self.now.mono_ms - self.started.mono_ms) / 1000,
             connections: self.connections(),
             subscriptions: self.roster.subscriptions(),
+            addresses: self.addresses.len(),
             history: self.history.stats(),
             stats: &self.stats,
             loops: self.loops,

@@ -65,6 +65,7 @@ pub(crate) struct Snapshot<'a> {
     pub(crate) uptime_s: u64,
     pub(crate) connections: Connections,
     pub(crate) subscriptions: usize,
+    pub(crate) addresses: usize,
     pub(crate) history: HistoryStats,
     pub(crate) stats: &'a Stats,
     pub(crate) loops: usize,
@@ -84,6 +85,7 @@ impl Snapshot<'_> {
             o.number("poll", self.connections.poll as u64);
         });
         object.number("subscriptions", self.subscriptions as u64);
+        object.number("addresses", self.addresses as u64);
         object.number("channels", self.history.channels as u64);
         object.object("history", |o| {
             o.number("messages", self.history.messages as u64);

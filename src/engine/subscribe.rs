@@ -114,7 +114,7 @@ impl Core {
             Err(DRAINING)
         } else {
             self.take_in_now();
-            match self.admit_channels(index, &options.channels, options.since) {
+            match self.admit_channels(index, &options.channels) {
                 Ok(()) => {
                     self.start(index, &options.channels, options.since, options.gap_live, false)
                 }
@@ -358,7 +358,7 @@ impl Core {
         if wait_s > 0 {
             self.admit_poll(index)?;
         }
-        self.admit_channels(index, &options.channels, options.since)?;
+        self.admit_poll_of(index, &options.channels, options.since)?;
         let started =
             self.start(index, &options.channels, options.since, options.gap_live, false)?;
         let gaps = self.gaps(&started, options.since);

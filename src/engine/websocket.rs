@@ -42,8 +42,8 @@ impl Engine {
         let speaks_json = handshake.protocol.is_some() && mode == WsMode::Json;
         let mut allowed = self.authorize_channels(index, asked, &plan.options.channels);
         if allowed.is_ok() {
-            let (channels, since) = (&plan.options.channels, plan.options.since);
-            allowed = self.core.admit_channels(index, channels, since).map_err(Next::from);
+            let admitted = self.core.admit_channels(index, &plan.options.channels);
+            allowed = admitted.map_err(Next::from);
         }
         if let (true, Err(Next::Refuse(refused))) = (speaks_json, &allowed) {
             // A browser sees no status of a failed handshake: who spoke our protocol is told by a code.
@@ -358,7 +358,7 @@ impl Core {
         if count + new.len() > self.config.channels_per_connection_max {
             return Err(TOO_MANY_CHANNELS.into());
         }
-        self.admit_channels(index, &new, options.since)?;
+        self.admit_channels(index, &new)?;
         let started = self.start(index, &new, options.since, options.gap_live, true)?;
         if let (true, Some(slot)) = (options.gap_live, self.slots.get_mut(index)) {
             slot.flags.set(Flags::GAP_LIVE);

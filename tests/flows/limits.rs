@@ -476,6 +476,34 @@ fn after_some_failed_attempts_an_address_is_only_told_to_wait() {
 }
 
 #[test]
+fn a_failed_attempt_counts_once_on_each_way() {
+    let mut sim = world(config());
+    sim.engine_mut().set_app(Box::new(Guard));
+    let line = proxy(&mut sim);
+    let json = "Content-Type: application/json\r\n";
+    let batch = b"{\"channel\":\"a\",\"text\":\"1\"}";
+    assert_eq!(call(&mut sim, line, &forwarded(HERE, "POST", "/publish", json, batch)).status, 401);
+    let lines =
+        forwarded(HERE, "POST", "/publish", "", b"{\"channels\":[\"a\",\"b\"],\"text\":\"1\"}");
+    assert_eq!(call(&mut sim, line, &lines).text().matches("unauthorized").count(), 2);
+    let put = forwarded(HERE, "PUT", "/channels/a", "", b"x");
+    assert_eq!(call(&mut sim, line, &put).status, 401);
+    let line = proxy(&mut sim);
+    assert_eq!(call(&mut sim, line, &forwarded(HERE, "GET", "/channels/a", "", b"")).status, 401);
+    assert_limited(&call(&mut sim, line, &put), 12..=12);
+    // Who speaks our protocol is told by a code.
+    let line = proxy(&mut sim);
+    let head = String::from_utf8(ws::upgrade("/ws", Some("holdline.v1.json"))).expect("ASCII");
+    let head = head.replacen("\r\n", "\r\nX-Forwarded-For: 192.0.2.1\r\n", 1);
+    sim.send(line, head.as_bytes());
+    sim.settle();
+    let socket = Ws { line };
+    socket.accepted(&mut sim, Some("holdline.v1.json"));
+    assert_eq!(socket.frame(&mut sim).code(), Some(4429));
+    assert_eq!((sim.engine().stats().rejected.of(Code::Unauthorized), rejected(&sim)), (5, 2));
+}
+
+#[test]
 fn an_application_sees_whom_a_proxy_named() {
     let mut sim = world(config());
     sim.engine_mut().set_app(Box::new(Guard));
@@ -487,6 +515,8 @@ fn an_application_sees_whom_a_proxy_named() {
     let direct = sim.connect_from(0, ip("::ffff:192.0.2.9"));
     let lie = forwarded(HERE, "GET", "/whoami", "", b"");
     assert_eq!(call(&mut sim, direct, &lie).text(), "192.0.2.9");
+    let direct = sim.connect_from(0, ip("2001:db8::9"));
+    assert_eq!(sim.get(direct, "/whoami").text(), "2001:db8::9");
     let unix = sim.connect(0);
     assert_eq!(sim.get(unix, "/whoami").text(), "nobody");
 }
@@ -670,4 +700,140 @@ fn closes_that_have_no_other_name_are_counted_by_their_code() {
     let line = sim.connect(0);
     let stats = sim.get(line, "/stats").json();
     assert_eq!(stats["rejected"], json!({ "ws_1013": 1, "ws_4408": 1 }));
+}
+
+/// A `Date` is the only thing that differs from run to run.
+fn received(sim: &mut Sim, line: usize) -> String {
+    let bytes = std::mem::take(&mut sim.lines[line].received);
+    let text = String::from_utf8(bytes).expect("text");
+    let lines = text.split_inclusive("\r\n").filter(|line| !line.starts_with("Date: "));
+    lines.collect()
+}
+
+#[test]
+fn what_is_sent_for_a_rate_is_exactly_this() {
+    let one = Rate { burst: 1, every: Duration::from_millis(2_345) };
+    let mut sim =
+        world(Config { publishes_per_address: one, new_channels_per_address: one, ..config() });
+    let line = proxy(&mut sim);
+    assert_eq!(call(&mut sim, line, &forwarded(HERE, "POST", "/channels/a", "", b"x")).status, 202);
+    // A request.
+    sim.send(line, &forwarded(HERE, "POST", "/channels/a", "", b"x"));
+    sim.settle();
+    assert_eq!(
+        received(&mut sim, line),
+        "HTTP/1.1 429 Too Many Requests\r\nServer: holdline\r\nContent-Type: application/json\r\n\
+         X-Content-Type-Options: nosniff\r\nContent-Length: 93\r\nCache-Control: no-store\r\n\
+         Vary: Origin\r\nRetry-After: 3\r\nConnection: close\r\n\r\n\
+         {\"error\":\"rate_limited\",\
+         \"message\":\"too many messages from this address: publish more slowly\"}"
+    );
+    // A line of a batch.
+    let line = proxy(&mut sim);
+    let batch = b"{\"channel\":\"a\",\"text\":\"1\"}";
+    let answer = call(&mut sim, line, &forwarded(HERE, "POST", "/publish", "", batch));
+    assert_eq!(
+        answer.text(),
+        "{\"error\":\"rate_limited\",\
+         \"message\":\"too many messages from this address: publish more slowly\",\
+         \"retry_ms\":2345}\n"
+    );
+    // A command.
+    let socket = protocol(&mut sim, HERE);
+    socket.text(&mut sim, r#"{"op":"publish","ref":7,"channel":"a","text":"x"}"#);
+    socket.text(&mut sim, r#"{"op":"subscribe","channel":"b"}"#);
+    sim.settle();
+    assert_eq!(
+        socket.frames(&mut sim).iter().map(|frame| frame.text()).collect::<Vec<_>>(),
+        [
+            "{\"op\":\"error\",\"ref\":7,\"code\":\"rate_limited\",\
+             \"message\":\"too many messages from this address: publish more slowly\",\
+             \"retry_ms\":2345}",
+            "{\"op\":\"error\",\"code\":\"rate_limited\",\
+             \"message\":\"too many new channels from this address: use fewer names\",\
+             \"retry_ms\":2345}",
+        ]
+    );
+    // A native EventSource; the time is random.
+    let line = proxy(&mut sim);
+    sim.send(line, &forwarded(HERE, "GET", "/channels/b", "Accept: text/event-stream\r\n", b""));
+    sim.settle();
+    let text = received(&mut sim, line);
+    let (head, rest) = text.split_once("\r\n\r\n").expect("a head");
+    assert_eq!(
+        head,
+        "HTTP/1.1 200 OK\r\nServer: holdline\r\nContent-Type: text/event-stream\r\n\
+         X-Content-Type-Options: nosniff\r\nCache-Control: no-store, no-transform\r\n\
+         Vary: Origin, Accept\r\nX-Accel-Buffering: no\r\n\
+         Transfer-Encoding: chunked\r\nConnection: close"
+    );
+    assert!(rest.starts_with("d\r\nretry: ") && rest.ends_with("\n\n\r\n0\r\n\r\n"), "{rest:?}");
+}
+
+/// Strangers who do anything, with limits that they meet all the time: what is counted is checked
+/// after each call, and nothing is left of them.
+#[test]
+fn what_is_counted_is_what_there_is() {
+    for seed in 0..20 {
+        println!("seed {seed}");
+        let few = Rate { burst: 3, every: Duration::from_millis(300) };
+        let config = Config {
+            addresses_max: 3,
+            accepts_per_address: Rate { burst: 6, every: Duration::from_millis(200) },
+            connections_per_address_max: 4,
+            polls_per_address_max: 2,
+            publishes_per_address: few,
+            new_channels_per_address: few,
+            operations_per_connection: few,
+            connections_max: 30,
+            ..config()
+        };
+        let mut sim = Sim::new(config, 1, seed);
+        let mut lines: Vec<usize> = Vec::new();
+        for _ in 0..400 {
+            let client = format!("192.0.2.{}", sim.rng.u32(0..6));
+            let channel = sim.rng.u32(0..20);
+            let line = match lines.len() {
+                0 => None,
+                len => Some(lines[sim.rng.u32(0..len as u32) as usize]),
+            };
+            match (sim.rng.u32(0..10), line) {
+                (0..=2, _) | (_, None) => {
+                    let peers = [ip(&client), ip("127.0.0.1"), Peer::Unix];
+                    let peer = peers[sim.rng.u32(0..3) as usize];
+                    let now = sim.now;
+                    if sim.engine_mut().turns_away(peer, now).is_none() {
+                        lines.push(sim.connect_from(0, peer));
+                    }
+                }
+                (3, Some(line)) => {
+                    let target = format!("/poll?channel=c{channel}&since=latest&wait=3");
+                    sim.send(line, &forwarded(&client, "GET", &target, "", b""));
+                }
+                (4, Some(line)) => {
+                    let target = format!("/channels/c{channel}");
+                    sim.send(line, &forwarded(&client, "POST", &target, "", b"x"));
+                }
+                (5, Some(line)) => {
+                    let target = format!("/events?channel=c{channel}");
+                    let accept = "Accept: text/event-stream\r\n";
+                    sim.send(line, &forwarded(&client, "GET", &target, accept, b""));
+                }
+                (6, Some(line)) => {
+                    sim.send(line, &ws::upgrade(&format!("/channels/c{channel}"), None));
+                    Ws { line }.text(&mut sim, "x");
+                }
+                (7, Some(line)) => sim.send(line, b"nonsense\r\n\r\n"),
+                (8, Some(line)) => sim.close(line),
+                (_, Some(_)) => sim.pass(500),
+            }
+            if sim.rng.u32(0..2) == 0 {
+                sim.settle();
+            }
+            lines.retain(|line| !sim.is_closed(*line));
+        }
+        assert!(rejected(&sim) > 0, "no limit was met");
+        lines.iter().for_each(|line| sim.close(*line));
+        sim.assert_deserted();
+    }
 }
