@@ -20,6 +20,8 @@ mod limits;
 mod polls;
 #[path = "flows/positions.rs"]
 mod positions;
+#[path = "flows/rates.rs"]
+mod rates;
 #[path = "flows/readers.rs"]
 mod readers;
 #[path = "flows/replay.rs"]

@@ -27,8 +27,8 @@ fn assert_limited(answer: &Answer) {
 
 /// Does it until it is refused, which comes soon.
 #[track_caller]
-fn until_limited(mut attempt: impl FnMut() -> Answer) -> Answer {
-    let attempts = std::iter::repeat_with(|| attempt());
+fn until_limited(attempt: impl FnMut() -> Answer) -> Answer {
+    let attempts = std::iter::repeat_with(attempt);
     let mut refused = attempts.take(2_000).skip_while(|answer| answer.status != 429);
     refused.next().expect("a limit that is met")
 }

@@ -1,7 +1,7 @@
 //! What each address, connection and channel may do in a time, and what exceeding it is answered.
 //!
-//! Only connections whose slot names an address are limited: for loopback and unix peers that are no
-//! trusted proxies, and with `open`, there is nothing to look up.
+//! Only connections whose slot names an address are limited: for loopback and unix peers that are
+//! no trusted proxies, and with `open`, there is nothing to look up.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -87,8 +87,8 @@ impl Core {
         self.now.mono_ms * 1_000
     }
 
-    /// Which address a new connection counts for. Whoever comes by a trusted proxy is known with its
-    /// first request; who is on this machine, or nobody minds, counts for none.
+    /// Which address a new connection counts for. Whoever comes by a trusted proxy is known with
+    /// its first request; who is on this machine, or nobody minds, counts for none.
     fn key_of(&self, peer: Peer) -> Option<Key> {
         if self.addresses.is_off() || self.policy.open || self.policy.proxies.trusts(peer) {
             return None;
@@ -139,7 +139,7 @@ impl Core {
         let (rate, max) = (self.config.accepts_per_address, self.connections_per_address_max());
         let Some(address) = self.addresses.get_mut(entered) else { return true };
         if address.key == Key::Others {
-            self.notices.note("limits", &Cow::Borrowed(TABLE_FULL), self.now);
+            self.notices.note("limits", TABLE_FULL, self.now);
         }
         if address.wait_us(Counted::Accepts, rate, 1, now_us) > 0 {
             return false;
@@ -203,13 +203,13 @@ impl Core {
     }
 
     /// What a connection that was accepted only to be refused is told.
-    pub(crate) fn why_refused(&mut self, index: u32) -> Refusal {
+    pub(crate) fn why_refused(&self, index: u32) -> Refusal {
         let is_limited = |slot: &super::slot::Slot| slot.flags.has(Flags::LIMITED);
         if self.slots.get(index).is_some_and(is_limited) { self.why_limited(index) } else { FULL }
     }
 
     /// Nobody knows when another connection ends; a rate says when it lets one in.
-    fn why_limited(&mut self, index: u32) -> Refusal {
+    fn why_limited(&self, index: u32) -> Refusal {
         let (rate, max) = (self.config.accepts_per_address, self.connections_per_address_max());
         let now_us = self.now_us();
         match self.address(index) {
@@ -247,18 +247,17 @@ impl Core {
     }
 
     /// Whether a poll of these channels may be held, and counts those that are new. Who comes back
-    /// with a position of this order has polled before: a channel in which nothing has been published
-    /// is forgotten between two polls.
+    /// with a position of this order has polled before: a channel in which nothing has been
+    /// published is forgotten between two polls.
     pub(crate) fn admit_poll_of(
         &mut self,
         index: u32,
         channels: &[Cow<'_, str>],
         since: Option<Since>,
     ) -> Result<(), Refusal> {
-        match since {
-            Some(Since::Cursor(cursor)) if cursor.epoch == self.history.epoch() => Ok(()),
-            _ => self.admit_channels(index, channels),
-        }
+        let epoch = self.history.epoch();
+        let is_back = matches!(since, Some(Since::Cursor(cursor)) if cursor.epoch == epoch);
+        if is_back { Ok(()) } else { self.admit_channels(index, channels) }
     }
 
     /// Whether these channels may be listened to, and counts those that are new.
@@ -308,7 +307,7 @@ impl Core {
         Ok(())
     }
 
-    /// Counts a refusal for lack of credentials. After many of them an address is only told to wait.
+    /// Counts a refusal for lack of credentials. After some an address is only told to wait.
     pub(crate) fn admit_failure(&mut self, index: u32, refusal: Refusal) -> Refusal {
         if refusal.code != Code::Unauthorized {
             return refusal;
@@ -415,8 +414,8 @@ impl Core {
 }
 
 impl super::Engine {
-    /// Why a connection of this peer, which has just been accepted, cannot even be told so in order,
-    /// if it cannot: drop it, and call [`handle_turned_away`](Self::handle_turned_away).
+    /// Why a connection of this peer, which has just been accepted, cannot even be told so in
+    /// order, if it cannot: drop it, and call [`handle_turned_away`](Self::handle_turned_away).
     pub fn turns_away(&mut self, peer: Peer, now: Now) -> Option<Code> {
         self.core.now = now;
         if self.core.refused < REFUSED_MAX {

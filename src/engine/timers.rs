@@ -1,6 +1,5 @@
 //! What becomes due when nothing happens: one deadline per connection, looked up when it is needed.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use super::Engine;
@@ -225,8 +224,8 @@ impl Core {
 
     fn note_stall(&mut self) {
         self.stats.stalled += 1;
-        let why = Cow::Borrowed("it took nothing of what waited for it");
-        self.notices.note("a connection was closed", &why, self.now);
+        let why = "it took nothing of what waited for it";
+        self.notices.note("a connection was closed", why, self.now);
     }
 
     fn time_out(&mut self, index: u32, message: &'static str) {

@@ -236,7 +236,7 @@ impl Engine {
         };
         if matches!(error, WsError::Policy | WsError::TooLarge) {
             let now = self.core.now;
-            self.core.notices.note("a WebSocket was closed", &Cow::Borrowed(reason), now);
+            self.core.notices.note("a WebSocket was closed", reason, now);
         }
         // RFC 6455 §7.1.7: fail the connection; nothing after this means anything.
         self.core.ws_close(index, code, reason);
