@@ -28,7 +28,8 @@ pub struct Config {
     pub hosts: Vec<String>,
     /// Proxies that are believed when they say, by `X-Forwarded-For`, for whom they ask: addresses,
     /// networks (`10.0.0.0/8`), `unix` for whoever comes over a unix socket. The limits below then count
-    /// for the address that is named. Default none: the header is not looked at.
+    /// for the address that is named; rights to publish stay those of the proxy, which decides whom it
+    /// lets through. Default none: the header is not looked at.
     pub trusted_proxies: Vec<String>,
     /// Which of the built-in routes answer. Default all.
     pub routes: Routes,

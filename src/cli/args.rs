@@ -8,6 +8,8 @@ use holdline::Config;
 use holdline::engine::Policy;
 use log::LevelFilter;
 
+use super::limits;
+
 /// What the command line asks for.
 #[derive(Debug)]
 pub(crate) enum Asked {
@@ -111,6 +113,16 @@ const OPTIONS: &[Opt] = &[
                 Ok(())
             }
         },
+    },
+    Opt {
+        name: "limit",
+        value: "NAME=VALUE",
+        help: "per address: connections=100, polls=20, accepts=20/s:60,\n\
+               publishes=20/s:50, new-channels=10/s:200, unauthorized=5/m;\n\
+               per WebSocket: operations=50/s:100; per channel:\n\
+               channel-publishes=500/s; addresses=100000 are remembered;\n\
+               =off lifts one; clients of this machine have none; may repeat",
+        set: |s, v| each(v, |one| limits::set(&mut s.config, one)),
     },
     Opt {
         name: "heartbeat",
@@ -404,6 +416,7 @@ mod tests {
             &["--trusted-proxy", "10.0.0.0/33"],
             &["--trusted-proxy", "proxy.example"],
             &["--trusted-proxy", ""],
+            &["--limit", "connections"],
             &["--host", "a b"],
             &["--host", "app.example:8080"],
             &["--host", "http://app.example"],
@@ -412,6 +425,22 @@ mod tests {
             let error = config(args, &[]).expect_err("a mistake");
             assert!(!error.is_empty());
         }
+    }
+
+    #[test]
+    fn the_limits_in_the_help_are_the_defaults() {
+        let help = OPTIONS.iter().find(|option| option.name == "limit").expect("it is there").help;
+        let words = help.split([' ', '\n']).map(|word| word.trim_end_matches([',', ';', ':']));
+        let limits: Vec<_> = words.filter(|word| word.find('=').is_some_and(|at| at > 0)).collect();
+        let off: Vec<_> = limits.iter().filter_map(|one| one.split_once('=')).collect();
+        let lift: Vec<_> = off.iter().map(|(name, _)| format!("--limit={name}=off")).collect();
+        let lifted = config(&lift.iter().map(|one| &**one).collect::<Vec<_>>(), &[]);
+        let lifted = lifted.expect("valid");
+        assert_eq!((lifted.addresses_max, lifted.accepts_per_address), (0, holdline::Rate::OFF));
+        let mut args = lift.clone();
+        args.extend(limits.iter().map(|one| format!("--limit={one}")));
+        let set = config(&args.iter().map(|one| &**one).collect::<Vec<_>>(), &[]).expect("valid");
+        assert_eq!((limits.len(), set), (9, Config { local_publish: true, ..Config::default() }));
     }
 
     #[test]
