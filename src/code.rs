@@ -161,13 +161,22 @@ pub struct Refusal {
     pub code: Code,
     /// What to do about it. Never contains raw input.
     pub message: Cow<'static, str>,
+    /// After how many milliseconds it is worth another try; 0: a few seconds, if ever.
+    pub retry_ms: u32,
 }
 
 impl Refusal {
     /// A refusal with a fixed text.
     #[must_use]
     pub const fn new(code: Code, message: &'static str) -> Self {
-        Self { code, message: Cow::Borrowed(message) }
+        Self { code, message: Cow::Borrowed(message), retry_ms: 0 }
+    }
+
+    /// The same, with when to try again.
+    #[must_use]
+    pub(crate) fn after_us(self, wait_us: u64) -> Self {
+        let retry_ms = u32::try_from(wait_us.div_ceil(1_000)).unwrap_or(u32::MAX);
+        Self { retry_ms: retry_ms.max(1), ..self }
     }
 }
 

@@ -26,8 +26,37 @@ pub struct Config {
     pub origins: Vec<String>,
     /// Host names that are served besides the addresses listened on and localhost.
     pub hosts: Vec<String>,
+    /// Proxies that are believed when they say, by `X-Forwarded-For`, for whom they ask: addresses,
+    /// networks (`10.0.0.0/8`), `unix` for whoever comes over a unix socket. The limits below then count
+    /// for the address that is named; rights to publish stay those of the proxy, which decides whom it
+    /// lets through. Default none: the header is not looked at.
+    pub trusted_proxies: Vec<String>,
     /// Which of the built-in routes answer. Default all.
     pub routes: Routes,
+
+    // Of each address (IPv4, or 64 bits of IPv6), but for loopback and unix peers that are no trusted
+    // proxies; none of these counts with `open`.
+    /// Addresses that are remembered at a time, some 100 bytes each while one is connected and for as
+    /// long as a rate has not recovered; more of them share one entry. 0: no address is limited, and
+    /// no connection in its operations. Default 100 000.
+    pub addresses_max: usize,
+    /// Connections accepted. Default 20 a second, 60 at once.
+    pub accepts_per_address: Rate,
+    /// Connections at a time; 0: any number. Default 100.
+    pub connections_per_address_max: u32,
+    /// Polls held at a time; 0: any number. Default 20.
+    pub polls_per_address_max: u32,
+    /// Messages published. Default 20 a second, 50 at once.
+    pub publishes_per_address: Rate,
+    /// Channels published or listened to that did not exist. Default 10 a second, 200 at once.
+    pub new_channels_per_address: Rate,
+    /// Answers that credentials are missing or wrong, which an application gives. Default 5 a minute.
+    pub unauthorized_per_address: Rate,
+    /// Commands on one `/ws`, or messages on one raw WebSocket. Default 50 a second, 100 at once.
+    pub operations_per_connection: Rate,
+    /// Messages in one channel, of publishers that are limited. Default 500 a second, 500 at once; 16
+    /// bytes for each channel whose rate has not recovered, of which there are at most `channels_max`.
+    pub publishes_per_channel: Rate,
 
     // The order.
     /// Bytes that all publications may hold together; 0, the default: a quarter of the memory of the
@@ -160,7 +189,17 @@ impl Default for Config {
             local_publish: false,
             origins: Vec::new(),
             hosts: Vec::new(),
+            trusted_proxies: Vec::new(),
             routes: Routes::default(),
+            addresses_max: 100_000,
+            accepts_per_address: Rate::per_second(20, 60),
+            connections_per_address_max: 100,
+            polls_per_address_max: 20,
+            publishes_per_address: Rate::per_second(20, 50),
+            new_channels_per_address: Rate::per_second(10, 200),
+            unauthorized_per_address: Rate { burst: 5, every: Duration::from_secs(12) },
+            operations_per_connection: Rate::per_second(50, 100),
+            publishes_per_channel: Rate::per_second(500, 500),
             memory_bytes: 0,
             history_messages: 1_000,
             history_age: Duration::from_secs(300),
@@ -225,6 +264,12 @@ impl Config {
     #[must_use]
     pub fn device() -> Self {
         Self {
+            addresses_max: 128,
+            accepts_per_address: Rate::per_second(5, 20),
+            connections_per_address_max: 32,
+            polls_per_address_max: 8,
+            publishes_per_address: Rate::per_second(10, 20),
+            publishes_per_channel: Rate::per_second(50, 50),
             memory_bytes: 256 * KIB,
             history_messages: 100,
             history_bytes: 32 * KIB,
@@ -264,6 +309,27 @@ impl Config {
     pub fn open(mut self) -> Self {
         self.open = true;
         self
+    }
+}
+
+/// How often something may happen: `burst` times at once, and then once every `every`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// How often at once, after a time without; 0: no limit.
+    pub burst: u32,
+    /// After how long it may happen once more.
+    pub every: Duration,
+}
+
+impl Rate {
+    /// No limit.
+    pub const OFF: Self = Self { burst: 0, every: Duration::ZERO };
+
+    /// So many a second (0 counts as 1), `burst` of them at once.
+    #[must_use]
+    pub const fn per_second(count: u32, burst: u32) -> Self {
+        let count = if count == 0 { 1 } else { count };
+        Self { burst, every: Duration::from_micros(1_000_000 / count as u64) }
     }
 }
 

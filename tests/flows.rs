@@ -16,10 +16,14 @@ mod fan_out;
 mod farewells;
 #[path = "flows/heartbeats.rs"]
 mod heartbeats;
+#[path = "flows/limits.rs"]
+mod limits;
 #[path = "flows/polls.rs"]
 mod polls;
 #[path = "flows/positions.rs"]
 mod positions;
+#[path = "flows/rates.rs"]
+mod rates;
 #[path = "flows/readers.rs"]
 mod readers;
 #[path = "flows/replay.rs"]

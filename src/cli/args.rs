@@ -5,7 +5,10 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use holdline::Config;
+use holdline::engine::Policy;
 use log::LevelFilter;
+
+use super::limits;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -62,6 +65,18 @@ const OPTIONS: &[Opt] = &[
         set: |s, v| each(v, |one| host(one).map(|one| s.config.hosts.push(one))),
     },
     Opt {
+        name: "trusted-proxy",
+        value: "CIDR|unix",
+        help: "believe the X-Forwarded-For of this address or network, or of\n\
+               unix sockets: limits count for whom it names; may repeat",
+        set: |s, v| {
+            each(v, |one| {
+                s.config.trusted_proxies.push(one.to_owned());
+                Policy::check(&s.config)
+            })
+        },
+    },
+    Opt {
         name: "history",
         value: "N[,AGE[,BYTES]]",
         help: "what each channel keeps for those who come back\n\
@@ -98,6 +113,16 @@ const OPTIONS: &[Opt] = &[
                 Ok(())
             }
         },
+    },
+    Opt {
+        name: "limit",
+        value: "NAME=VALUE",
+        help: "per address: connections=100, polls=20, accepts=20/s:60,\n\
+               publishes=20/s:50, new-channels=10/s:200, unauthorized=5/m;\n\
+               per WebSocket: operations=50/s:100; per channel:\n\
+               channel-publishes=500/s; addresses=100000 are remembered;\n\
+               =off lifts one; clients of this machine have none; may repeat",
+        set: |s, v| each(v, |one| limits::set(&mut s.config, one)),
     },
     Opt {
         name: "heartbeat",
@@ -171,6 +196,7 @@ fn forget_environment(settings: &mut Settings, name: &'static str, given: &mut V
         "listen" => settings.config.listen.clear(),
         "origin" => settings.config.origins.clear(),
         "host" => settings.config.hosts.clear(),
+        "trusted-proxy" => settings.config.trusted_proxies.clear(),
         _ => {}
     }
 }
@@ -341,6 +367,16 @@ mod tests {
     }
 
     #[test]
+    fn trusted_proxies_are_listed_by_comma_or_repeated() {
+        let environment = [("HOLDLINE_TRUSTED_PROXY", "10.0.0.0/8, unix")];
+        let listed = config(&[], &environment).expect("valid").trusted_proxies;
+        assert_eq!(listed, ["10.0.0.0/8", "unix"]);
+        let flags = ["--trusted-proxy", "::1", "--trusted-proxy=fd00::/8,192.0.2.1"];
+        let listed = config(&flags, &environment).expect("valid").trusted_proxies;
+        assert_eq!(listed, ["::1", "fd00::/8", "192.0.2.1"]);
+    }
+
+    #[test]
     fn origins_are_kept_as_browsers_write_them() {
         let given = [
             "https://App.example:443/",
@@ -377,6 +413,10 @@ mod tests {
             &["--origin", "https://app.example/page"],
             &["--origin", "https://app.example:http"],
             &["--origin", "https://[::1"],
+            &["--trusted-proxy", "10.0.0.0/33"],
+            &["--trusted-proxy", "proxy.example"],
+            &["--trusted-proxy", ""],
+            &["--limit", "connections"],
             &["--host", "a b"],
             &["--host", "app.example:8080"],
             &["--host", "http://app.example"],
@@ -385,6 +425,22 @@ mod tests {
             let error = config(args, &[]).expect_err("a mistake");
             assert!(!error.is_empty());
         }
+    }
+
+    #[test]
+    fn the_limits_in_the_help_are_the_defaults() {
+        let help = OPTIONS.iter().find(|option| option.name == "limit").expect("it is there").help;
+        let words = help.split([' ', '\n']).map(|word| word.trim_end_matches([',', ';', ':']));
+        let limits: Vec<_> = words.filter(|word| word.find('=').is_some_and(|at| at > 0)).collect();
+        let off: Vec<_> = limits.iter().filter_map(|one| one.split_once('=')).collect();
+        let lift: Vec<_> = off.iter().map(|(name, _)| format!("--limit={name}=off")).collect();
+        let lifted = config(&lift.iter().map(|one| &**one).collect::<Vec<_>>(), &[]);
+        let lifted = lifted.expect("valid");
+        assert_eq!((lifted.addresses_max, lifted.accepts_per_address), (0, holdline::Rate::OFF));
+        let mut args = lift.clone();
+        args.extend(limits.iter().map(|one| format!("--limit={one}")));
+        let set = config(&args.iter().map(|one| &**one).collect::<Vec<_>>(), &[]).expect("valid");
+        assert_eq!((limits.len(), set), (9, Config { local_publish: true, ..Config::default() }));
     }
 
     #[test]

@@ -2,4 +2,5 @@
 
 pub(crate) mod args;
 pub(crate) mod banner;
+pub(crate) mod limits;
 pub(crate) mod log;

@@ -5,8 +5,8 @@
 
 use super::ws::fuzz::Seen as Said;
 use super::{
-    Answering, Body, Closing, ConnLimits, Event, Frame, Hold, Reader, Request, State, Step, Ws,
-    WsLimits, WsMode,
+    Answering, Body, Closing, ConnLimits, Event, Frame, Hold, Request, State, Step, Ws, WsLimits,
+    WsMode,
 };
 use crate::config::Config;
 use crate::time::Stamp;
@@ -208,12 +208,5 @@ fn closing() -> State {
 
 fn websocket(path: &str) -> State {
     let mode = if path == "/ws" { WsMode::Json } else { WsMode::App };
-    State::Ws(Ws {
-        reader: Reader::new(),
-        mode,
-        close_sent: false,
-        pinged: None,
-        written: 0,
-        controls: 0,
-    })
+    State::Ws(Ws::new(mode, 0))
 }

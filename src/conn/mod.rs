@@ -69,6 +69,12 @@ pub struct Ws {
     pub written: u32,
     /// Control frames: the theoretical arrival time of their rate limit (wrapping milliseconds).
     pub controls: u32,
+    /// Messages: the theoretical arrival time of theirs (microseconds).
+    pub operations_us: u64,
+    /// How often since `strikes_since` something was refused for a rate.
+    pub strikes: u8,
+    /// When the first of these was.
+    pub strikes_since: Stamp,
 }
 
 /// What the frames of a WebSocket mean.
@@ -82,6 +88,24 @@ pub enum WsMode {
     Json,
     /// The application's own protocol.
     App,
+}
+
+impl Ws {
+    /// A WebSocket that has just been opened.
+    #[must_use]
+    pub fn new(mode: WsMode, now_ms: u64) -> Self {
+        Self {
+            reader: Reader::new(),
+            mode,
+            close_sent: false,
+            pinged: None,
+            written: 0,
+            controls: now_ms as u32,
+            operations_us: 0,
+            strikes: 0,
+            strikes_since: Stamp::default(),
+        }
+    }
 }
 
 impl WsMode {

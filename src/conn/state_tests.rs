@@ -12,8 +12,7 @@ fn head() -> State {
 }
 
 fn websocket(mode: WsMode) -> Ws {
-    let reader = Reader::new();
-    Ws { reader, mode, close_sent: false, pinged: None, written: 0, controls: 0 }
+    Ws::new(mode, 0)
 }
 
 /// A POST with what frames its body, and what of the body is there.

@@ -1,6 +1,7 @@
 //! What an application may add: who may do what, answers and WebSockets of its own.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::answer::{Answer, Ticket, Verdict};
@@ -273,10 +274,18 @@ impl Ctx<'_> {
         self.core.set_timer(after, key);
     }
 
-    /// Who is at the other end.
+    /// Who is at the other end of the connection, which may be a proxy.
     #[must_use]
     pub fn peer(&self, id: ConnId) -> Option<Peer> {
         self.core.slots.by_id(id).map(|slot| slot.peer)
+    }
+
+    /// The address of who asks: the one that a [trusted proxy](crate::Config#structfield.trusted_proxies)
+    /// named, of IPv6 the first of its 64-bit network, else the peer's own. `None` for a unix peer, and
+    /// for whom the [table of addresses](crate::Config#structfield.addresses_max) has no place.
+    #[must_use]
+    pub fn client(&self, id: ConnId) -> Option<IpAddr> {
+        self.core.client(id)
     }
 
     /// The moment of this turn.

@@ -5,9 +5,12 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::addresses::Addresses;
 use super::answer::Ticket;
 use super::app::CloseReason;
 use super::deliver::Delivery;
+use super::limits::ChannelRates;
+use super::notices::Notices;
 use super::policy::Policy;
 use super::slot::{Flags, Slot};
 use super::stats::{Connections, Stats};
@@ -63,8 +66,12 @@ pub(crate) struct Core {
     pub(crate) loops: usize,
     pub(crate) connections_max: usize,
     pub(crate) refused: usize,
-    /// When a refusal of Host or Origin was last logged.
-    pub(crate) logged_ms: Option<u64>,
+    /// Connections that wait for their peers to have read everything.
+    pub(crate) lingering: usize,
+    /// Invariant: what it counts of connections is what the slots say.
+    pub(crate) addresses: Addresses,
+    pub(crate) channel_rates: ChannelRates,
+    pub(crate) notices: Notices,
     /// Why WebSockets of the application's own are about to be gone.
     pub(crate) reasons: HashMap<u32, CloseReason>,
     /// By moment and order of setting.
@@ -121,7 +128,10 @@ impl Core {
             loops: 1,
             connections_max: connections_max.min(ConnId::INDEX_MAX - 64),
             refused: 0,
-            logged_ms: None,
+            lingering: 0,
+            addresses: Addresses::new(config.addresses_max),
+            channel_rates: ChannelRates::default(),
+            notices: Notices::default(),
             reasons: HashMap::new(),
             app_timers: BTreeMap::new(),
             timers_set: 0,
@@ -243,6 +253,7 @@ impl Core {
         if !keep {
             return self.begin_closing(index);
         }
+        self.uncount_poll(index);
         let now = self.stamp();
         let Some(slot) = self.slots.get_mut(index) else { return };
         slot.state = State::Head(HeadScan::default());
@@ -257,10 +268,12 @@ impl Core {
         self.leave_all(index);
         let now = self.now.mono_ms;
         let (until, left) = (self.config.write_stall, self.config.linger_bytes_max);
-        let Some(slot) = self.slots.get_mut(index) else { return };
+        let Some(slot) = self.slots.get(index) else { return };
         if matches!(slot.state, State::Closing(_)) || slot.flags.has(Flags::CLOSED) {
             return;
         }
+        self.uncount_poll(index);
+        let Some(slot) = self.slots.get_mut(index) else { return };
         let until = Stamp::at(now + until.as_millis() as u64);
         let left = u32::try_from(left).unwrap_or(u32::MAX);
         slot.state = State::Closing(Closing { lingering: false, until, left });

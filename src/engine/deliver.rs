@@ -174,6 +174,7 @@ impl Core {
     fn end_if_closing(&mut self, index: u32) -> Option<Prepared> {
         let now = self.now.mono_ms;
         let linger = self.config.linger.as_millis() as u64;
+        let may_linger = self.may_linger();
         let slot = self.slots.get_mut(index)?;
         let State::Closing(closing) = &mut slot.state else { return None };
         if slot.flags.has(Flags::EOF) {
@@ -183,7 +184,12 @@ impl Core {
         if closing.lingering {
             return None;
         }
+        if !may_linger {
+            self.close_now(index);
+            return None;
+        }
         closing.lingering = true;
+        self.lingering += 1;
         closing.until = Stamp::at(now + linger);
         slot.last_in = Stamp::at(now);
         // While its last bytes waited it may not have been read.

@@ -10,41 +10,24 @@ use crate::code::{Code, Refusal};
 use crate::conn::{Answering, Event, State, Step};
 use crate::time::{Now, Stamp};
 
-/// Connections over the limit that are told so in order; more are simply dropped.
-const REFUSED_MAX: usize = 32;
-
 const LATE: Refusal =
     Refusal::new(Code::Overloaded, "who decides about this did not answer in time: try again");
 
 impl Engine {
-    /// A connection has been accepted. Over the limit its first request is refused and it ends; see
-    /// [`is_crowded`](Self::is_crowded).
+    /// A connection has been accepted. Over a limit its first request is refused and it ends; see
+    /// [`turns_away`](Self::turns_away).
     pub fn handle_accept(&mut self, peer: Peer, now: Now) -> ConnId {
         self.core.now = now;
         let jitter = self.core.rng.u8(..);
-        let is_over = self.core.slots.len() >= self.core.connections_max + self.core.refused;
+        let is_over = self.core.is_over();
         let id = self.core.slots.insert(Slot::new(peer, Stamp::from(now), jitter));
         let index = id.index() as u32;
-        if is_over {
-            self.core.refused += 1;
-            if let Some(slot) = self.core.slots.get_mut(index) {
-                slot.flags.set(Flags::REFUSED);
-            }
+        let is_limited = self.core.count_accept(index, peer);
+        if is_over || is_limited {
+            self.core.mark_refused(index, !is_over);
         }
         self.core.file(index);
         id
-    }
-
-    /// Whether not even a refusal can be afforded: drop what is accepted.
-    #[must_use]
-    pub fn is_crowded(&self) -> bool {
-        self.core.refused >= REFUSED_MAX
-            && self.core.slots.len() >= self.core.connections_max + self.core.refused
-    }
-
-    /// The driver dropped a connection that came while [`is_crowded`](Self::is_crowded).
-    pub fn handle_turned_away(&mut self) {
-        self.core.stats.rejected.count(Code::Overloaded);
     }
 
     /// How many bytes may be read from a connection now; 0: leave them in the socket until
@@ -417,11 +400,7 @@ impl Engine {
                 self.core.refuse(index, &answering, &refused);
             }
             Question::Command(text) => {
-                let config = &self.core.config;
-                let (bytes, channels) =
-                    (config.message_bytes_max, config.channels_per_connection_max);
-                let reference =
-                    crate::wire::command::parse_command(&text, bytes, channels).reference;
+                let reference = self.core.parse(&text).reference;
                 self.core.ws_error(index, reference, &LATE);
             }
             Question::Payload { .. } => self.core.ws_close(index, 1013, "overloaded"),

@@ -39,13 +39,17 @@
 //! assert!(engine.next_deadline().is_some()); // when to call `handle_timeout` if nothing comes
 //! ```
 
+mod addresses;
 mod answer;
 mod app;
 mod core;
 mod deliver;
 mod drain;
 mod input;
+mod limits;
+mod notices;
 mod policy;
+mod proxies;
 mod publish;
 mod query;
 mod reply;
@@ -305,9 +309,7 @@ impl Engine {
         self.core.wheel.cancel(index);
         let slot = self.core.slots.remove(index)?;
         self.core.shrink();
-        if slot.flags.has(Flags::REFUSED) {
-            self.core.refused -= 1;
-        }
+        self.core.uncount(&slot);
         if slot.flags.has(Flags::OPENED) {
             let reason = self.core.reasons.remove(&index).unwrap_or(CloseReason::Lost);
             self.call_app(|app, core| app.closed(&mut Ctx { core }, id, reason));
@@ -333,6 +335,7 @@ impl Engine {
             assert!(slot.arena_len == 0 || slot.flags.has(Flags::REPLYING));
         }
         assert_eq!(members, core.roster.subscriptions());
+        core.check_counts();
         for index in core.wheel.filed() {
             assert!(core.slots.get(index).is_some(), "a timer of a slot that is no more");
         }

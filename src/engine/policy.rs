@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::proxies::Proxies;
 use crate::config::Config;
 
 /// An address that is listened on, as far as these checks care.
@@ -18,6 +19,7 @@ pub enum Listening {
 pub struct Policy {
     pub(crate) open: bool,
     pub(crate) local_publish: bool,
+    pub(crate) proxies: Proxies,
     addresses: Vec<IpAddr>,
     /// Some listener takes every interface: any literal address may be its name.
     any_address: bool,
@@ -39,12 +41,24 @@ impl Policy {
         Self {
             open: config.open,
             local_publish: config.local_publish,
+            proxies: Proxies::parse(&config.trusted_proxies).unwrap_or_else(|mistake| {
+                log::error!("no proxy is trusted: {mistake}");
+                Proxies::default()
+            }),
             addresses: tcp().collect(),
             any_address: tcp().any(|ip| ip.is_unspecified()),
             loopback_only: tcp().all(|ip| ip.is_loopback()),
             hosts: config.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
             origins: config.origins.iter().map(|o| trim_origin(o).to_ascii_lowercase()).collect(),
         }
+    }
+
+    /// What is wrong with a configuration, if anything is that [`new`](Self::new) would leave out.
+    ///
+    /// # Errors
+    /// A sentence for whoever configured it.
+    pub fn check(config: &Config) -> Result<(), String> {
+        Proxies::parse(&config.trusted_proxies).map(drop)
     }
 
     /// Whether a request for this `Host` is for us. Names that merely resolve to a loopback address

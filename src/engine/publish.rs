@@ -47,6 +47,7 @@ impl Engine {
         let template = template(asked, plan)?;
         if !asked.authorized {
             self.authorize(index, Action::Publish { channel })?;
+            self.core.admit_publish(index, channel)?;
         }
         if asked.parsed.content_encoding.is_some() {
             return Err(CODED.into());
@@ -120,7 +121,9 @@ impl Engine {
         }
         let mut out = Vec::with_capacity(lines.len() * 96);
         for (line, allowed) in parsed.into_iter().zip(allowed) {
-            let _ = self.core.publish_line(line, &allowed, &mut out);
+            if let Err(refusal) = self.core.publish_line(index, line, &allowed, &mut out) {
+                self.core.note_refusal(&refusal);
+            }
             out.push(b'\n');
         }
         let content_type = Some("application/x-ndjson");
@@ -136,8 +139,12 @@ impl Engine {
     ) -> Result<(), Next> {
         let line = command::parse_line(body, self.core.config.message_bytes_max);
         let allowed = self.authorize_line(index, &line)?;
+        if let (Ok(Line { targets: Targets::One(_), .. }), [Some(refusal)]) = (&line, &allowed[..])
+        {
+            return Err(refusal.clone().into());
+        }
         let mut out = Vec::with_capacity(128);
-        let subscribers = self.core.publish_line(line, &allowed, &mut out)?;
+        let subscribers = self.core.publish_line(index, line, &allowed, &mut out)?;
         let status = if subscribers > 0 { 201 } else { 202 };
         self.core.respond(index, answering, &Reply::json(status, &out));
         Ok(())
@@ -172,9 +179,10 @@ impl Engine {
 
 impl Core {
     /// Publishes one line and writes its answer; returns the most subscribers of its channels, or
-    /// why there is no publication at all (which is written too).
+    /// why there is no publication at all (which is written too, and counted by the caller).
     fn publish_line(
         &mut self,
+        index: u32,
         line: Result<Line<'_>, Fault>,
         refusals: &[Option<Refusal>],
         out: &mut Vec<u8>,
@@ -183,14 +191,14 @@ impl Core {
             Ok(line) => line,
             Err(fault) => {
                 let refusal = fault_refusal(fault);
-                self.refuse_line(out, &refusal);
+                write_line_error(out, &refusal);
                 return Err(refusal);
             }
         };
         match line.targets {
             Targets::One(channel) => {
                 let refusal = refusals.first().cloned().flatten();
-                self.publish_target(&channel, line.message, refusal, out)
+                self.publish_target(index, &channel, line.message, refusal, out)
             }
             Targets::Many(channels) => {
                 out.extend_from_slice(b"{\"results\":[");
@@ -200,8 +208,11 @@ impl Core {
                         out.push(b',');
                     }
                     let refusal = refusals.get(number).cloned().flatten();
-                    let done = self.publish_target(channel, line.message.clone(), refusal, out);
-                    most = most.max(done.unwrap_or(0));
+                    let message = line.message.clone();
+                    match self.publish_target(index, channel, message, refusal, out) {
+                        Ok(subscribers) => most = most.max(subscribers),
+                        Err(refusal) => self.note_refusal(&refusal),
+                    }
                 }
                 out.extend_from_slice(b"]}");
                 Ok(most)
@@ -211,14 +222,18 @@ impl Core {
 
     fn publish_target(
         &mut self,
+        index: u32,
         channel: &str,
         message: Message,
         refusal: Option<Refusal>,
         out: &mut Vec<u8>,
     ) -> Result<u32, Refusal> {
         let done = match refusal {
-            Some(refusal) => Err(refusal),
-            None => self.publish_checked(channel, message),
+            Some(refusal) => Err(self.admit_failure(index, refusal)),
+            None => match self.admit_publish(index, channel) {
+                Ok(()) => self.publish_checked(channel, message),
+                Err(refusal) => Err(refusal),
+            },
         };
         match done {
             Ok(published) => {
@@ -226,15 +241,21 @@ impl Core {
                 Ok(published.subscribers)
             }
             Err(refusal) => {
-                self.refuse_line(out, &refusal);
+                write_line_error(out, &refusal);
                 Err(refusal)
             }
         }
     }
+}
 
-    fn refuse_line(&mut self, out: &mut Vec<u8>, refusal: &Refusal) {
-        self.stats.rejected.count(refusal.code);
-        write_error(out, refusal);
+/// A line has no header that could say when to try again.
+fn write_line_error(out: &mut Vec<u8>, refusal: &Refusal) {
+    write_error(out, refusal);
+    if refusal.retry_ms > 0 {
+        out.pop();
+        out.extend_from_slice(b",\"retry_ms\":");
+        json::write_number(out, u64::from(refusal.retry_ms));
+        out.push(b'}');
     }
 }
 

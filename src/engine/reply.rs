@@ -118,15 +118,39 @@ impl Core {
         write_response(out, answering, reply, keep, &date);
     }
 
+    /// Counts a refusal. That a limit was reached, or that a flag would help, is worth a line in the
+    /// log, once a minute.
+    pub(crate) fn note_refusal(&mut self, refusal: &Refusal) {
+        self.stats.rejected.count(refusal.code);
+        let is_worth_it = matches!(
+            refusal.code,
+            Code::Host
+                | Code::Origin
+                | Code::Timeout
+                | Code::TooLarge
+                | Code::UriTooLong
+                | Code::HeadersTooLarge
+                | Code::RateLimited
+                | Code::Overloaded
+        );
+        if is_worth_it {
+            self.notices.note("a request was refused", &refusal.message, self.now);
+        }
+    }
+
     /// Refuses a request with its status, a name and a sentence.
     pub(crate) fn refuse(&mut self, index: u32, answering: &Answering, refused: &Refused) {
         let code = refused.refusal.code;
-        self.stats.rejected.count(code);
+        self.note_refusal(&refused.refusal);
         let mut body = Vec::with_capacity(96);
         write_error(&mut body, &refused.refusal);
         let mut extra = refused.extra.to_owned();
         if matches!(code, Code::Overloaded | Code::Draining | Code::RateLimited) {
-            extra.push_str(&format!("Retry-After: {}\r\n", self.rng.u32(1..=5)));
+            let after_s = match refused.refusal.retry_ms {
+                0 => self.rng.u32(1..=5),
+                ms => ms.div_ceil(1000),
+            };
+            extra.push_str(&format!("Retry-After: {after_s}\r\n"));
         }
         let reply = Reply {
             extra: extra.as_bytes(),

@@ -92,8 +92,8 @@ impl<'b> Asked<'b> {
 impl Engine {
     pub(crate) fn on_request(&mut self, index: u32, asked: Asked<'_>) {
         let answering = self.core.answering(index, asked.head, asked.parsed);
-        if self.core.slots.get(index).is_some_and(|slot| slot.flags.has(Flags::REFUSED)) {
-            return self.core.turn_away(index, &asked, &answering);
+        if let Some(refusal) = self.core.identify(index, asked.head) {
+            return self.core.turn_away(index, &asked, &answering, refusal);
         }
         match self.try_request(index, &asked, &answering) {
             Ok(()) | Err(Next::Done) => {}
@@ -108,7 +108,10 @@ impl Engine {
             Err(Next::Refuse(mut refused)) => {
                 // What was not read must not be taken for the next request.
                 refused.close |= asked.parsed.framing != Framing::None && !self.body_was_read;
-                self.core.log_refusal(&refused);
+                refused.refusal = self.core.admit_failure(index, refused.refusal);
+                if refused.refusal.code == Code::RateLimited && self.core.is_soft(&asked) {
+                    return self.core.put_off(index, &answering, &refused.refusal);
+                }
                 self.core.refuse(index, &answering, &refused);
             }
         }
@@ -176,6 +179,12 @@ impl Engine {
         match self.ask_route(index, &request)? {
             Route::Pass => Ok(false),
             Route::Respond(response) => {
+                if response.status == Code::Unauthorized.status() {
+                    let refusal = self.core.admit_failure(index, UNAUTHORIZED);
+                    if refusal.code == Code::RateLimited {
+                        return Err(refusal.into());
+                    }
+                }
                 let reply = Reply {
                     status: response.status.clamp(200, 599),
                     content_type: (!response.content_type.is_empty())
@@ -362,7 +371,9 @@ impl super::core::Core {
     }
 
     fn may_administer(&self, index: u32) -> Result<(), Next> {
-        if self.policy.open || self.peer(index).is_local() {
+        let is_remote = |slot: &super::slot::Slot| slot.flags.has(Flags::REMOTE);
+        let is_local = self.peer(index).is_local() && !self.slots.get(index).is_some_and(is_remote);
+        if self.policy.open || is_local {
             return Ok(());
         }
         Err(ADMIN_ONLY.into())
@@ -398,6 +409,7 @@ impl super::core::Core {
             uptime_s: (self.now.mono_ms - self.started.mono_ms) / 1000,
             connections: self.connections(),
             subscriptions: self.roster.subscriptions(),
+            addresses: self.addresses.len(),
             history: self.history.stats(),
             stats: &self.stats,
             loops: self.loops,
@@ -436,18 +448,6 @@ impl super::core::Core {
         object.close();
         let reply = Reply { vary: "Origin, Accept", ..Reply::json(200, &body) };
         self.respond(index, to, &reply);
-    }
-
-    /// A refusal that names a flag is worth a line in the log, once a minute.
-    fn log_refusal(&mut self, refused: &Refused) {
-        if !matches!(refused.refusal.code, Code::Host | Code::Origin) {
-            return;
-        }
-        let now = self.now.mono_ms;
-        if self.logged_ms.is_none_or(|logged| now >= logged + 60_000) {
-            self.logged_ms = Some(now);
-            log::warn!("a request was refused: {}", refused.refusal.message);
-        }
     }
 }
 

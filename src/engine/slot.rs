@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use crate::conn::{State, Ws};
+use crate::engine::addresses::AddressIndex;
 use crate::engine::answer::Waiting;
 use crate::engine::query::Options;
 use crate::hub::{Item, RoomIndex};
@@ -63,6 +64,10 @@ impl Flags {
     pub(crate) const STANDING: Self = Self(1 << 12);
     /// Over the limit of connections: only here to be told so.
     pub(crate) const REFUSED: Self = Self(1 << 11);
+    /// With `REFUSED`: over a limit of its address.
+    pub(crate) const LIMITED: Self = Self(1 << 13);
+    /// A trusted proxy asks for somebody who is not on this machine.
+    pub(crate) const REMOTE: Self = Self(1 << 14);
 
     pub(crate) fn has(self, flag: Self) -> bool {
         self.0 & flag.0 != 0
@@ -226,6 +231,8 @@ pub(crate) struct Slot {
     pub(crate) arena_at: u32,
     pub(crate) arena_len: u32,
     pub(crate) peer: Peer,
+    /// Whose limits count for it, if any do.
+    pub(crate) address: Option<AddressIndex>,
     pub(crate) opened: Stamp,
     /// When the current phase began: the head, the idle time, the close handshake.
     pub(crate) phase: Stamp,
@@ -251,6 +258,7 @@ impl Slot {
             arena_at: 0,
             arena_len: 0,
             peer,
+            address: None,
             opened: now,
             phase: now,
             last_in: now,

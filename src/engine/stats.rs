@@ -13,8 +13,11 @@ pub struct Stats {
     pub gaps: [u64; GapReason::ALL.len()],
     /// Refusals, by [`Code`].
     pub rejected: Rejected,
-    /// Connections closed for breaking the WebSocket protocol: 1002, 1007, 1008, 1009.
-    pub ws_closes: [u64; 4],
+    /// WebSockets that were closed for what the peer did or did not do, by code: 1002, 1007, 1008,
+    /// 1009, 1013, 4408, 4429.
+    pub ws_closes: [u64; 7],
+    /// Connections that were closed because they took nothing of what waited for them.
+    pub stalled: u64,
     /// How long pongs took.
     pub rtt: RoundTrips,
 }
@@ -87,7 +90,7 @@ pub struct Connections {
 }
 
 /// The codes that [`Stats::ws_closes`] counts.
-pub(crate) const WS_CLOSES: [u16; 4] = [1002, 1007, 1008, 1009];
+pub(crate) const WS_CLOSES: [u16; 7] = [1002, 1007, 1008, 1009, 1013, 4408, 4429];
 
 /// What `/stats` is made of.
 #[derive(Debug)]
@@ -96,6 +99,7 @@ pub(crate) struct Snapshot<'a> {
     pub(crate) uptime_s: u64,
     pub(crate) connections: Connections,
     pub(crate) subscriptions: usize,
+    pub(crate) addresses: usize,
     pub(crate) history: HistoryStats,
     pub(crate) stats: &'a Stats,
     pub(crate) loops: usize,
@@ -115,6 +119,7 @@ impl Snapshot<'_> {
             o.number("poll", self.connections.poll as u64);
         });
         object.number("subscriptions", self.subscriptions as u64);
+        object.number("addresses", self.addresses as u64);
         object.number("channels", self.history.channels as u64);
         object.object("history", |o| {
             o.number("messages", self.history.messages as u64);
@@ -152,6 +157,9 @@ impl Snapshot<'_> {
             if count > 0 {
                 object.number(&format!("ws_{code}"), count);
             }
+        }
+        if self.stats.stalled > 0 {
+            object.number("stalled", self.stats.stalled);
         }
     }
 }

@@ -8,7 +8,7 @@ use super::app::{Action, Request};
 use super::core::Core;
 use super::query::Options;
 use super::reply::{Refused, Reply};
-use super::request::{Asked, DRAINING, FULL, Next};
+use super::request::{Asked, DRAINING, Next};
 use super::routes::{self, Plan};
 use super::slot::{Flags, Sub};
 use super::timers::spread_ms;
@@ -114,7 +114,12 @@ impl Core {
             Err(DRAINING)
         } else {
             self.take_in_now();
-            self.start(index, &options.channels, options.since, options.gap_live, false)
+            match self.admit_channels(index, &options.channels) {
+                Ok(()) => {
+                    self.start(index, &options.channels, options.since, options.gap_live, false)
+                }
+                Err(refusal) => Err(refusal),
+            }
         };
         let started = match started {
             Ok(started) => started,
@@ -144,23 +149,37 @@ impl Core {
         Ok(())
     }
 
-    /// Refuses the first request of a connection that is one too many, and ends it.
-    pub(crate) fn turn_away(&mut self, index: u32, asked: &Asked<'_>, answering: &Answering) {
-        let options = Options::read(asked.head, asked.parsed, &self.config);
-        let reads_status = options.is_ok_and(|options| options.is_own_client);
-        let is_soft = asked.parsed.accepts_only_event_stream && !reads_status;
-        if is_soft && routes::is_stream(asked.head, asked.parsed, &self.config) {
-            return self.put_off(index, answering, &FULL);
+    /// Refuses a request of a connection that is one too many, and ends it.
+    pub(crate) fn turn_away(
+        &mut self,
+        index: u32,
+        asked: &Asked<'_>,
+        answering: &Answering,
+        refusal: Refusal,
+    ) {
+        if self.is_soft(asked) {
+            return self.put_off(index, answering, &refusal);
         }
-        self.refuse(index, answering, &Refused::from(FULL).closing());
+        self.refuse(index, answering, &Refused::from(refusal).closing());
+    }
+
+    /// Whether "later" must be said by [`put_off`](Self::put_off).
+    pub(crate) fn is_soft(&self, asked: &Asked<'_>) -> bool {
+        let reads_status = || {
+            let options = Options::read(asked.head, asked.parsed, &self.config);
+            options.is_ok_and(|options| options.is_own_client)
+        };
+        asked.parsed.accepts_only_event_stream
+            && routes::is_stream(asked.head, asked.parsed, &self.config)
+            && !reads_status()
     }
 
     /// Says "later" by an empty stream: a native EventSource that gets anything but 200 never comes
     /// back (WHATWG HTML §9.2.2).
-    fn put_off(&mut self, index: u32, answering: &Answering, refusal: &Refusal) {
+    pub(crate) fn put_off(&mut self, index: u32, answering: &Answering, refusal: &Refusal) {
         let framing = framing_of(answering);
-        self.stats.rejected.count(refusal.code);
-        let retry_ms = self.retry_ms();
+        self.note_refusal(refusal);
+        let retry_ms = self.retry_ms().max(refusal.retry_ms);
         self.write_stream_head(index, answering, Some(framing), true);
         self.reply(index, |out| {
             framing.first_block(out, retry_ms, None);
@@ -333,12 +352,16 @@ impl Core {
         options: &Options<'_>,
         is_raw: bool,
     ) -> Result<(), Refusal> {
-        let started =
-            self.start(index, &options.channels, options.since, options.gap_live, false)?;
-        let gaps = self.gaps(&started, options.since);
         let wait_max = self.config.poll_wait_max.as_secs();
         let wait_s = options.wait_s.unwrap_or(self.config.poll_wait.as_secs()).min(wait_max);
         let wait_s = if answering.head_only { 0 } else { wait_s };
+        if wait_s > 0 {
+            self.admit_poll(index)?;
+        }
+        self.admit_poll_of(index, &options.channels, options.since)?;
+        let started =
+            self.start(index, &options.channels, options.since, options.gap_live, false)?;
+        let gaps = self.gaps(&started, options.since);
         let wait_ms = spread_ms(wait_s * 1000, self.rng.u8(..));
         let until = Stamp::at(self.now.mono_ms + wait_ms);
         let is_due = wait_s == 0 || !gaps.is_empty();
@@ -351,6 +374,7 @@ impl Core {
         if !gaps.is_empty() {
             slot.extra().gaps = gaps;
         }
+        self.count_poll(index);
         if is_due {
             self.mark(index);
         }

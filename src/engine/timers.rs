@@ -6,7 +6,6 @@ use super::Engine;
 use super::app::{CloseReason, Ctx};
 use super::core::Core;
 use super::reply::Refused;
-use super::request::FULL;
 use super::slot::{Flags, Slot};
 use crate::code::{Code, Refusal};
 use crate::collections::slots::ConnId;
@@ -54,6 +53,7 @@ impl Engine {
         let Some(slot) = self.core.slots.get(index) else { return };
         if self.core.stall_deadline(slot).is_some_and(|deadline| deadline <= now) {
             self.core.reasons_lost(index);
+            self.core.note_stall();
             return self.core.close_now(index);
         }
         match &slot.state {
@@ -233,12 +233,19 @@ impl Core {
     fn head_is_late(&mut self, index: u32) {
         let Some(slot) = self.slots.get(index) else { return };
         if slot.flags.has(Flags::REFUSED) {
-            return self.refuse(index, &Answering::default(), &Refused::from(FULL).closing());
+            let refusal = self.why_refused(index);
+            return self.refuse(index, &Answering::default(), &Refused::from(refusal).closing());
         }
         if slot.has_tail() {
             return self.time_out(index, "the request head came too slowly");
         }
         self.close_now(index);
+    }
+
+    fn note_stall(&mut self) {
+        self.stats.stalled += 1;
+        let why = "it took nothing of what waited for it";
+        self.notices.note("a connection was closed", why, self.now);
     }
 
     fn time_out(&mut self, index: u32, message: &'static str) {

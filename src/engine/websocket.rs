@@ -1,5 +1,6 @@
 //! WebSockets: the handshake's end, commands, payloads, the application's own, and closing.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::Engine;
@@ -16,7 +17,7 @@ use super::stats::WS_CLOSES;
 use super::subscribe::{Started, TOO_MANY_CHANNELS};
 use crate::code::{Code, Refusal};
 use crate::collections::slots::ConnId;
-use crate::conn::{Frame, Payload, Reader, State, Ws, WsMode};
+use crate::conn::{Frame, Payload, State, Ws, WsMode};
 use crate::cursor::Since;
 use crate::json;
 use crate::message::{BAD_CHANNEL, Message, is_channel};
@@ -39,7 +40,11 @@ impl Engine {
     ) -> Result<(), Next> {
         let Some(handshake) = plan.handshake else { return Err(Next::Done) };
         let speaks_json = handshake.protocol.is_some() && mode == WsMode::Json;
-        let allowed = self.authorize_channels(index, asked, &plan.options.channels);
+        let mut allowed = self.authorize_channels(index, asked, &plan.options.channels);
+        if allowed.is_ok() {
+            let admitted = self.core.admit_channels(index, &plan.options.channels);
+            allowed = admitted.map_err(Next::from);
+        }
         if let (true, Err(Next::Refuse(refused))) = (speaks_json, &allowed) {
             // A browser sees no status of a failed handshake: who spoke our protocol is told by a code.
             self.core.accept_websocket(index, &handshake.accept, handshake.protocol, mode);
@@ -100,10 +105,20 @@ impl Engine {
                 let kind = if is_text { Kind::Text } else { Kind::Binary };
                 self.call_app(|app, core| app.message(&mut Ctx { core }, id, kind, &payload));
             }
-            WsMode::Raw | WsMode::Meta => self.on_payload(index, is_text, payload.into_vec()),
+            WsMode::Raw | WsMode::Meta => match self.core.admit_operation(index) {
+                Ok(()) => self.on_payload(index, is_text, payload.into_vec()),
+                Err(refusal) => self.core.ws_refuse(index, &refusal),
+            },
             WsMode::Json if is_text => {
                 // The reader has checked that text is UTF-8.
-                self.on_command(index, std::str::from_utf8(&payload).unwrap_or(""));
+                let text = std::str::from_utf8(&payload).unwrap_or("");
+                match self.core.admit_operation(index) {
+                    Ok(()) => self.on_command(index, text),
+                    Err(refusal) => {
+                        let reference = self.core.parse(text).reference;
+                        self.core.ws_error(index, reference, &refusal);
+                    }
+                }
             }
             WsMode::Json => {
                 let message = "commands are text frames: send payloads as b64";
@@ -126,12 +141,15 @@ impl Engine {
             Err(Next::Refuse(refused)) => return self.core.ws_refuse(index, &refused.refusal),
             Err(Next::Done) => return,
         }
+        if let Err(refusal) = self.core.admit_publish(index, &channel) {
+            return self.core.ws_refuse(index, &refusal);
+        }
         let mut message = Message::bytes(bytes);
         if !is_text {
             message = message.media_type("application/octet-stream");
         }
         if let Err(refusal) = self.core.publish_checked(&channel, message) {
-            self.core.stats.rejected.count(refusal.code);
+            self.core.note_refusal(&refusal);
             let code = if refusal.code == Code::TooLarge { 1009 } else { 1013 };
             self.core.ws_close(index, code, refusal.code.name());
         }
@@ -139,12 +157,7 @@ impl Engine {
 
     /// One JSON object of the protocol.
     pub(crate) fn on_command(&mut self, index: u32, text: &str) {
-        let config = &self.core.config;
-        let parsed = command::parse_command(
-            text,
-            config.message_bytes_max,
-            config.channels_per_connection_max,
-        );
+        let parsed = self.core.parse(text);
         let reference = parsed.reference;
         let done = match parsed.command {
             Ok(command) => self.try_command(index, reference, command),
@@ -190,6 +203,7 @@ impl Engine {
             }
             Command::Publish { channel, message } => {
                 self.authorize(index, Action::Publish { channel: &channel })?;
+                self.core.admit_publish(index, &channel)?;
                 let published = self.core.publish_checked(&channel, message)?;
                 self.core.ws_published(index, reference, &published);
             }
@@ -216,15 +230,16 @@ impl Engine {
 
     pub(crate) fn on_bad_frame(&mut self, index: u32, error: WsError) {
         let code = error.close_code();
-        if let Some(at) = WS_CLOSES.iter().position(|known| *known == code) {
-            self.core.stats.ws_closes[at] += 1;
-        }
         let reason = match error {
             WsError::Protocol => "protocol error",
             WsError::Utf8 => "text that is not UTF-8",
             WsError::Policy => "too many fragments",
             WsError::TooLarge => "message too large",
         };
+        if matches!(error, WsError::Policy | WsError::TooLarge) {
+            let now = self.core.now;
+            self.core.notices.note("a WebSocket was closed", reason, now);
+        }
         // RFC 6455 §7.1.7: fail the connection; nothing after this means anything.
         self.core.ws_close(index, code, reason);
         self.core.begin_closing(index);
@@ -232,6 +247,12 @@ impl Engine {
 }
 
 impl Core {
+    pub(crate) fn parse<'t>(&self, text: &'t str) -> command::Parsed<'t> {
+        let config = &self.config;
+        let (bytes, channels) = (config.message_bytes_max, config.channels_per_connection_max);
+        command::parse_command(text, bytes, channels)
+    }
+
     pub(crate) fn accept_websocket(
         &mut self,
         index: u32,
@@ -255,11 +276,8 @@ impl Core {
             out.extend_from_slice(b"\r\n\r\n");
         });
         let now = self.stamp();
-        let controls = self.now.mono_ms as u32;
         let Some(slot) = self.slots.get_mut(index) else { return };
-        let reader = Reader::new();
-        let (close_sent, pinged, written) = (false, None, 0);
-        slot.state = State::Ws(Ws { reader, mode, close_sent, pinged, written, controls });
+        slot.state = State::Ws(Ws::new(mode, self.now.mono_ms));
         slot.last_in = now;
         slot.last_out = now;
         self.file(index);
@@ -329,7 +347,7 @@ impl Core {
         mut options: Options<'_>,
     ) -> Result<(), Next> {
         self.take_in_now();
-        let mut asked: Vec<std::borrow::Cow<'_, str>> = Vec::new();
+        let mut asked: Vec<Cow<'_, str>> = Vec::new();
         for channel in std::mem::take(&mut options.channels) {
             if !asked.contains(&channel) {
                 asked.push(channel);
@@ -342,6 +360,7 @@ impl Core {
         if count + new.len() > self.config.channels_per_connection_max {
             return Err(TOO_MANY_CHANNELS.into());
         }
+        self.admit_channels(index, &new)?;
         let started = self.start(index, &new, options.since, options.gap_live, true)?;
         if let (true, Some(slot)) = (options.gap_live, self.slots.get_mut(index)) {
             slot.flags.set(Flags::GAP_LIVE);
@@ -441,9 +460,13 @@ impl Core {
     }
 
     pub(crate) fn ws_error(&mut self, index: u32, reference: Option<u32>, refusal: &Refusal) {
-        self.stats.rejected.count(refusal.code);
+        let refusal = &self.admit_failure(index, refusal.clone());
+        self.note_refusal(refusal);
         let is_later = matches!(refusal.code, Code::Overloaded | Code::RateLimited);
-        let retry_ms = is_later.then(|| self.retry_ms());
+        let retry_ms = match refusal.retry_ms {
+            0 => is_later.then(|| self.retry_ms()),
+            exact => Some(exact),
+        };
         self.ws_reply(index, |out| {
             ws_json(out, |out| {
                 out.extend_from_slice(b"{\"op\":\"error\"");
@@ -457,23 +480,35 @@ impl Core {
                 out.push(b'}');
             })
         });
+        if refusal.code == Code::RateLimited && self.has_struck_out(index) {
+            self.ws_close(index, 4429, refusal.code.name());
+        }
     }
 
     /// Closes with the code that stands for an HTTP status.
     fn ws_refuse(&mut self, index: u32, refusal: &Refusal) {
-        self.stats.rejected.count(refusal.code);
+        let refusal = &self.admit_failure(index, refusal.clone());
+        self.note_refusal(refusal);
         self.ws_close(index, 4000 + refusal.code.status(), refusal.code.name());
     }
 
-    /// Sends our Close and waits for the peer's.
+    /// Closes for what the peer did, or did not do, and counts that.
     pub(crate) fn ws_close(&mut self, index: u32, code: u16, reason: &str) {
+        let is_first = self.ws_end(index, code, reason);
+        if let (true, Some(at)) = (is_first, WS_CLOSES.iter().position(|known| *known == code)) {
+            self.stats.ws_closes[at] += 1;
+        }
+    }
+
+    /// Sends our Close and waits for the peer's; whether it is the first.
+    fn ws_end(&mut self, index: u32, code: u16, reason: &str) -> bool {
         let now = self.stamp();
         self.flush_later(index);
-        let Some(slot) = self.slots.get_mut(index) else { return };
+        let Some(slot) = self.slots.get_mut(index) else { return false };
         slot.drop_question();
-        let State::Ws(ws) = &mut slot.state else { return };
+        let State::Ws(ws) = &mut slot.state else { return false };
         if std::mem::replace(&mut ws.close_sent, true) {
-            return;
+            return false;
         }
         slot.phase = now;
         let is_opened = slot.flags.has(Flags::OPENED);
@@ -483,6 +518,7 @@ impl Core {
         self.leave_all(index);
         self.reply(index, |out| ws::emit_close(out, code, reason));
         self.file(index);
+        true
     }
 
     fn has_later(&self, index: u32) -> bool {
@@ -525,11 +561,10 @@ impl Core {
         let now = self.now.mono_ms as u32;
         let Some(slot) = self.slots.get_mut(index) else { return false };
         let State::Ws(ws) = &mut slot.state else { return false };
-        // Wrapping: what lies behind now counts as now.
+        // Wrapping: what lies behind now, which nothing that lies ahead is so far from, counts as now.
         let ahead = ws.controls.wrapping_sub(now);
-        let ahead = if ahead > u32::MAX / 2 { 0 } else { ahead };
+        let ahead = if ahead > CONTROL_BURST_MS { 0 } else { ahead };
         if ahead > CONTROL_BURST_MS - CONTROL_MS {
-            self.stats.ws_closes[2] += 1;
             self.ws_close(index, 1008, "too many control frames");
             self.begin_closing(index);
             return false;
@@ -608,7 +643,7 @@ impl Core {
             return false;
         }
         let code = if ws::is_close_code(code) { code } else { 1011 };
-        self.ws_close(index, code, reason);
+        self.ws_end(index, code, reason);
         true
     }
 }

@@ -375,6 +375,13 @@ impl History {
         ChannelInfo { subscribers: entry.subscribers, messages, bytes }
     }
 
+    /// How many of these channels do not exist.
+    #[must_use]
+    pub fn count_new<'a>(&self, channels: impl Iterator<Item = &'a str>) -> usize {
+        let inner = self.lock();
+        channels.filter(|channel| !inner.names.contains_key(*channel)).count()
+    }
+
     /// Drops a channel's history. Those who listened when it was published still get it.
     pub fn clear(&self, channel: &str, now: Now) {
         let mut evicted = Evicted::new();

@@ -115,6 +115,8 @@ impl Server {
         if config.memory_bytes == 0 {
             config.memory_bytes = limits::default_memory();
         }
+        Policy::check(&config)
+            .map_err(|mistake| io::Error::new(io::ErrorKind::InvalidInput, mistake))?;
         let mut listeners = listen::bind_all(&config, app.is_some())?;
         let poll = Poll::new()?;
         let waker = sleep::waker(&poll)?;

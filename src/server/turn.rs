@@ -10,6 +10,7 @@ use mio::{Events, Token};
 use super::listen::Listener;
 use super::sleep::Poll;
 use super::socket::Socket;
+use crate::code::Code;
 use crate::config::Config;
 use crate::engine::{Engine, What};
 use crate::time::Now;
@@ -157,7 +158,7 @@ impl Io {
                     Err(error) => match error.kind() {
                         ErrorKind::WouldBlock => self.can_accept[number] = false,
                         ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
-                        _ => return self.accept_failed(number, &error, now),
+                        _ => return self.accept_failed(number, &error, engine, now),
                     },
                 }
             }
@@ -171,9 +172,9 @@ impl Io {
         engine: &mut Engine,
         now: Now,
     ) {
-        if engine.is_crowded() {
-            turn_away(&mut socket);
-            return engine.handle_turned_away();
+        if let Some(code) = engine.turns_away(peer, now) {
+            turn_away(&mut socket, code);
+            return engine.handle_turned_away(code);
         }
         let id = engine.handle_accept(peer, now);
         let index = id.index();
@@ -192,11 +193,12 @@ impl Io {
 
     /// Descriptors or memory ran out. With edge triggering nobody will tell us to try again, so a
     /// timer does; whoever waits first is told, by the descriptor that is kept for it.
-    fn accept_failed(&mut self, number: usize, error: &io::Error, now: Now) {
+    fn accept_failed(&mut self, number: usize, error: &io::Error, engine: &mut Engine, now: Now) {
         self.accept_retry = Some(now.mono_ms + ACCEPT_RETRY_MS);
         if self.spare.take().is_some() {
             if let Ok((mut socket, _)) = self.listeners[number].accept() {
-                turn_away(&mut socket);
+                turn_away(&mut socket, Code::Overloaded);
+                engine.handle_turned_away(Code::Overloaded);
             }
             self.spare = File::open("/dev/null").ok();
         }
@@ -302,8 +304,8 @@ impl Io {
 }
 
 /// Tells whoever cannot be let in, without a place to wait in: no more than one write.
-fn turn_away(socket: &mut Socket) {
-    let _ = socket.send(OUT_OF_DESCRIPTORS);
+fn turn_away(socket: &mut Socket, code: Code) {
+    let _ = socket.send(if code == Code::RateLimited { TOO_MANY } else { OVERLOADED });
     socket.finish();
 }
 
@@ -321,7 +323,25 @@ fn send(socket: &mut Socket, bytes: &[u8]) -> io::Result<usize> {
 /// Events of one wait.
 pub(super) const EVENTS: usize = 1024;
 
-const OUT_OF_DESCRIPTORS: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nServer: holdline\r\n\
+const OVERLOADED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nServer: holdline\r\n\
     Content-Type: application/json\r\nCache-Control: no-store\r\nRetry-After: 2\r\n\
     Content-Length: 84\r\nConnection: close\r\n\r\n\
     {\"error\":\"overloaded\",\"message\":\"too many connections: try again in a few seconds\"}\n";
+const TOO_MANY: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nServer: holdline\r\n\
+    Content-Type: application/json\r\nCache-Control: no-store\r\nRetry-After: 2\r\n\
+    Content-Length: 104\r\nConnection: close\r\n\r\n\
+    {\"error\":\"rate_limited\",\"message\":\"too many connections from this address: try again in a few seconds\"}\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_blind_is_a_whole_answer() {
+        for answer in [OVERLOADED, TOO_MANY] {
+            let text = std::str::from_utf8(answer).expect("ASCII");
+            let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
+            assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())), "{text}");
+        }
+    }
+}

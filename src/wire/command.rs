@@ -405,6 +405,7 @@ fn channel_names(raw: &str, max: usize) -> Result<Vec<Cow<'_, str>>, Refusal> {
     parser.deserialize_seq(NamesVisitor { max }).map_err(|_| Refusal {
         code: Code::BadRequest,
         message: Cow::Owned(format!("channels is a list of 1 to {max} strings")),
+        retry_ms: 0,
     })
 }
 
