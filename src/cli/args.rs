@@ -113,6 +113,19 @@ const OPTIONS: &[Opt] = &[
         },
     },
     Opt {
+        name: "drain",
+        value: "TIME",
+        help: "after a signal: how long clients may take to go; they are told one\n\
+               by one, over most of it if they are many [default: 20s]",
+        set: |s, v| time(v).map(|grace| s.config.drain = grace),
+    },
+    Opt {
+        name: "drain-delay",
+        value: "TIME",
+        help: "before that: how long only /ready says 503 [default: 0s]",
+        set: |s, v| time(v).map(|delay| s.config.drain_delay = delay),
+    },
+    Opt {
         name: "log-level",
         value: "LEVEL",
         help: "error, warn, info, debug or trace, to stderr [default: info]",

@@ -8,6 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::answer::Ticket;
 use super::app::CloseReason;
 use super::deliver::Delivery;
+use super::drain::Farewells;
 use super::policy::Policy;
 use super::slot::{Flags, Slot};
 use super::stats::{Connections, Stats};
@@ -58,6 +59,7 @@ pub(crate) struct Core {
     /// When history wants to be looked through for what is only old.
     pub(crate) next_sweep: Option<u64>,
     pub(crate) draining: bool,
+    pub(crate) farewells: Farewells,
     pub(crate) loops: usize,
     pub(crate) connections_max: usize,
     pub(crate) refused: usize,
@@ -114,6 +116,7 @@ impl Core {
             stats: Stats::default(),
             next_sweep: None,
             draining: false,
+            farewells: Farewells::default(),
             loops: 1,
             connections_max: connections_max.min(ConnId::INDEX_MAX - 64),
             refused: 0,
@@ -344,13 +347,6 @@ impl Core {
         let after_ms = u64::try_from(after.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
         let due = self.now.mono_ms.saturating_add(after_ms.max(1));
         self.app_timers.insert((due, self.timers_set), key);
-    }
-
-    /// When a client should come back.
-    pub(crate) fn retry_ms(&mut self) -> u32 {
-        let min = self.config.retry_min.as_millis().max(1_000) as u32;
-        let max = (self.config.retry_max.as_millis() as u32).max(min);
-        self.rng.u32(min..=max)
     }
 
     pub(crate) fn connections(&self) -> Connections {
