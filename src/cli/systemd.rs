@@ -27,7 +27,8 @@ pub(crate) fn listeners() -> io::Result<Vec<Inherited>> {
 }
 
 fn take(found: &mut ListenFd, number: usize) -> io::Result<Inherited> {
-    let unfit = || bad(format!("inherited socket {number} is none that listens, TCP or unix stream"));
+    let unfit =
+        || bad(format!("inherited socket {number} is none that listens, TCP or unix stream"));
     let (inherited, is_listening) = match found.take_tcp_listener(number) {
         Ok(Some(listener)) => {
             let is_listening = is_listening(SockRef::from(&listener));

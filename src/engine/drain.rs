@@ -66,7 +66,8 @@ impl Engine {
         self.core.now = now;
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         let ids: Vec<ConnId> = if std::mem::replace(&mut self.core.draining, true) {
-            let end = now.mono_ms.saturating_add(spread_ms(grace_ms, self.core.farewells.due.len()));
+            let end =
+                now.mono_ms.saturating_add(spread_ms(grace_ms, self.core.farewells.due.len()));
             if self.core.farewells.end().is_none_or(|planned| planned <= end) {
                 return;
             }

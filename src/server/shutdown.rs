@@ -9,9 +9,14 @@ use crate::time::Now;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Shutdown {
     /// `/ready` says so, and nothing else: those who balance load are to notice first.
-    Noticed { until_ms: u64, grace: Duration },
+    Noticed {
+        until_ms: u64,
+        grace: Duration,
+    },
     /// Connections are told one by one; what is left at the end is cut.
-    Draining { until_ms: u64 },
+    Draining {
+        until_ms: u64,
+    },
     Ended,
 }
 
