@@ -375,6 +375,14 @@ mod tests {
     }
 
     #[test]
+    fn a_drain_may_take_no_time_at_all() {
+        let read = config(&["--drain", "0s", "--drain-delay=1m"], &[]).expect("valid");
+        assert_eq!((read.drain, read.drain_delay), (Duration::ZERO, Duration::from_secs(60)));
+        let read = config(&[], &[]).expect("valid");
+        assert_eq!((read.drain, read.drain_delay), (Duration::from_secs(20), Duration::ZERO));
+    }
+
+    #[test]
     fn mistakes_are_named() {
         let cases: &[&[&str]] = &[
             &["--lissten", "7070"],
@@ -382,6 +390,8 @@ mod tests {
             &["--memory"],
             &["extra"],
             &["--heartbeat", "25"],
+            &["--drain", "20"],
+            &["--drain-delay", "-1s"],
             &["--log-level", "loud"],
             &["--message-bytes-max", "2M"],
             &["--connections-max", "0"],

@@ -61,17 +61,17 @@ impl Engine {
 
     /// Begins to shut down, and tells each connection at a random moment of the first 80 % of `grace`,
     /// sooner where there are few. Until then it is served, but nobody new may listen. Calling it again
-    /// with less time hurries those who are left.
-    pub fn handle_drain_over(&mut self, grace: Duration, now: Now) {
+    /// with less time hurries those who are left. Returns over how long the farewells are spread.
+    pub fn handle_drain_over(&mut self, grace: Duration, now: Now) -> Duration {
         self.core.now = now;
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         let ids: Vec<ConnId> = if std::mem::replace(&mut self.core.draining, true) {
-            let end =
-                now.mono_ms.saturating_add(spread_ms(grace_ms, self.core.farewells.due.len()));
-            if self.core.farewells.end().is_none_or(|planned| planned <= end) {
-                return;
+            let farewells = &mut self.core.farewells;
+            let planned_ms = farewells.end().map_or(0, |end| end.saturating_sub(now.mono_ms));
+            if (1..=spread_ms(grace_ms, farewells.due.len())).contains(&planned_ms) {
+                return Duration::from_millis(planned_ms);
             }
-            std::mem::take(&mut self.core.farewells.due).into_iter().map(|(_, id)| id).collect()
+            std::mem::take(&mut farewells.due).into_iter().map(|(_, id)| id).collect()
         } else {
             let retry_ms = self.core.config.retry_max.as_millis() as u64;
             self.core.farewells.retry_max_ms = grace_ms.max(retry_ms).clamp(2_000, RETRY_MAX_MS);
@@ -79,12 +79,9 @@ impl Engine {
             slots.iter().filter_map(|(index, _)| slots.id(index)).collect()
         };
         let spread_ms = spread_ms(grace_ms, ids.len());
-        let rng = &mut self.core.rng;
-        let mut due: Vec<_> =
-            ids.into_iter().map(|id| (now.mono_ms + rng.u64(..=spread_ms), id)).collect();
-        due.sort_unstable_by(|a, b| b.cmp(a));
-        self.core.farewells.due = due;
+        self.core.plan_farewells(ids, spread_ms);
         self.core.say_farewells(usize::MAX);
+        Duration::from_millis(spread_ms)
     }
 
     /// Whether a drain has begun.
@@ -100,6 +97,14 @@ fn spread_ms(grace_ms: u64, connections: usize) -> u64 {
 }
 
 impl Core {
+    /// Draws a moment for each of them.
+    fn plan_farewells(&mut self, ids: Vec<ConnId>, spread_ms: u64) {
+        let (now, rng) = (self.now.mono_ms, &mut self.rng);
+        let due = ids.into_iter().map(|id| (now + rng.u64(..=spread_ms), id));
+        self.farewells.due = due.collect();
+        self.farewells.due.sort_unstable_by(|a, b| b.cmp(a));
+    }
+
     /// Says the farewells that are due, at most `limit` of them.
     pub(crate) fn say_farewells(&mut self, limit: usize) {
         let now = self.now.mono_ms;

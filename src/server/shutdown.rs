@@ -36,7 +36,7 @@ impl Server {
 
     pub(super) fn begin_shutdown(&mut self, grace: Duration, now: Now) {
         match self.shutdown {
-            None if !grace.is_zero() && !self.drain_delay.is_zero() => {
+            None if !self.drain_delay.is_zero() => {
                 log::info!("shutting down: /ready says so for {:?}", self.drain_delay);
                 self.engine.handle_drain_notice(now);
                 let until_ms = after(now, self.drain_delay);
@@ -54,11 +54,14 @@ impl Server {
     }
 
     fn begin_drain(&mut self, grace: Duration, now: Now) {
-        log::info!("draining {} connections, for at most {grace:?}", self.engine.len());
         self.shutdown = Some(Shutdown::Draining { until_ms: after(now, grace) });
         // Who comes from now on waits for the next process where there is one.
         self.io.leave_inherited();
-        self.engine.handle_drain_over(grace, now);
+        let spread = self.engine.handle_drain_over(grace, now);
+        let count = self.engine.len();
+        log::info!(
+            "draining: {count} connections over {spread:?}, what is left is cut in {grace:?}"
+        );
     }
 
     /// Ends the delay when its time has come.
@@ -80,7 +83,7 @@ impl Server {
         if !self.engine.is_empty() && until_ms > now.mono_ms {
             return false;
         }
-        log::info!("ended, {} connections were left", self.engine.len());
+        log::info!("drained: {} connections were left", self.engine.len());
         self.shutdown = Some(Shutdown::Ended);
         true
     }

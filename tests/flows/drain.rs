@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use holdline::Config;
+use serde_json::Value;
 
 use crate::both_paces;
 use crate::sim::clients::{Sse, Ws, request};
@@ -160,7 +161,7 @@ fn until_its_moment_a_listener_is_served(pace: Pace) {
         ws.frames(&mut sim).into_iter().filter(|frame| frame.opcode == 1).collect();
     let objects: Vec<_> = objects.iter().map(|frame| frame.json()).collect();
     let texts: Vec<_> = objects.iter().filter(|one| one["op"] == "message").collect();
-    assert!(texts.iter().enumerate().all(|(n, one)| one["text"] == n.to_string()), "{objects:?}");
+    assert!(texts.iter().enumerate().all(|(n, one)| says(one, n)), "{objects:?}");
     assert_eq!(objects.last().expect("a farewell")["op"], "bye");
     let frames = raw.frames(&mut sim);
     let (close, frames) = frames.split_last().expect("a close");
@@ -170,10 +171,14 @@ fn until_its_moment_a_listener_is_served(pace: Pace) {
     let blocks = sse.blocks(&mut sim);
     let messages: Vec<_> =
         blocks.iter().filter(|one| one.name() == "message" && one.data.is_some()).collect();
-    assert!(messages.iter().enumerate().all(|(n, one)| one.json()["text"] == n.to_string()));
+    assert!(messages.iter().enumerate().all(|(n, one)| says(&one.json(), n)));
     assert_eq!(blocks.last().expect("a farewell").name(), "bye");
     assert!(texts.len() + frames.len() + messages.len() > 3, "nothing came after it began");
     assert_eq!(crowd.len(), 40);
+}
+
+fn says(envelope: &Value, number: usize) -> bool {
+    envelope["text"].as_str().is_some_and(|text| text.parse() == Ok(number))
 }
 
 impl Ws {
@@ -189,7 +194,7 @@ impl Ws {
 fn requests_are_answered_with_close_and_new_listeners_are_put_off(pace: Pace) {
     let mut sim = Sim::open(pace);
     let crowd: Vec<usize> =
-        (0..100).map(|_| Sse::open(&mut sim, 0, "/channels/crowd").line).collect();
+        (0..30).map(|_| Sse::open(&mut sim, 0, "/channels/crowd").line).collect();
     let kept = sim.connect(0);
     sim.get(kept, "/health");
     let fresh = sim.connect(0);
