@@ -355,7 +355,11 @@ fn a_shutdown_without_grace_ends_in_one_turn() {
 fn a_second_shutdown_without_grace_ends_its_delay_too() {
     let config = Config { drain_delay: Duration::from_secs(60), ..Config::default() };
     let mut server = config.listen("127.0.0.1:0").bind().expect("binds");
-    server.shutdown(Duration::ZERO);
+    let _idle = connect(address(&server));
+    while server.engine().is_empty() {
+        server.turn(Some(Duration::from_millis(20))).expect("turns");
+    }
+    server.shutdown(Duration::from_secs(60));
     assert_eq!(server.turn(Some(Duration::ZERO)).expect("turns"), Turned::Running);
     server.shutdown(Duration::ZERO);
     assert_eq!(server.turn(Some(Duration::ZERO)).expect("turns"), Turned::Ended);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use holdline::Config;
+use holdline::{Config, Message};
 use serde_json::Value;
 
 use crate::both_paces;
@@ -276,11 +276,12 @@ fn a_poll_that_is_behind_and_owed_nothing_is_answered_at_its_moment() {
     let line = sim.connect(0);
     sim.ask(line, "GET", "/poll?channel=a&since=latest&wait=55", b"");
     sim.settle();
-    sim.publish("a", "gone");
-    sim.history.clear("a", sim.now);
+    sim.publish("a", Message::from("gone").ttl(Duration::from_secs(1)));
+    sim.jump(sim.now.mono_ms + 2_000);
     drain(&mut sim, Duration::ZERO);
     let answer = sim.answer(line).expect("an answer");
     assert!(answer.is_closing() && answer.json()["retry_ms"].is_u64(), "{answer:?}");
+    assert_eq!(answer.json()["messages"], Value::Array(Vec::new()));
 }
 
 /// A connection that has gone before its moment, and one that has its place: neither is a farewell.
