@@ -1,6 +1,8 @@
 //! Orderly shutdown: whoever balances load is told first, then each connection, in random order over
 //! the grace, so that a crowd does not come back in one moment.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use super::Engine;
@@ -22,26 +24,28 @@ pub(crate) struct Farewells {
     pub(crate) is_noticed: bool,
     /// Clients come back within this.
     retry_max_ms: u64,
-    /// Moments of the farewells to come, the next one last: 16 bytes for each connection that was
+    /// Moments of the farewells to come, the next one on top: 16 bytes for each connection that was
     /// there when the drain began. A connection that has gone meanwhile is not found.
-    due: Vec<(u64, ConnId)>,
+    due: BinaryHeap<Reverse<(u64, ConnId)>>,
+    /// The moment of the last of them.
+    end_ms: u64,
 }
 
 impl Farewells {
     pub(crate) fn next_deadline(&self) -> Option<u64> {
-        self.due.last().map(|(due, _)| *due)
+        self.due.peek().map(|Reverse((due, _))| *due)
     }
 
-    /// The moment of the last of them.
-    fn end(&self) -> Option<u64> {
-        self.due.first().map(|(due, _)| *due)
+    /// How long the rest of them takes.
+    fn rest_ms(&self, now_ms: u64) -> u64 {
+        if self.due.is_empty() { 0 } else { self.end_ms.saturating_sub(now_ms) }
     }
 
     fn pop_due(&mut self, now_ms: u64) -> Option<ConnId> {
         if self.next_deadline()? > now_ms {
             return None;
         }
-        self.due.pop().map(|(_, id)| id)
+        self.due.pop().map(|Reverse((_, id))| id)
     }
 }
 
@@ -67,11 +71,11 @@ impl Engine {
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         let ids: Vec<ConnId> = if std::mem::replace(&mut self.core.draining, true) {
             let farewells = &mut self.core.farewells;
-            let planned_ms = farewells.end().map_or(0, |end| end.saturating_sub(now.mono_ms));
+            let planned_ms = farewells.rest_ms(now.mono_ms);
             if (1..=spread_ms(grace_ms, farewells.due.len())).contains(&planned_ms) {
                 return Duration::from_millis(planned_ms);
             }
-            std::mem::take(&mut farewells.due).into_iter().map(|(_, id)| id).collect()
+            std::mem::take(&mut farewells.due).into_iter().map(|Reverse((_, id))| id).collect()
         } else {
             let retry_ms = self.core.config.retry_max.as_millis() as u64;
             self.core.farewells.retry_max_ms = grace_ms.max(retry_ms).clamp(2_000, RETRY_MAX_MS);
@@ -100,9 +104,9 @@ impl Core {
     /// Draws a moment for each of them.
     fn plan_farewells(&mut self, ids: Vec<ConnId>, spread_ms: u64) {
         let (now, rng) = (self.now.mono_ms, &mut self.rng);
-        let due = ids.into_iter().map(|id| (now + rng.u64(..=spread_ms), id));
+        let due = ids.into_iter().map(|id| Reverse((now + rng.u64(..=spread_ms), id)));
         self.farewells.due = due.collect();
-        self.farewells.due.sort_unstable_by(|a, b| b.cmp(a));
+        self.farewells.end_ms = now + spread_ms;
     }
 
     /// Says the farewells that are due, at most `limit` of them.

@@ -37,7 +37,8 @@ impl Server {
     pub(super) fn begin_shutdown(&mut self, grace: Duration, now: Now) {
         match self.shutdown {
             None if !self.drain_delay.is_zero() => {
-                log::info!("shutting down: /ready says so for {:?}", self.drain_delay);
+                let ms = self.drain_delay.as_millis();
+                log::info!("shutting down: for {ms} ms only /ready says so");
                 self.engine.handle_drain_notice(now);
                 let until_ms = after(now, self.drain_delay);
                 self.shutdown = Some(Shutdown::Noticed { until_ms, grace });
@@ -57,11 +58,9 @@ impl Server {
         self.shutdown = Some(Shutdown::Draining { until_ms: after(now, grace) });
         // Who comes from now on waits for the next process where there is one.
         self.io.leave_inherited();
-        let spread = self.engine.handle_drain_over(grace, now);
-        let count = self.engine.len();
-        log::info!(
-            "draining: {count} connections over {spread:?}, what is left is cut in {grace:?}"
-        );
+        let spread_ms = self.engine.handle_drain_over(grace, now).as_millis();
+        let (count, grace_ms) = (self.engine.len(), grace.as_millis());
+        log::info!("draining: {count} connections over {spread_ms} ms, at most {grace_ms} ms");
     }
 
     /// Ends the delay when its time has come.
