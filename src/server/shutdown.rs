@@ -37,7 +37,7 @@ impl Server {
     pub(super) fn begin_shutdown(&mut self, grace: Duration, now: Now) {
         match self.shutdown {
             None if !self.drain_delay.is_zero() => {
-                let ms = self.drain_delay.as_millis();
+                let ms = millis(self.drain_delay);
                 log::info!("shutting down: for {ms} ms only /ready says so");
                 self.engine.handle_drain_notice(now);
                 let until_ms = after(now, self.drain_delay);
@@ -58,8 +58,8 @@ impl Server {
         self.shutdown = Some(Shutdown::Draining { until_ms: after(now, grace) });
         // Who comes from now on waits for the next process where there is one.
         self.io.leave_inherited();
-        let spread_ms = self.engine.handle_drain_over(grace, now).as_millis();
-        let (count, grace_ms) = (self.engine.len(), grace.as_millis());
+        let spread_ms = millis(self.engine.handle_drain_over(grace, now));
+        let (count, grace_ms) = (self.engine.len(), millis(grace));
         log::info!("draining: {count} connections over {spread_ms} ms, at most {grace_ms} ms");
     }
 
@@ -97,6 +97,9 @@ impl Server {
 }
 
 fn after(now: Now, wait: Duration) -> u64 {
-    let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-    now.mono_ms.saturating_add(ms)
+    now.mono_ms.saturating_add(millis(wait))
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
