@@ -160,6 +160,14 @@ pub struct Config {
     /// Fragments of a message of an application's own WebSocket; 0: any number. Default 128.
     pub ws_fragments_max: u32,
 
+    // The end.
+    /// How long an orderly end may take after a signal, for programs that
+    /// [watch for them](crate::Server::watch_signals). Clients are told at random moments of the first
+    /// 80 %, at most 100 ms for each; 16 bytes for each meanwhile. Default 20 s.
+    pub drain: Duration,
+    /// How long only `/ready` says that the end is near, before it begins. Default 0.
+    pub drain_delay: Duration,
+
     // The loop.
     /// The one receive buffer of a loop. Default 64 KiB.
     pub receive_buffer: usize,
@@ -246,6 +254,8 @@ impl Default for Config {
             ws_message_bytes_max: 64 * KIB,
             ws_frame_bytes_max: 64 * KIB,
             ws_fragments_max: 128,
+            drain: Duration::from_secs(20),
+            drain_delay: Duration::ZERO,
             receive_buffer: 64 * KIB,
             read_bytes_per_turn: 16 * KIB,
             reply_bytes_per_turn: 8 * KIB,

@@ -6,7 +6,9 @@ use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use cli::args::{self, Asked};
+use cli::systemd::{self, Manager};
 use holdline::Config;
+use holdline::server::Turned;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 /// A mistake in the options.
@@ -50,10 +52,19 @@ fn serve(config: Config) -> ExitCode {
 }
 
 fn run(config: Config) -> io::Result<()> {
-    let mut server = config.bind()?;
+    let mut server = config.bind_with(systemd::listeners()?, None)?;
     server.watch_signals()?;
-    print(&cli::banner::lines(&server.local_addrs()));
-    server.run()
+    let addresses = server.local_addrs();
+    print(&cli::banner::lines(&addresses));
+    let mut manager = Manager::from_environment();
+    manager.ready(&addresses);
+    loop {
+        let turned = server.turn(manager.next_timeout())?;
+        manager.turned(server.is_shutting_down());
+        if turned == Turned::Ended {
+            return Ok(());
+        }
+    }
 }
 
 /// As many connections as the system lets us have. Only the binary does this: the limit is the

@@ -4,6 +4,8 @@
 
 #[path = "flows/desk.rs"]
 mod desk;
+#[path = "flows/drain.rs"]
+mod drain;
 #[path = "flows/ends.rs"]
 mod ends;
 #[path = "flows/engines.rs"]

@@ -2,13 +2,13 @@
 #![cfg(feature = "server")]
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use holdline::engine::{Action, Answer, Kind, Request, Response, Route, Ticket, Verdict};
-use holdline::server::{LocalAddr, PublishReason};
+use holdline::server::{Inherited, LocalAddr, PublishReason};
 use holdline::{App, Config, ConnId, Ctx, Message, Server, Turned};
 
 fn address(server: &Server) -> SocketAddr {
@@ -300,7 +300,7 @@ fn a_public_address_needs_a_decision() {
 fn a_turn_sleeps_no_longer_than_asked_and_wakes_for_a_publication() {
     let mut server = Server::bind("127.0.0.1:0").expect("binds");
     let hub = server.hub();
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     while server.next_timeout() == Some(Duration::ZERO) {
         server.turn(Some(Duration::ZERO)).expect("turns");
     }
@@ -310,4 +310,107 @@ fn a_turn_sleeps_no_longer_than_asked_and_wakes_for_a_publication() {
     // Without the wake this would sleep for ever.
     server.turn(None).expect("turns");
     publisher.join().expect("no panic");
+}
+
+#[test]
+fn a_shutdown_begins_with_its_delay_and_asking_again_ends_that() {
+    let config = Config { drain_delay: Duration::from_secs(60), ..Config::default().open() };
+    let server = config.listen("127.0.0.1:0").bind().expect("binds");
+    let (at, hub) = (address(&server), server.hub());
+    let running = server.spawn().expect("a thread");
+    let mut stream = listen(at, "a");
+    hub.shutdown(Duration::from_secs(60)).expect("still there");
+    while !ask(at, &get("/ready")).starts_with("HTTP/1.1 503 ") {}
+    assert!(ask(at, &post("/channels/a", "served")).starts_with("HTTP/1.1 201 "));
+    assert_eq!(until(&mut stream, "data: "), "served");
+    let began = Instant::now();
+    hub.shutdown(Duration::from_secs(30)).expect("still there");
+    // One of them, so soon; then it ends by itself.
+    until(&mut stream, "retry: ");
+    drop(stream);
+    running.join().expect("an orderly end");
+    assert!(began.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn a_shutdown_without_grace_ends_in_one_turn() {
+    let mut server = Server::bind("127.0.0.1:0").expect("binds");
+    let at = address(&server);
+    let client = std::thread::spawn(move || {
+        let mut stream = listen(at, "a");
+        until(&mut stream, "retry: ")
+    });
+    while server.engine().subscriptions() == 0 {
+        server.turn(Some(Duration::from_millis(20))).expect("turns");
+    }
+    assert!(!server.is_shutting_down());
+    server.shutdown(Duration::ZERO);
+    assert!(server.is_shutting_down());
+    assert_eq!(server.turn(Some(Duration::ZERO)).expect("turns"), Turned::Ended);
+    assert_eq!(server.turn(None).expect("it does not sleep"), Turned::Ended);
+    assert!(!client.join().expect("told all the same").is_empty());
+}
+
+#[test]
+fn a_second_shutdown_without_grace_ends_its_delay_too() {
+    let config = Config { drain_delay: Duration::from_secs(60), ..Config::default() };
+    let mut server = config.listen("127.0.0.1:0").bind().expect("binds");
+    let _idle = connect(address(&server));
+    while server.engine().is_empty() {
+        server.turn(Some(Duration::from_millis(20))).expect("turns");
+    }
+    server.shutdown(Duration::from_secs(60));
+    assert_eq!(server.turn(Some(Duration::ZERO)).expect("turns"), Turned::Running);
+    server.shutdown(Duration::ZERO);
+    assert_eq!(server.turn(Some(Duration::ZERO)).expect("turns"), Turned::Ended);
+}
+
+#[test]
+fn listeners_that_others_bound_are_served_and_left_when_it_drains() {
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = socket.local_addr().expect("its address");
+    let bind = |config: Config| {
+        let clone = socket.try_clone().expect("a descriptor");
+        config.bind_with(vec![Inherited::Tcp(clone)], None).expect("binds")
+    };
+    let first = bind(Config::default());
+    assert_eq!(first.local_addrs(), [LocalAddr::Tcp(at)], "and not the default");
+    let hub = first.hub();
+    let running = first.spawn().expect("a thread");
+    let mut stream = listen(at, "a");
+    hub.shutdown(Duration::from_secs(20)).expect("still there");
+    until(&mut stream, "retry: ");
+    // Nobody takes this one until there is another server.
+    let late = std::thread::spawn(move || ask(at, &get("/ready")));
+    drop(stream);
+    running.join().expect("an orderly end");
+    let _running = bind(Config::default().listen("127.0.0.1:0")).spawn().expect("a thread");
+    assert!(late.join().expect("an answer").starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
+fn a_flood_on_one_listener_keeps_no_other_waiting() {
+    for flooded in [0, 1] {
+        let config = Config { accepts_per_turn: 2, ..Config::default() };
+        let mut server = config.listen("127.0.0.1:0").listen("127.0.0.1:0").bind().expect("binds");
+        let at: Vec<SocketAddr> = server
+            .local_addrs()
+            .iter()
+            .map(|one| match one {
+                LocalAddr::Tcp(address) => *address,
+                other => panic!("no TCP address: {other:?}"),
+            })
+            .collect();
+        let crowd: Vec<TcpStream> = (0..100).map(|_| connect(at[flooded])).collect();
+        let mut one = connect(at[1 - flooded]);
+        one.write_all(get("/health").as_bytes()).expect("sent");
+        one.set_nonblocking(true).expect("nonblocking");
+        let mut turns = 0;
+        while one.read(&mut [0; 16]).is_err() {
+            server.turn(Some(Duration::ZERO)).expect("turns");
+            turns += 1;
+            assert!(turns < 8, "two in each turn, and it waits for all of the others");
+        }
+        assert_eq!(crowd.len(), 100);
+    }
 }

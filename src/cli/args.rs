@@ -138,6 +138,19 @@ const OPTIONS: &[Opt] = &[
         },
     },
     Opt {
+        name: "drain",
+        value: "TIME",
+        help: "after a signal: how long clients may take to go; they are told one\n\
+               by one, over most of it if they are many [default: 20s]",
+        set: |s, v| time(v).map(|grace| s.config.drain = grace),
+    },
+    Opt {
+        name: "drain-delay",
+        value: "TIME",
+        help: "before that: how long only /ready says 503 [default: 0s]",
+        set: |s, v| time(v).map(|delay| s.config.drain_delay = delay),
+    },
+    Opt {
         name: "log-level",
         value: "LEVEL",
         help: "error, warn, info, debug or trace, to stderr [default: info]",
@@ -398,6 +411,14 @@ mod tests {
     }
 
     #[test]
+    fn a_drain_may_take_no_time_at_all() {
+        let read = config(&["--drain", "0s", "--drain-delay=1m"], &[]).expect("valid");
+        assert_eq!((read.drain, read.drain_delay), (Duration::ZERO, Duration::from_secs(60)));
+        let read = config(&[], &[]).expect("valid");
+        assert_eq!((read.drain, read.drain_delay), (Duration::from_secs(20), Duration::ZERO));
+    }
+
+    #[test]
     fn mistakes_are_named() {
         let cases: &[&[&str]] = &[
             &["--lissten", "7070"],
@@ -405,6 +426,8 @@ mod tests {
             &["--memory"],
             &["extra"],
             &["--heartbeat", "25"],
+            &["--drain", "20"],
+            &["--drain-delay", "-1s"],
             &["--log-level", "loud"],
             &["--message-bytes-max", "2M"],
             &["--connections-max", "0"],

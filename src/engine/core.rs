@@ -9,6 +9,7 @@ use super::addresses::Addresses;
 use super::answer::Ticket;
 use super::app::CloseReason;
 use super::deliver::Delivery;
+use super::drain::Farewells;
 use super::limits::ChannelRates;
 use super::notices::Notices;
 use super::policy::Policy;
@@ -63,6 +64,7 @@ pub(crate) struct Core {
     /// When history wants to be looked through for what is only old.
     pub(crate) next_sweep: Option<u64>,
     pub(crate) draining: bool,
+    pub(crate) farewells: Farewells,
     pub(crate) loops: usize,
     pub(crate) connections_max: usize,
     pub(crate) refused: usize,
@@ -125,6 +127,7 @@ impl Core {
             stats: Stats::default(),
             next_sweep: None,
             draining: false,
+            farewells: Farewells::default(),
             loops: 1,
             connections_max: connections_max.min(ConnId::INDEX_MAX - 64),
             refused: 0,
@@ -361,13 +364,6 @@ impl Core {
         let after_ms = u64::try_from(after.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
         let due = self.now.mono_ms.saturating_add(after_ms.max(1));
         self.app_timers.insert((due, self.timers_set), key);
-    }
-
-    /// When a client should come back.
-    pub(crate) fn retry_ms(&mut self) -> u32 {
-        let min = self.config.retry_min.as_millis().max(1_000) as u32;
-        let max = (self.config.retry_max.as_millis() as u32).max(min);
-        self.rng.u32(min..=max)
     }
 
     pub(crate) fn connections(&self) -> Connections {

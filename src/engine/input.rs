@@ -371,7 +371,9 @@ impl Engine {
         let state = self.core.slots.get(index).map(|slot| &slot.state);
         if !matches!(state, Some(State::Wait { .. })) {
             self.core.resume_input(index);
-            if self.core.draining {
+            let slot = self.core.slots.get(index);
+            let is_last = slot.is_some_and(|slot| slot.flags.has(Flags::LAST));
+            if self.core.draining && is_last {
                 self.core.ws_bye(index); // it was told nothing while it waited
             }
         }

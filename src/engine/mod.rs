@@ -200,7 +200,9 @@ impl Engine {
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
         let app = self.core.app_timers.keys().next().map(|(due, _)| *due);
-        [self.core.wheel.next_deadline(), app, self.core.next_sweep].into_iter().flatten().min()
+        let farewell = self.core.farewells.next_deadline();
+        let due = [self.core.wheel.next_deadline(), app, self.core.next_sweep, farewell];
+        due.into_iter().flatten().min()
     }
 
     /// A connection whose socket may be read again, if the driver had stopped.

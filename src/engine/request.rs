@@ -394,7 +394,7 @@ impl super::core::Core {
     }
 
     fn answer_health(&mut self, index: u32, to: &Answering, is_readiness: bool) {
-        if is_readiness && self.draining {
+        if is_readiness && (self.draining || self.farewells.is_noticed) {
             let refusal = Refusal::new(Code::Draining, "this server is shutting down");
             return self.refuse(index, to, &refusal.into());
         }

@@ -17,8 +17,8 @@ use crate::wire::ws::{self, Opcode};
 /// A peer that has been sent more than this since its last byte may simply not have read it yet.
 const WRITTEN_MAX: u32 = 64 * 1024;
 
-/// How long a connection that is one too many may take to say what it wants, which decides how it is
-/// told.
+/// How long a connection that is one too many, or that comes while the server goes, may take to say
+/// what it wants, which decides how it is told.
 const REFUSED_WAIT: Duration = Duration::from_secs(1);
 
 impl Engine {
@@ -30,6 +30,7 @@ impl Engine {
         for index in due {
             self.on_due(index);
         }
+        self.core.say_farewells(self.core.config.timers_per_turn);
         // What these set anew is for a later turn: it lies at least a millisecond ahead.
         while let Some(entry) = self.core.app_timers.first_entry() {
             if entry.key().0 > now.mono_ms {
@@ -93,6 +94,9 @@ impl Core {
         match &slot.state {
             State::Head(_) if is_blocked => None,
             State::Head(_) if slot.flags.has(Flags::REFUSED) => {
+                Some(later(slot.phase, config.head_timeout.min(REFUSED_WAIT)))
+            }
+            State::Head(_) if self.draining && slot.requests == 0 && !slot.has_tail() => {
                 Some(later(slot.phase, config.head_timeout.min(REFUSED_WAIT)))
             }
             State::Head(_) if slot.requests == 0 || slot.has_tail() => {

@@ -185,7 +185,10 @@ impl Hub {
         self.send(Command::Signal(value))
     }
 
-    /// Ends the server: clients are told to come back, and what is left after `grace` is cut.
+    /// Ends the server. After [`Config::drain_delay`](crate::Config#structfield.drain_delay), in which
+    /// only `/ready` says so, clients are told to come back, spread over 80 % of `grace`, sooner where
+    /// they are few; what is left after `grace` is cut. Asked again, it does not wait for the delay,
+    /// and the shorter grace counts: [`Duration::ZERO`] ends it at once.
     ///
     /// # Errors
     /// If the server has ended.

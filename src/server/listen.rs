@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token, event::Source};
-use socket2::{Domain, Protocol, Socket as RawSocket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, TcpKeepalive, Type};
 
 use super::socket::Socket;
 use crate::config::Config;
@@ -19,10 +19,30 @@ use crate::engine::{Listening, Peer};
 /// A peer that acknowledges nothing for so long is gone, in time for a heartbeat to notice.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// A socket that is listened on, and where.
 #[derive(Debug)]
-pub(super) enum Listener {
-    Tcp(TcpListener, SocketAddr),
-    Unix(UnixListener, PathBuf),
+pub(super) struct Listener {
+    socket: Acceptor,
+    address: LocalAddr,
+    /// Somebody else bound it, and goes on holding it.
+    pub(super) is_inherited: bool,
+}
+
+#[derive(Debug)]
+enum Acceptor {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// A listener that somebody else has bound, such as systemd; see
+/// [`Config::bind_with`](Config::bind_with).
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Inherited {
+    /// A TCP socket that listens.
+    Tcp(std::net::TcpListener),
+    /// A unix stream socket that listens.
+    Unix(std::os::unix::net::UnixListener),
 }
 
 /// Where a server is reachable, as it is printed: `http://127.0.0.1:7070`, `unix:/run/x.sock`.
@@ -46,42 +66,74 @@ impl std::fmt::Display for LocalAddr {
 
 impl Listener {
     pub(super) fn local_addr(&self) -> LocalAddr {
-        match self {
-            Self::Tcp(_, address) => LocalAddr::Tcp(*address),
-            Self::Unix(_, path) => LocalAddr::Unix(path.clone()),
-        }
+        self.address.clone()
     }
 
     pub(super) fn listening(&self) -> Listening {
-        match self {
-            Self::Tcp(_, address) => Listening::Tcp(*address),
-            Self::Unix(..) => Listening::Unix,
+        match self.address {
+            LocalAddr::Tcp(address) => Listening::Tcp(address),
+            LocalAddr::Unix(_) => Listening::Unix,
         }
     }
 
     pub(super) fn accept(&self) -> io::Result<(Socket, Peer)> {
-        let (socket, peer) = match self {
-            Self::Tcp(listener, _) => {
+        let (socket, peer) = match &self.socket {
+            Acceptor::Tcp(listener) => {
                 let (stream, peer) = listener.accept()?;
                 (Socket::Tcp(stream), Peer::Ip(peer))
             }
-            Self::Unix(listener, _) => (Socket::Unix(listener.accept()?.0), Peer::Unix),
+            Acceptor::Unix(listener) => (Socket::Unix(listener.accept()?.0), Peer::Unix),
         };
         socket.prepare();
         Ok((socket, peer))
     }
 
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        match self {
-            Self::Tcp(listener, _) => listener.register(registry, token, Interest::READABLE),
-            Self::Unix(listener, _) => listener.register(registry, token, Interest::READABLE),
+        self.source().register(registry, token, Interest::READABLE)
+    }
+
+    pub(super) fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        self.source().deregister(registry)
+    }
+
+    fn source(&mut self) -> &mut dyn Source {
+        match &mut self.socket {
+            Acceptor::Tcp(listener) => listener,
+            Acceptor::Unix(listener) => listener,
         }
     }
+
+    /// Takes a listener over as it is, and gives it the options that accepted sockets inherit.
+    fn take_over(inherited: Inherited) -> io::Result<Self> {
+        let (socket, address) = match inherited {
+            Inherited::Tcp(listener) => {
+                let address = LocalAddr::Tcp(listener.local_addr()?);
+                listener.set_nonblocking(true)?;
+                set_tcp_options(SockRef::from(&listener))?;
+                (Acceptor::Tcp(TcpListener::from_std(listener)), address)
+            }
+            Inherited::Unix(listener) => {
+                let path = unix_path(&listener.local_addr()?);
+                listener.set_nonblocking(true)?;
+                (Acceptor::Unix(UnixListener::from_std(listener)), LocalAddr::Unix(path))
+            }
+        };
+        Ok(Self { socket, address, is_inherited: true })
+    }
+}
+
+/// The path of a socket, or a name without a file as it is usually written.
+fn unix_path(address: &std::os::unix::net::SocketAddr) -> PathBuf {
+    #[cfg(target_os = "linux")]
+    if let Some(name) = std::os::linux::net::SocketAddrExt::as_abstract_name(address) {
+        return format!("@{}", String::from_utf8_lossy(name)).into();
+    }
+    address.as_pathname().map(Path::to_owned).unwrap_or_default()
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Self::Unix(_, path) = self {
+        if let (LocalAddr::Unix(path), false) = (&self.address, self.is_inherited) {
             let _ = fs::remove_file(path);
         }
     }
@@ -133,31 +185,52 @@ impl Address {
     }
 }
 
-/// Binds everything that `config` names.
+/// Takes over what is inherited, and binds everything that `config` names; the default only if
+/// there is neither.
 ///
 /// # Errors
 /// `InvalidInput` for what is written wrong or would be open to the world without a decision to be
 /// so; else what the system says.
-pub(super) fn bind_all(config: &Config, decides: bool) -> io::Result<Vec<Listener>> {
+pub(super) fn bind_all(
+    config: &Config,
+    decides: bool,
+    inherited: Vec<Inherited>,
+) -> io::Result<Vec<Listener>> {
+    let decides = decides || config.open;
+    let mut listeners = Vec::new();
+    for one in inherited {
+        let listener = Listener::take_over(one)?;
+        if let (LocalAddr::Tcp(address), false) = (&listener.address, decides) {
+            refuse_public(&address.to_string(), &Address::One(*address))?;
+        }
+        listeners.push(listener);
+    }
     let default = ["7070".to_owned()];
-    let written = if config.listen.is_empty() { &default[..] } else { &config.listen };
+    let is_default = config.listen.is_empty() && listeners.is_empty();
+    let written = if is_default { &default[..] } else { &config.listen };
     let mut addresses = Vec::with_capacity(written.len());
     for text in written {
         let address = Address::parse(text)?;
-        if address.is_public() && !config.open && !decides {
-            let message = format!(
-                "{text} can be reached from other machines and nothing decides who may do what: \
-                 use --open to let anyone do everything, or listen on a loopback address"
-            );
-            return Err(io::Error::new(ErrorKind::InvalidInput, message));
+        if !decides {
+            refuse_public(text, &address)?;
         }
         addresses.push(address);
     }
-    let mut listeners = Vec::new();
     for address in addresses {
         bind(&address, config.backlog, &mut listeners)?;
     }
     Ok(listeners)
+}
+
+fn refuse_public(text: &str, address: &Address) -> io::Result<()> {
+    if !address.is_public() {
+        return Ok(());
+    }
+    let message = format!(
+        "{text} can be reached from other machines and nothing decides who may do what: \
+         use --open to let anyone do everything, or listen on a loopback address"
+    );
+    Err(io::Error::new(ErrorKind::InvalidInput, message))
 }
 
 fn bind(address: &Address, backlog: i32, listeners: &mut Vec<Listener>) -> io::Result<()> {
@@ -186,7 +259,7 @@ fn bind_both(
         tries -= 1;
         let first = bind_tcp(SocketAddr::new(v4, port), backlog);
         let chosen = match &first {
-            Ok(Listener::Tcp(_, address)) => address.port(),
+            Ok(Listener { address: LocalAddr::Tcp(address), .. }) => address.port(),
             _ => port,
         };
         let second = bind_tcp(SocketAddr::new(v6, chosen), backlog);
@@ -230,7 +303,16 @@ fn listen_tcp(address: SocketAddr, backlog: i32) -> io::Result<Listener> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    // Accepted sockets inherit these on Linux; elsewhere they are set on each.
+    set_tcp_options(SockRef::from(&socket))?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog)?;
+    let listener = TcpListener::from_std(socket.into());
+    let address = LocalAddr::Tcp(listener.local_addr()?);
+    Ok(Listener { socket: Acceptor::Tcp(listener), address, is_inherited: false })
+}
+
+/// Accepted sockets inherit these on Linux; elsewhere they are set on each.
+fn set_tcp_options(socket: SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     let keepalive = TcpKeepalive::new()
         .with_time(Duration::from_secs(60))
@@ -241,11 +323,7 @@ fn listen_tcp(address: SocketAddr, backlog: i32) -> io::Result<Listener> {
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     let _ = USER_TIMEOUT;
-    socket.bind(&address.into())?;
-    socket.listen(backlog)?;
-    let listener = TcpListener::from_std(socket.into());
-    let address = listener.local_addr()?;
-    Ok(Listener::Tcp(listener, address))
+    Ok(())
 }
 
 /// A socket file that nobody answers on is left over: it is replaced. Any other file is not ours.
@@ -267,7 +345,8 @@ fn bind_unix(path: &Path) -> io::Result<Listener> {
         fs::remove_file(path).map_err(|error| named(error, ""))?;
     }
     let listener = UnixListener::bind(path).map_err(|error| named(error, ""))?;
-    Ok(Listener::Unix(listener, path.to_owned()))
+    let address = LocalAddr::Unix(path.to_owned());
+    Ok(Listener { socket: Acceptor::Unix(listener), address, is_inherited: false })
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod hub;
 mod limits;
 mod listen;
+mod shutdown;
 #[cfg(feature = "cli")]
 mod signals;
 #[cfg_attr(loom, path = "sleep_model.rs")]
@@ -21,7 +22,8 @@ use mio::Events;
 
 use self::hub::{Clock, Command, Shared};
 pub use self::hub::{Hub, HubError, PublishError, PublishReason};
-pub use self::listen::LocalAddr;
+pub use self::listen::{Inherited, LocalAddr};
+use self::shutdown::Shutdown;
 use self::sleep::{JoinHandle, Poll};
 use self::turn::{EVENTS, Io, listener_token};
 use crate::config::Config;
@@ -56,14 +58,11 @@ pub struct Server {
     events: Events,
     shared: Arc<Shared>,
     shutdown: Option<Shutdown>,
+    drain_delay: Duration,
+    #[cfg(feature = "cli")]
+    drain: Duration,
     #[cfg(feature = "cli")]
     signals: Option<signal_hook_mio::v1_0::Signals>,
-}
-
-/// An orderly end that has begun.
-#[derive(Clone, Copy, Debug)]
-struct Shutdown {
-    until_ms: u64,
 }
 
 /// What a turn left.
@@ -90,7 +89,7 @@ impl Config {
     /// [`Config::open`](Self#structfield.open) or an application that decides; else what the system
     /// says, such as a port that is taken.
     pub fn bind(self) -> io::Result<Server> {
-        Server::with(self, None)
+        Server::with(self, None, Vec::new())
     }
 
     /// Binds a server with an application, which also decides about public addresses.
@@ -98,7 +97,21 @@ impl Config {
     /// # Errors
     /// As [`bind`](Self::bind).
     pub fn bind_app(self, app: impl App + 'static) -> io::Result<Server> {
-        Server::with(self, Some(Box::new(app)))
+        Server::with(self, Some(Box::new(app)), Vec::new())
+    }
+
+    /// Binds a server that takes over listeners, besides those of [`listen`](Self#structfield.listen),
+    /// if any; with an application, or without. Files of unix sockets that it took over stay. Once it
+    /// drains it accepts nobody on these listeners: who comes waits for whoever takes them next.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
+    pub fn bind_with(
+        self,
+        inherited: Vec<Inherited>,
+        app: Option<Box<dyn App>>,
+    ) -> io::Result<Server> {
+        Server::with(self, app, inherited)
     }
 }
 
@@ -111,13 +124,17 @@ impl Server {
         Config::default().listen(address).bind()
     }
 
-    fn with(mut config: Config, app: Option<Box<dyn App>>) -> io::Result<Self> {
+    fn with(
+        mut config: Config,
+        app: Option<Box<dyn App>>,
+        inherited: Vec<Inherited>,
+    ) -> io::Result<Self> {
         if config.memory_bytes == 0 {
             config.memory_bytes = limits::default_memory();
         }
         Policy::check(&config)
             .map_err(|mistake| io::Error::new(io::ErrorKind::InvalidInput, mistake))?;
-        let mut listeners = listen::bind_all(&config, app.is_some())?;
+        let mut listeners = listen::bind_all(&config, app.is_some(), inherited)?;
         let poll = Poll::new()?;
         let waker = sleep::waker(&poll)?;
         for (number, listener) in listeners.iter_mut().enumerate() {
@@ -144,6 +161,9 @@ impl Server {
         let listening: Vec<_> = listeners.iter().map(listen::Listener::listening).collect();
         let policy = Policy::new(&config, &listening);
         let io = Io::new(poll, listeners, &config);
+        let drain_delay = config.drain_delay;
+        #[cfg(feature = "cli")]
+        let drain = config.drain;
         let descriptors = (config.connections_max == 0).then(limits::default_connections);
         let mut engine = Engine::with(Arc::new(config), history, policy, 0, random()?, now);
         if let Some(descriptors) = descriptors {
@@ -159,6 +179,9 @@ impl Server {
             events: Events::with_capacity(EVENTS),
             shared,
             shutdown: None,
+            drain_delay,
+            #[cfg(feature = "cli")]
+            drain,
             #[cfg(feature = "cli")]
             signals: None,
         })
@@ -238,29 +261,11 @@ impl Server {
         if has_commands || self.io.has_work() || self.engine.has_work() {
             return Some(Duration::ZERO);
         }
-        let end = self.shutdown.map(|shutdown| shutdown.until_ms);
+        let end = self.shutdown_deadline();
         let due = [self.engine.next_deadline(), self.io.next_deadline(), end];
         let due = due.into_iter().flatten().min()?;
         let now = self.shared.clock.now().mono_ms;
         Some(Duration::from_millis(due.saturating_sub(now)))
-    }
-
-    /// Begins an orderly end, as [`Hub::shutdown`] does: turn on until [`Turned::Ended`].
-    pub fn shutdown(&mut self, grace: Duration) {
-        let now = self.shared.clock.now();
-        self.begin_shutdown(grace, now);
-    }
-
-    fn begin_shutdown(&mut self, grace: Duration, now: Now) {
-        let until_ms = now.mono_ms.saturating_add(grace.as_millis() as u64);
-        let until_ms = self.shutdown.map_or(until_ms, |earlier| earlier.until_ms.min(until_ms));
-        self.shutdown = Some(Shutdown { until_ms });
-        self.engine.handle_drain(now);
-    }
-
-    fn has_ended(&self, now: Now) -> bool {
-        let over = |shutdown: Shutdown| self.engine.is_empty() || shutdown.until_ms <= now.mono_ms;
-        self.shutdown.is_some_and(over)
     }
 
     /// Does what other threads, and signals, ask for.
@@ -278,6 +283,7 @@ impl Server {
         }
         #[cfg(not(feature = "cli"))]
         let _ = has_signals;
+        self.advance_shutdown(now);
     }
 }
 
@@ -331,7 +337,8 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if self.thread.is_some() {
-            // It may have ended already; then there is nothing to say to it.
+            // It may have ended already; then there is nothing to say to it. Twice: without the delay.
+            let _ = self.hub.shutdown(DROP_GRACE);
             let _ = self.hub.shutdown(DROP_GRACE);
             let _ = self.wait();
         }

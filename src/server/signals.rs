@@ -13,11 +13,10 @@ use super::Server;
 use super::turn::SIGNALS;
 use crate::time::Now;
 
-/// How long connections may take to end after the first signal. A second one ends them at once.
-const GRACE: Duration = Duration::from_secs(5);
-
 impl Server {
-    /// Makes SIGINT and SIGTERM end this server in order. For programs that are nothing but a server.
+    /// Makes SIGINT and SIGTERM end this server in order, over
+    /// [`Config::drain`](crate::Config#structfield.drain); a second one ends it at once. For programs
+    /// that are nothing but a server.
     ///
     /// # Errors
     /// If the system refuses the handlers.
@@ -32,7 +31,7 @@ impl Server {
         let Some(signals) = &mut self.signals else { return };
         let count = signals.pending().count();
         for _ in 0..count {
-            let grace = if self.shutdown.is_some() { Duration::ZERO } else { GRACE };
+            let grace = if self.shutdown.is_some() { Duration::ZERO } else { self.drain };
             self.begin_shutdown(grace, now);
         }
     }

@@ -46,6 +46,8 @@ pub(super) struct Io {
     ready: VecDeque<u32>,
     /// The same for listeners.
     can_accept: Vec<bool>,
+    /// Which listener is asked first: a flood on one is not to keep the others waiting.
+    accept_first: usize,
     accept_retry: Option<u64>,
     /// Given up for a moment when descriptors run out, to tell whoever comes.
     spare: Option<File>,
@@ -68,6 +70,7 @@ impl Io {
             lines: Vec::new(),
             buffer: vec![0; config.receive_buffer.max(512)].into_boxed_slice(),
             ready: VecDeque::new(),
+            accept_first: 0,
             accept_retry: None,
             spare: File::open("/dev/null").ok(),
             was_full: false,
@@ -150,7 +153,9 @@ impl Io {
         }
         self.accept_retry = None;
         let mut left = self.accepts_per_turn;
-        for number in 0..self.listeners.len() {
+        let count = self.listeners.len();
+        self.accept_first = (self.accept_first + 1) % count.max(1);
+        for number in (self.accept_first..count).chain(0..self.accept_first) {
             while self.can_accept[number] && left > 0 {
                 left -= 1;
                 match self.listeners[number].accept() {
@@ -161,6 +166,17 @@ impl Io {
                         _ => return self.accept_failed(number, &error, engine, now),
                     },
                 }
+            }
+        }
+    }
+
+    /// Accepts nobody any more where others go on listening.
+    pub(super) fn leave_inherited(&mut self) {
+        for (listener, can_accept) in self.listeners.iter_mut().zip(&mut self.can_accept) {
+            if listener.is_inherited {
+                // One that the poll does not know is not accepted from either.
+                let _ = listener.deregister(self.poll.registry());
+                *can_accept = false;
             }
         }
     }

@@ -396,10 +396,17 @@ impl World {
     fn drain(&mut self) {
         let number = self.sim.rng.usize(..self.sim.loops.len());
         let now = self.sim.now;
-        self.sim.loops[number].engine.handle_drain(now);
+        // At once, or one by one while others publish; in the middle of it it may be hurried.
+        let grace = [0, 0, 500, 5_000][self.sim.rng.usize(..4)];
+        self.sim.loops[number].engine.handle_drain_over(Duration::from_millis(grace), now);
         for _ in 0..self.sim.rng.usize(..20) {
             self.turns();
             self.read();
+            if grace > 0 {
+                let ms = self.sim.rng.u64(..grace / 5);
+                self.pass(ms);
+                self.publish_by_clients();
+            }
         }
         self.attribute();
         self.sim.replace(number);

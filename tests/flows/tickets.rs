@@ -1,6 +1,8 @@
 //! Answers that come later: the connection waits, its input with it, until somebody else answers,
 //! or the deadline does.
 
+use std::time::Duration;
+
 use holdline::Config;
 use holdline::engine::{Response, Route, Verdict};
 
@@ -397,4 +399,25 @@ fn whoever_waits_for_an_answer_is_told_of_a_drain_behind_it() {
     answer(&mut sim, ticket, Response::new(201, "", ""));
     let got = sim.answer(line).expect("an answer");
     assert_eq!((got.status, got.is_closing()), (201, true));
+}
+
+/// A drain that takes its time leaves a question open until the moment of who asked.
+#[test]
+fn an_answer_before_the_moment_of_a_farewell_is_served() {
+    let (mut sim, desk) = world(Pace::Whole);
+    let socket = json(&mut sim, &desk);
+    let crowd: Vec<usize> = (0..200).map(|_| sim.connect(0)).collect();
+    let now = sim.now;
+    sim.engine_mut().handle_drain_over(Duration::from_secs(20), now);
+    socket.text(&mut sim, r#"{"op":"publish","ref":1,"channel":"a","text":"x"}"#);
+    sim.settle();
+    assert!(socket.frames(&mut sim).is_empty(), "its moment is later, and it waits");
+    desk.answer(&mut sim, "publish a", Verdict::Allow);
+    sim.settle();
+    let frames = socket.jsons(&mut sim);
+    assert!(frames.iter().any(|one| one["op"] == "ok"), "{frames:?}");
+    assert!(frames.iter().all(|one| one["op"] != "bye"), "{frames:?}");
+    sim.pass(16_000);
+    assert_eq!(socket.frames(&mut sim)[0].json()["op"], "bye");
+    assert_eq!(crowd.len(), 200);
 }

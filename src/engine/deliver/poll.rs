@@ -22,8 +22,12 @@ impl Core {
         let answering = hold.answering.clone();
         let has_gaps = slot.extra.as_ref().is_some_and(|extra| !extra.gaps.is_empty());
         let keep = self.may_keep(index, &answering);
-        let is_plain =
-            answering.origin.is_none() && !answering.is_http10 && !answering.head_only && !has_gaps;
+        // Each is told another moment to come back once the server goes.
+        let is_plain = answering.origin.is_none()
+            && !answering.is_http10
+            && !answering.head_only
+            && !has_gaps
+            && !self.draining;
         let variant = u8::from(keep) | u8::from(is_raw) << 1;
         let key = if is_plain { self.shared_key(Dialect::Poll, variant) } else { None };
         if let Some(found) = self.find_run(key) {
