@@ -14,7 +14,7 @@ use super::bell::Bell;
 use super::channel::{Channel, ChannelIndex, Evicted};
 use super::keys::Keys;
 use super::pull::{self, Item, Lost, PullLimits, Pulled, Want};
-pub use restore::SnapshotInfo;
+pub use restore::{SnapshotInfo, fuzz_snapshot};
 
 use crate::code::{Code, Refusal};
 use crate::config::{Config, MIB};

@@ -13,7 +13,7 @@ pub use bell::Bell;
 pub use channel::ChannelIndex;
 pub use history::{
     ChannelInfo, History, HistoryLimits, HistoryStats, Joined, Published, Rejected, SnapshotInfo,
-    TakenIn,
+    TakenIn, fuzz_snapshot,
 };
 pub use pull::{Item, Lost, PullLimits, Pulled, Want};
 pub use roster::{RoomIndex, Roster};

@@ -169,7 +169,8 @@ impl<'a, 'b> Reader<'a, 'b> {
         }
         let epoch = Epoch::parse(reader.short()?.as_bytes()).ok_or(Unreadable::Torn)?;
         let [head, folded_floor, folded_floor_ms] = reader.numbers()?;
-        check(folded_floor <= head)?;
+        // Nobody has given out so many numbers, and there must be some left.
+        check(folded_floor <= head && head < u64::MAX / 2)?;
         Ok((reader, Header { epoch, head, folded_floor, folded_floor_ms }))
     }
 

@@ -9,6 +9,11 @@ use crate::hub::snapshot::{Header, Reader, Record, Sink, Source, Unreadable, Wri
 use crate::message::{Budget, Message, Publication};
 use crate::sync::MutexGuard;
 
+pub use fuzz::fuzz_snapshot;
+
+#[path = "restore_fuzz.rs"]
+mod fuzz;
+
 /// What a snapshot holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SnapshotInfo {
