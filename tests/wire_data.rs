@@ -9,7 +9,7 @@ mod support;
 #[path = "support/traveller.rs"]
 mod traveller;
 
-use clients::{PATIENCE, call, kept, lossy, poll, publish, publish_many, seq, text_of};
+use clients::{PATIENCE, Sse, call, kept, lossy, poll, publish, publish_many, seq, text_of};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -72,8 +72,13 @@ fn stop(server: Running) {
 }
 
 #[track_caller]
-fn stop_with(mut server: Running) -> i32 {
+fn stop_with(server: Running) -> i32 {
     signal(&server, "-TERM");
+    exit_code(server)
+}
+
+#[track_caller]
+fn exit_code(mut server: Running) -> i32 {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(status) = server.child().try_wait().expect("its status") {
@@ -175,6 +180,23 @@ fn limits_of_the_new_start_hold_and_are_a_gap() {
         assert!(matches!(&got, Got::Gap { reason, .. } if reason == "trimmed"), "came {got:?}");
         assert_eq!(reader.texts(3), numbers(7..10), "over {via:?}");
     }
+}
+
+/// Who does not go is cut by a second signal; what is kept is written all the same.
+#[test]
+fn a_second_signal_keeps_history_too() {
+    let dir = Dir::new("second");
+    let mut server = dir.start();
+    let id = publish(&server, "a", "x");
+    let mut stream = Sse::open(&server, "/channels/a", &[]);
+    signal(&server, "-TERM");
+    while stream.block().is_some() {}
+    // It may have ended by now.
+    if server.child().try_wait().expect("its status").is_none() {
+        signal(&server, "-TERM");
+    }
+    assert_eq!(exit_code(server), 0);
+    assert_eq!(text_of(&kept(&dir.start(), "a")[0], "id"), id);
 }
 
 #[test]
