@@ -1,7 +1,6 @@
 //! How the order leaves a process that ends, and goes on in the next one: under the same epoch, with
 //! what was kept. Readers do not survive that, so neither does what only they had a claim to.
 
-use std::cmp::Reverse;
 use std::sync::Arc;
 
 use super::{Channel, ChannelIndex, Config, Evicted, History, HistoryLimits, Inner, Now};
@@ -78,22 +77,25 @@ impl History {
 impl Inner {
     fn write(&self, mut writer: Writer<'_, '_>, now: Now) -> SnapshotInfo {
         let mut info = SnapshotInfo::default();
-        let mut channels: Vec<_> = self.channels.iter().filter(|(_, c)| self.is_known(c)).collect();
-        // A smaller table takes the first of them.
-        channels.sort_by_key(|(_, c)| Reverse((c.kept() > 0, c.last.max(c.floor))));
         let mut numbers = vec![u32::MAX; self.channels.capacity()];
-        for (index, channel) in channels {
-            numbers[index] = info.channels as u32;
-            info.channels += 1;
-            writer.channel(&channel.name, channel.floor, channel.floor_ms);
-        }
-        for (seq, index) in &self.order {
-            let channel = self.channels.get(*index as usize);
-            let publication = channel.and_then(|c| c.visible_at(*seq, now.unix_ms));
-            if let Some(publication) = publication {
-                info.messages += 1;
-                writer.publication(numbers[*index as usize], publication);
+        let visible = |(seq, index): &(u64, ChannelIndex)| {
+            let publication = self.channels.get(*index as usize)?.visible_at(*seq, now.unix_ms)?;
+            Some((*index as usize, publication))
+        };
+        // Those with the newest message first: a smaller table takes no more than it has room for.
+        let newest = self.order.iter().rev().filter_map(visible).map(|(index, _)| index);
+        let known = self.channels.iter().filter(|(_, c)| self.is_known(c)).map(|(index, _)| index);
+        for index in newest.chain(known) {
+            if numbers[index] == u32::MAX {
+                numbers[index] = info.channels as u32;
+                info.channels += 1;
+                let channel = &self.channels[index];
+                writer.channel(&channel.name, channel.floor, channel.floor_ms);
             }
+        }
+        for (index, publication) in self.order.iter().filter_map(visible) {
+            info.messages += 1;
+            writer.publication(numbers[index], publication);
         }
         for (expires_ms, scoped, seq) in self.keys.iter() {
             if let Some(left_ms) = expires_ms.checked_sub(now.mono_ms).filter(|left| *left > 0) {
@@ -104,7 +106,7 @@ impl Inner {
         info
     }
 
-    /// Whether anything is known of a channel that would not be known of any other.
+    /// Whether the past of a channel is not that of any which is not in the table.
     fn is_known(&self, channel: &Channel) -> bool {
         channel.kept() > 0 || channel.floor != self.folded_floor
     }
