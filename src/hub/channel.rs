@@ -78,6 +78,7 @@ impl Channel {
     }
 
     /// The publication of that seq, if a `since` can see it now.
+    #[inline(never)]
     pub(crate) fn visible_at(&self, seq: u64, unix_ms: u64) -> Option<&Arc<Publication>> {
         let at = self.ring.partition_point(|p| p.seq < seq);
         let found = self.ring.get(at).filter(|p| p.seq == seq && !p.is_expired(unix_ms));

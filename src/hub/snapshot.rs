@@ -2,7 +2,7 @@
 //! files: bytes go to whoever takes them and come from whoever has them.
 //!
 //! Numbers are little-endian. What is read is believed in nothing before it is looked at; no length
-//! is allocated that is not there.
+//! is allocated that is not there. It happens twice in a lifetime: code is to be small here, not quick.
 
 use std::fmt;
 
@@ -123,16 +123,19 @@ impl<'a, 'b> Writer<'a, 'b> {
     }
 
     /// At most 255 bytes, as all names are.
+    #[inline(never)]
     fn short(&mut self, bytes: &[u8]) {
         debug_assert!(bytes.len() <= usize::from(u8::MAX), "names are short");
         self.fields.push(bytes.len() as u8);
         self.fields.extend_from_slice(bytes);
     }
 
+    #[inline(never)]
     fn numbers(&mut self, numbers: &[u64]) {
         numbers.iter().for_each(|number| self.fields.extend_from_slice(&number.to_le_bytes()));
     }
 
+    #[inline(never)]
     fn put(&mut self) {
         let fields = std::mem::take(&mut self.fields);
         self.bytes(&fields);
@@ -140,6 +143,7 @@ impl<'a, 'b> Writer<'a, 'b> {
         self.fields.clear();
     }
 
+    #[inline(never)]
     fn bytes(&mut self, bytes: &[u8]) {
         self.sum.update(bytes);
         (self.sink)(bytes);
@@ -226,11 +230,17 @@ impl<'a, 'b> Reader<'a, 'b> {
     fn numbers<const N: usize>(&mut self) -> Result<[u64; N], Unreadable> {
         let mut numbers = [0; N];
         for number in &mut numbers {
-            *number = u64::from_le_bytes(self.array()?);
+            *number = self.number()?;
         }
         Ok(numbers)
     }
 
+    #[inline(never)]
+    fn number(&mut self) -> Result<u64, Unreadable> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    #[inline(never)]
     fn short(&mut self) -> Result<String, Unreadable> {
         let [len] = self.array()?;
         String::from_utf8(self.take(u64::from(len))?).map_err(|_| Unreadable::Torn)
@@ -249,6 +259,7 @@ impl<'a, 'b> Reader<'a, 'b> {
         Ok(bytes)
     }
 
+    #[inline(never)]
     fn fill(&mut self, bytes: &mut [u8]) -> Result<(), Unreadable> {
         self.left = self.left.checked_sub(bytes.len() as u64).ok_or(Unreadable::Torn)?;
         check((self.source)(bytes))?;

@@ -31,6 +31,7 @@ pub(super) struct Data {
 
 impl Data {
     /// Makes the directory if there is none, and takes it for this server alone.
+    #[cold]
     pub(super) fn open(dir: &Path) -> io::Result<Self> {
         let fail = |error| explain(error, dir, "it must be a directory that can be written to");
         match DirBuilder::new().mode(0o700).create(dir) {
@@ -56,6 +57,7 @@ impl Data {
     }
 
     /// What was written at the last end, if it ended in order. What cannot be read is put aside.
+    #[cold]
     pub(super) fn read(&self, config: &Config, now: Now) -> io::Result<Option<History>> {
         let path = self.path(HISTORY);
         let fail = |error| explain(error, &path, "make it readable, or move it away");
@@ -99,6 +101,7 @@ impl Data {
     }
 
     /// Writes down what is kept, all of it or nothing.
+    #[cold]
     pub(super) fn write(self, history: &History, now: Now) -> io::Result<()> {
         let path = self.path(HISTORY);
         self.replace(history, now).map_err(|error| {

@@ -226,7 +226,13 @@ impl<'h> Restore<'h> {
     }
 
     fn finish(self) {
-        let Self { mut inner, limits, keys, .. } = self;
+        let Self { mut inner, limits, now, keys, .. } = self;
+        // The budget may have brought to the front what is too old, if the clock went back once.
+        for index in self.channels.into_iter().flatten() {
+            let channel = &mut inner.channels[index as usize];
+            channel.enforce(limits.messages, limits.bytes, limits.age_ms, now.unix_ms);
+            inner.trim(index, &mut Evicted::new());
+        }
         let surplus = keys.len().saturating_sub(limits.keys_max);
         for (expires_ms, scoped, seq) in keys.into_iter().skip(surplus) {
             inner.keys.insert(scoped, seq, expires_ms);
