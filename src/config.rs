@@ -1,5 +1,6 @@
 //! Every limit and interval, as plain fields with their unit, default and what they cost.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How a server behaves. All fields are public; start from [`Config::default`] or
@@ -80,6 +81,12 @@ pub struct Config {
     pub idempotency_window: Duration,
     /// Idempotency keys remembered at a time, some 150 bytes each. Default 65 536.
     pub idempotency_keys_max: usize,
+    /// A directory of a [`Server`](crate::Server)'s own, so that a planned restart is no gap: what
+    /// the server keeps is written there at its orderly end, after the last publication, and read and
+    /// removed when the next one is bound, before it serves. A crash leaves nothing, so that the
+    /// epoch is new after it. Takes as many bytes as history holds, on disk only. Is made if the
+    /// directory above it exists; one server at a time may use it. Default none: nothing is written.
+    pub data: Option<PathBuf>,
 
     // Connections.
     /// Connections at a time; 0: the descriptor limit less 64. Each costs about 250 bytes.
@@ -218,6 +225,7 @@ impl Default for Config {
             message_bytes_max: 64 * KIB,
             idempotency_window: Duration::from_secs(300),
             idempotency_keys_max: 65_536,
+            data: None,
             connections_max: 0,
             channels_per_connection_max: 128,
             outbox_bytes_max: 64 * KIB,

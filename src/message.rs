@@ -198,6 +198,7 @@ pub(crate) const BAD_TYPE: Refusal =
 pub(crate) const BAD_TTL: Refusal =
     Refusal::new(Code::BadRequest, "a TTL is a whole number of seconds, 0 or more");
 pub(crate) const BAD_CHANNEL: Refusal = Refusal::new(Code::BadChannel, CHANNEL_RULE);
+pub(crate) const CLOSED: Refusal = Refusal::new(Code::Draining, "the server has ended");
 
 /// How a payload goes into an envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -111,6 +111,15 @@ fn a_new_run_of_the_sequence_is_announced() {
     assert!(count > 100 || !is_whole(), "{all}");
 }
 
+#[test]
+fn a_planned_restart_loses_nothing() {
+    let all = run_world(6_000, Rules { plans: true, publishes: true, ..Rules::default() });
+    assert!(all.gaps.is_empty(), "{all}");
+    let rules = Rules { plans: true, forgets: true, publishes: true, ..Rules::default() };
+    let all = run_world(7_000, rules);
+    assert!(!all.gaps.contains_key("epoch"), "{all}");
+}
+
 /// Who may is decided later now and then, or never.
 #[test]
 fn whoever_waits_for_a_decision_misses_nothing() {

@@ -13,6 +13,7 @@ use chaos::strangers::fuzz_strangers;
 use holdline::conn::fuzz_conn;
 use holdline::conn::ws::fuzz_frames;
 use holdline::cursor::fuzz_since;
+use holdline::hub::fuzz_snapshot;
 use holdline::wire::command::fuzz_command;
 use holdline::wire::handshake::fuzz_handshake;
 use holdline::wire::http::{fuzz_chunk, fuzz_head, fuzz_target};
@@ -84,6 +85,7 @@ targets! {
     handshake: super::fuzz_handshake,
     head: super::fuzz_head,
     since: super::fuzz_since,
+    snapshot: super::fuzz_snapshot,
     strangers: super::fuzz_strangers,
     target: super::fuzz_target,
     utf8: super::fuzz_utf8,

@@ -91,6 +91,19 @@ const OPTIONS: &[Opt] = &[
         set: |s, v| size(v).map(|bytes| s.config.memory_bytes = bytes.max(1)),
     },
     Opt {
+        name: "data",
+        value: "DIR",
+        help: "keep history here over a planned restart: written after SIGINT\n\
+               or SIGTERM, read at the next start [default: not kept]",
+        set: |s, v| match v {
+            "" => Err("the value is empty".to_owned()),
+            dir => {
+                s.config.data = Some(dir.into());
+                Ok(())
+            }
+        },
+    },
+    Opt {
         name: "message-bytes-max",
         value: "BYTES",
         help: "the largest payload [default: 64K]",

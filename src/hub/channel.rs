@@ -77,6 +77,14 @@ impl Channel {
         self.ring.iter().skip(self.hidden).filter(move |p| !p.is_expired(unix_ms))
     }
 
+    /// The publication of that seq, if a `since` can see it now.
+    #[inline(never)]
+    pub(crate) fn visible_at(&self, seq: u64, unix_ms: u64) -> Option<&Arc<Publication>> {
+        let at = self.ring.partition_point(|p| p.seq < seq);
+        let found = self.ring.get(at).filter(|p| p.seq == seq && !p.is_expired(unix_ms));
+        found.filter(|_| at >= self.hidden)
+    }
+
     pub(crate) fn oldest_kept(&self) -> Option<&Arc<Publication>> {
         self.ring.get(self.hidden)
     }

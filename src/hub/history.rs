@@ -1,6 +1,8 @@
 //! The one order of everything published, shared by all loops under one mutex that is never held
 //! over I/O or rendering.
 
+mod restore;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -12,10 +14,12 @@ use super::bell::Bell;
 use super::channel::{Channel, ChannelIndex, Evicted};
 use super::keys::Keys;
 use super::pull::{self, Item, Lost, PullLimits, Pulled, Want};
+pub use restore::{SnapshotInfo, fuzz_snapshot};
+
 use crate::code::{Code, Refusal};
 use crate::config::{Config, MIB};
 use crate::cursor::{Cursor, Epoch, Since};
-use crate::message::{Budget, Message, Publication};
+use crate::message::{Budget, CLOSED, Message, Publication};
 use crate::sync::{AtomicUsize, Mutex, MutexGuard};
 use crate::time::Now;
 
@@ -86,6 +90,8 @@ struct Inner {
     keys: Keys,
     swept_ms: u64,
     published: u64,
+    /// Nothing is published any more.
+    is_closed: bool,
     bells: Arc<[Arc<Bell>]>,
 }
 
@@ -183,6 +189,7 @@ impl History {
                 keys: Keys::default(),
                 swept_ms: now.mono_ms,
                 published: 0,
+                is_closed: false,
                 bells: Arc::new([]),
             }),
         }
@@ -209,7 +216,8 @@ impl History {
     /// Gives a checked message its place in the order and wakes who sleeps.
     ///
     /// # Errors
-    /// `overloaded` when a table or the byte budget is full; the message comes back.
+    /// `overloaded` when a table or the byte budget is full, `draining` when it is closed; the message
+    /// comes back.
     pub fn publish(
         &self,
         channel: &str,
@@ -218,6 +226,9 @@ impl History {
     ) -> Result<Published, Box<Rejected>> {
         let mut evicted = Evicted::new();
         let mut inner = self.lock();
+        if inner.is_closed {
+            return Err(Box::new(Rejected { refusal: CLOSED, message }));
+        }
         let key = message.idempotency_key.as_ref().map(|key| Keys::scoped(channel, key));
         if let Some(key) = &key {
             inner.keys.expire(now.mono_ms);
@@ -665,9 +676,13 @@ impl Inner {
     fn remove_channel(&mut self, index: ChannelIndex) {
         let channel = self.channels.remove(index as usize);
         self.names.remove(&channel.name);
-        if channel.floor > self.folded_floor {
-            self.folded_floor = channel.floor;
-            self.folded_floor_ms = self.folded_floor_ms.max(channel.floor_ms);
+        self.fold_floor(channel.floor, channel.floor_ms);
+    }
+
+    fn fold_floor(&mut self, floor: u64, floor_ms: u64) {
+        if floor > self.folded_floor {
+            self.folded_floor = floor;
+            self.folded_floor_ms = self.folded_floor_ms.max(floor_ms);
         }
     }
 

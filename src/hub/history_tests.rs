@@ -7,6 +7,8 @@ use crate::config::KIB;
 
 #[path = "history_limits_tests.rs"]
 mod limits;
+#[path = "history/restore_tests.rs"]
+mod restore;
 
 const START: Now = Now { mono_ms: 500_000, unix_ms: 1_764_000_000_000 };
 /// What one publication weighs besides its payload.

@@ -31,6 +31,13 @@ impl Keys {
         self.seqs.insert(scoped, seq);
     }
 
+    /// When each expires, the key, and its seq; the first to expire comes first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &str, u64)> {
+        self.expiries
+            .iter()
+            .filter_map(|(expires, scoped)| Some((*expires, &**scoped, self.find(scoped)?)))
+    }
+
     pub(crate) fn expire(&mut self, now_ms: u64) {
         while self.expiries.front().is_some_and(|(expires, _)| *expires <= now_ms) {
             if let Some((_, scoped)) = self.expiries.pop_front() {

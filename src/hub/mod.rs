@@ -7,14 +7,17 @@ mod history;
 mod keys;
 mod pull;
 mod roster;
+mod snapshot;
 
 pub use bell::Bell;
 pub use channel::ChannelIndex;
 pub use history::{
-    ChannelInfo, History, HistoryLimits, HistoryStats, Joined, Published, Rejected, TakenIn,
+    ChannelInfo, History, HistoryLimits, HistoryStats, Joined, Published, Rejected, SnapshotInfo,
+    TakenIn, fuzz_snapshot,
 };
 pub use pull::{Item, Lost, PullLimits, Pulled, Want};
 pub use roster::{RoomIndex, Roster};
+pub use snapshot::{Sink, Source, Unreadable};
 
 /// Why a reader's place in the order is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::code::{Code, Refusal};
 use crate::engine::{Outcome, Ticket};
 use crate::hub::{Bell, History, Published};
-use crate::message::{BAD_CHANNEL, Message, is_channel};
+use crate::message::{BAD_CHANNEL, CLOSED, Message, is_channel};
 use crate::sync::{AtomicBool, Mutex};
 use crate::time::Now;
 
@@ -136,8 +136,6 @@ impl fmt::Display for HubError {
 
 impl std::error::Error for HubError {}
 
-const CLOSED: Refusal = Refusal::new(Code::Draining, "the server has ended");
-
 impl Hub {
     /// Publishes to a channel. Never blocks on a reader.
     ///
@@ -165,8 +163,12 @@ impl Hub {
             return fail(reason, refusal, message);
         }
         let published = self.shared.history.publish(channel, message, self.shared.clock.now());
-        published
-            .or_else(|rejected| fail(PublishReason::Memory, rejected.refusal, rejected.message))
+        published.or_else(|rejected| {
+            // It may have ended just now.
+            let is_closed = rejected.refusal == CLOSED;
+            let reason = if is_closed { PublishReason::Closed } else { PublishReason::Memory };
+            fail(reason, rejected.refusal, rejected.message)
+        })
     }
 
     /// Answers a ticket. One that is answered already, or whose asker is gone, is ignored.

@@ -1,5 +1,6 @@
 //! A server: the engine with sockets, a clock, randomness and threads. The only floor that does I/O.
 
+mod data;
 mod hub;
 mod limits;
 mod listen;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use mio::Events;
 
+use self::data::Data;
 use self::hub::{Clock, Command, Shared};
 pub use self::hub::{Hub, HubError, PublishError, PublishReason};
 pub use self::listen::{Inherited, LocalAddr};
@@ -61,6 +63,8 @@ pub struct Server {
     drain_delay: Duration,
     #[cfg(feature = "cli")]
     drain: Duration,
+    /// Where history goes at the end.
+    data: Option<Data>,
     #[cfg(feature = "cli")]
     signals: Option<signal_hook_mio::v1_0::Signals>,
 }
@@ -87,7 +91,7 @@ impl Config {
     /// # Errors
     /// `InvalidInput` for an address that is none, or that others can reach without
     /// [`Config::open`](Self#structfield.open) or an application that decides; else what the system
-    /// says, such as a port that is taken.
+    /// says, such as a port that is taken, or a directory that another server uses.
     pub fn bind(self) -> io::Result<Server> {
         Server::with(self, None, Vec::new())
     }
@@ -134,6 +138,7 @@ impl Server {
         }
         Policy::check(&config)
             .map_err(|mistake| io::Error::new(io::ErrorKind::InvalidInput, mistake))?;
+        let data = config.data.as_deref().map(Data::open).transpose()?;
         let mut listeners = listen::bind_all(&config, app.is_some(), inherited)?;
         let poll = Poll::new()?;
         let waker = sleep::waker(&poll)?;
@@ -143,7 +148,8 @@ impl Server {
         let clock = Clock::start();
         let now = clock.now();
         let epoch = Epoch::from_random(random()?);
-        let history = Arc::new(History::new(&config, epoch, now));
+        let kept = data.as_ref().map(|data| data.read(&config, now)).transpose()?.flatten();
+        let history = Arc::new(kept.unwrap_or_else(|| History::new(&config, epoch, now)));
         let bell = Arc::new(Bell::new(move || {
             // A wake that fails finds the loop at its next deadline.
             let _ = waker.wake();
@@ -172,6 +178,8 @@ impl Server {
         if let Some(app) = app {
             engine.set_app(app);
         }
+        // Nothing can fail any more, and nothing has been published yet.
+        data.as_ref().map_or(Ok(()), Data::forget)?;
         shared.bell.doze();
         Ok(Self {
             engine,
@@ -182,6 +190,7 @@ impl Server {
             drain_delay,
             #[cfg(feature = "cli")]
             drain,
+            data,
             #[cfg(feature = "cli")]
             signals: None,
         })
@@ -208,7 +217,7 @@ impl Server {
     /// Turns until it is shut down.
     ///
     /// # Errors
-    /// If the system refuses to wait for events, or a callback of the application panicked.
+    /// As [`turn`](Self::turn).
     pub fn run(mut self) -> io::Result<()> {
         while self.turn(None)? == Turned::Running {}
         Ok(())
@@ -228,8 +237,9 @@ impl Server {
     /// what is due, and writes what is owed.
     ///
     /// # Errors
-    /// If the system refuses to wait for events, or a callback of the application panicked. The
-    /// server should be dropped then.
+    /// If the system refuses to wait for events, or a callback of the application panicked, or what is
+    /// kept at the end cannot be written ([`Config::data`](Config#structfield.data)). The server should
+    /// be dropped then.
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turned> {
         let wait = match (timeout, self.next_timeout()) {
             (Some(asked), Some(due)) => Some(asked.min(due)),
@@ -250,7 +260,18 @@ impl Server {
         if self.engine.has_failed() {
             return Err(io::Error::other("a callback of the application panicked"));
         }
-        Ok(if self.has_ended(now) { Turned::Ended } else { Turned::Running })
+        if !self.has_ended(now) {
+            return Ok(Turned::Running);
+        }
+        self.keep(now)?;
+        Ok(Turned::Ended)
+    }
+
+    /// The last publication has been; what is kept goes where it is to be kept.
+    fn keep(&mut self, now: Now) -> io::Result<()> {
+        self.shared.is_closed.store(true, Ordering::SeqCst);
+        self.shared.history.close();
+        self.data.take().map_or(Ok(()), |data| data.write(&self.shared.history, now))
     }
 
     /// How long the next turn may wait: zero while anything is unfinished, `None` if nothing is due.

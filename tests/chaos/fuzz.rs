@@ -15,6 +15,7 @@ pub fn fuzz_engine(data: &[u8]) -> Verdict {
         restarts: first & 2 != 0,
         publishes: first & 4 != 0,
         asks: first & 8 != 0,
+        plans: false,
     };
     let mut world = World::new(Chance::from(rest), rules);
     if first & 16 != 0 {

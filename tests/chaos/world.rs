@@ -19,6 +19,8 @@ pub struct Rules {
     pub forgets: bool,
     /// The server dies and comes back.
     pub restarts: bool,
+    /// It goes in order and comes back with what it kept.
+    pub plans: bool,
     /// Clients publish too.
     pub publishes: bool,
     /// An application decides who may, and takes its time.
@@ -101,6 +103,7 @@ impl World {
             75..85 => self.listen(),
             85..87 if self.rules.forgets => self.delete(),
             87 if self.rules.restarts && self.sim.rng.bool() => self.restart(),
+            87 if self.rules.plans && self.sim.rng.bool() => self.move_on(),
             87 => self.drain(),
             88..97 => self.turns(),
             97 => {
@@ -384,11 +387,23 @@ impl World {
     fn restart(&mut self) {
         self.attribute();
         self.sim.restart();
-        (0..self.sim.loops.len()).for_each(|number| self.employ(number));
         self.truth.begin_epoch(self.sim.history.epoch().as_str());
+        self.publishers.iter_mut().for_each(Publisher::give_up);
+        self.start_anew();
+    }
+
+    /// A planned restart. Whoever got no answer sends it again.
+    fn move_on(&mut self) {
+        self.attribute();
+        self.sim.move_on();
+        self.publishers.iter_mut().for_each(Publisher::lose);
+        self.start_anew();
+    }
+
+    fn start_anew(&mut self) {
+        (0..self.sim.loops.len()).for_each(|number| self.employ(number));
         self.travellers.iter_mut().for_each(Traveller::lose);
         self.listeners.iter_mut().for_each(Listener::lose);
-        self.publishers.iter_mut().for_each(Publisher::give_up);
         self.given.clear();
     }
 

@@ -15,13 +15,18 @@ pub struct Running {
 impl Running {
     /// Starts the binary with `args` after `--listen 127.0.0.1:0` and waits for its first line.
     pub fn start(args: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_holdline"))
+        let child = Command::new(env!("CARGO_BIN_EXE_holdline"))
             .args(["--listen", "127.0.0.1:0", "--log-level", "error"])
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
             .expect("the binary starts");
+        Self::over(child)
+    }
+
+    /// Waits for the first line of a binary whose stdout is piped.
+    pub fn over(mut child: Child) -> Self {
         let mut lines = BufReader::new(child.stdout.take().expect("stdout is piped"));
         let mut line = String::new();
         lines.read_line(&mut line).expect("a first line");

@@ -147,6 +147,26 @@ impl Sim {
         self.start(loops);
     }
 
+    /// Every loop ends and comes back over what was kept of the history.
+    pub fn move_on(&mut self) {
+        let loops = self.loops.len();
+        self.loops.clear();
+        self.lines.iter_mut().for_each(Line::break_off);
+        let mut bytes = Vec::new();
+        self.history.close();
+        self.history.snapshot(self.now, &mut |piece| bytes.extend_from_slice(piece));
+        let mut rest = &bytes[..];
+        let mut source = |wanted: &mut [u8]| {
+            let Some((taken, left)) = rest.split_at_checked(wanted.len()) else { return false };
+            wanted.copy_from_slice(taken);
+            rest = left;
+            true
+        };
+        let restored = History::restore(&self.config, bytes.len() as u64, &mut source, self.now);
+        self.history = Arc::new(restored.expect("a whole history"));
+        self.start(loops);
+    }
+
     /// One loop ends, and another takes its place over the same history.
     pub fn replace(&mut self, number: usize) {
         let open = |line: &&mut Line| line.number == number && !line.is_closed;
