@@ -14,6 +14,8 @@ mod fan_out;
 mod farewells;
 #[path = "flows/heartbeats.rs"]
 mod heartbeats;
+#[path = "flows/latest.rs"]
+mod latest;
 #[path = "flows/polls.rs"]
 mod polls;
 #[path = "flows/positions.rs"]

@@ -69,6 +69,19 @@ const OPTIONS: &[Opt] = &[
         set: history,
     },
     Opt {
+        name: "latest",
+        value: "PATTERN",
+        help: "channels that keep only the newest of each event name, * for any
+\
+               characters, for example sensors.*; may repeat",
+        set: |s, v| {
+            each(v, |one| {
+                s.config.latest.push(one.to_owned());
+                Ok(())
+            })
+        },
+    },
+    Opt {
         name: "memory",
         value: "BYTES",
         help: "all history together; the oldest goes first\n\
@@ -171,6 +184,7 @@ fn forget_environment(settings: &mut Settings, name: &'static str, given: &mut V
         "listen" => settings.config.listen.clear(),
         "origin" => settings.config.origins.clear(),
         "host" => settings.config.hosts.clear(),
+        "latest" => settings.config.latest.clear(),
         _ => {}
     }
 }

@@ -5,6 +5,7 @@ mod bell;
 mod channel;
 mod history;
 mod keys;
+mod latest;
 mod pull;
 mod roster;
 
@@ -13,6 +14,7 @@ pub use channel::ChannelIndex;
 pub use history::{
     ChannelInfo, History, HistoryLimits, HistoryStats, Joined, Published, Rejected, TakenIn,
 };
+pub use latest::is_pattern;
 pub use pull::{Item, Lost, PullLimits, Pulled, Want};
 pub use roster::{RoomIndex, Roster};
 

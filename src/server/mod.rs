@@ -11,7 +11,7 @@ mod socket;
 mod turn;
 
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,7 +28,7 @@ use crate::config::Config;
 use crate::cursor::Epoch;
 use crate::engine::{App, Engine, Policy};
 pub use crate::hub::Published;
-use crate::hub::{Bell, History};
+use crate::hub::{Bell, History, is_pattern};
 use crate::sync::{AtomicBool, Mutex};
 use crate::time::Now;
 
@@ -87,8 +87,8 @@ impl Config {
     ///
     /// # Errors
     /// `InvalidInput` for an address that is none, or that others can reach without
-    /// [`Config::open`](Self#structfield.open) or an application that decides; else what the system
-    /// says, such as a port that is taken.
+    /// [`Config::open`](Self#structfield.open) or an application that decides, and for a pattern that
+    /// no channel can match; else what the system says, such as a port that is taken.
     pub fn bind(self) -> io::Result<Server> {
         Server::with(self, None)
     }
@@ -115,6 +115,7 @@ impl Server {
         if config.memory_bytes == 0 {
             config.memory_bytes = limits::default_memory();
         }
+        check_latest(&config)?;
         let mut listeners = listen::bind_all(&config, app.is_some())?;
         let poll = Poll::new()?;
         let waker = sleep::waker(&poll)?;
@@ -334,6 +335,14 @@ impl Drop for Running {
             let _ = self.wait();
         }
     }
+}
+
+fn check_latest(config: &Config) -> io::Result<()> {
+    let Some(bad) = config.latest.iter().find(|pattern| !is_pattern(pattern)) else {
+        return Ok(());
+    };
+    let message = format!("{bad:?} matches no channel: write a name, * for any characters");
+    Err(io::Error::new(ErrorKind::InvalidInput, message))
 }
 
 fn random() -> io::Result<u64> {
