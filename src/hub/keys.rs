@@ -93,3 +93,7 @@ fn table_bytes(capacity: usize) -> usize {
     };
     places * (size_of::<(Scoped, u64)>() + 1)
 }
+
+#[cfg(test)]
+#[path = "keys_tests.rs"]
+mod tests;
