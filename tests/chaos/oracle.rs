@@ -82,6 +82,8 @@ pub struct Verdict {
     /// Of the last run of each world: what was published, and of how much nobody knows what it was.
     pub published: u64,
     pub unknown: u64,
+    /// And what was superseded.
+    pub conflated: u64,
 }
 
 impl Verdict {
@@ -91,6 +93,7 @@ impl Verdict {
         self.opened += other.opened;
         self.published += other.published;
         self.unknown += other.unknown;
+        self.conflated += other.conflated;
         for (reason, count) in &other.gaps {
             *self.gaps.entry(reason.clone()).or_default() += count;
         }
@@ -99,13 +102,13 @@ impl Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { messages, told, opened, published, unknown, .. } = self;
+        let Self { messages, told, opened, published, unknown, conflated, .. } = self;
         let mut gaps: Vec<_> = self.gaps.iter().collect();
         gaps.sort();
         write!(
             f,
             "{opened} connections, {messages} messages, {told} positions, gaps {gaps:?}, \
-             {published} published of which {unknown} nobody saw"
+             {published} published of which {conflated} were superseded and {unknown} nobody saw"
         )
     }
 }

@@ -467,6 +467,7 @@ impl World {
             listener.judge(&self.truth);
         }
         all.published = self.sim.history.head();
+        all.conflated = self.sim.history.stats().conflated;
         all.unknown = all.published - self.truth.known(self.truth.epoch());
         let is_told = all.gaps.keys().all(|reason| reason == "epoch");
         assert!(self.rules.forgets || is_told, "gaps, though nothing is forgotten: {all:?}");
