@@ -344,6 +344,14 @@ mod tests {
     }
 
     #[test]
+    fn patterns_are_a_list() {
+        let environment = [("HOLDLINE_LATEST", "a, b.*")];
+        assert_eq!(config(&[], &environment).expect("valid").latest, ["a", "b.*"]);
+        let given = config(&["--latest", "c,*", "--latest=d"], &environment).expect("valid");
+        assert_eq!(given.latest, ["c", "*", "d"]);
+    }
+
+    #[test]
     fn history_takes_one_to_three_parts() {
         let read = config(&["--history", "10,1m,64K"], &[]).expect("valid");
         assert_eq!(read.history_messages, 10);
