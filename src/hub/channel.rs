@@ -45,7 +45,8 @@ impl Channel {
     pub(crate) fn new(
         name: Arc<str>,
         conflates: bool,
-        (floor, floor_ms): (u64, u64),
+        floor: u64,
+        floor_ms: u64,
         now_ms: u64,
     ) -> Self {
         Self {
@@ -66,6 +67,9 @@ impl Channel {
 
     pub(crate) fn push(&mut self, publication: Arc<Publication>) {
         self.last = publication.seq;
+        if let Some(newest) = &mut self.newest {
+            newest.replace(&publication);
+        }
         if publication.is_passing() {
             self.passing.push_back(publication);
         } else {

@@ -57,6 +57,13 @@ impl From<&Config> for HistoryLimits {
     }
 }
 
+impl HistoryLimits {
+    /// Whether a channel keeps only the newest of each event name.
+    fn conflates(&self, channel: &str) -> bool {
+        self.latest.iter().any(|pattern| latest::matches(pattern, channel))
+    }
+}
+
 /// The order. Any thread may publish; each loop takes in what is new up to its own horizon.
 #[derive(Debug)]
 pub struct History {
@@ -520,9 +527,9 @@ impl Inner {
             }
         }
         let name: Arc<str> = channel.into();
-        let conflates = limits.latest.iter().any(|pattern| latest::matches(pattern, channel));
-        let floor = (self.folded_floor, self.folded_floor_ms);
-        let entry = Channel::new(Arc::clone(&name), conflates, floor, now.mono_ms);
+        let (floor, floor_ms) = (self.folded_floor, self.folded_floor_ms);
+        let conflates = limits.conflates(channel);
+        let entry = Channel::new(Arc::clone(&name), conflates, floor, floor_ms, now.mono_ms);
         let index = self.channels.insert(entry) as ChannelIndex;
         self.names.insert(name, index);
         Ok(index)
