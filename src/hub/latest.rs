@@ -3,26 +3,36 @@
 
 use std::sync::Arc;
 
-use crate::message::{CHANNEL_BYTES_MAX, Publication, is_channel};
+use crate::message::{Publication, is_channel};
 
 /// Whether `pattern` can match a channel's name: the alphabet of names, and `*`.
 #[must_use]
 pub fn is_pattern(pattern: &str) -> bool {
-    let like_a_name = pattern.replace('*', "x");
-    pattern.len() <= CHANNEL_BYTES_MAX && is_channel(like_a_name.as_bytes())
+    let like_a_name: Vec<u8> = pattern.bytes().map(|b| if b == b'*' { b'x' } else { b }).collect();
+    is_channel(&like_a_name)
 }
 
 /// Whether a channel's name matches; `*` stands for any run of characters, none and dots included.
 pub(crate) fn matches(pattern: &str, name: &str) -> bool {
-    let Some((first, rest)) = pattern.split_once('*') else { return pattern == name };
-    let Some(mut name) = name.strip_prefix(first) else { return false };
-    let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
-    // The leftmost place of each part leaves the most for the next: nothing is tried twice.
-    for part in middle.split('*') {
-        let Some(at) = name.find(part) else { return false };
-        name = &name[at + part.len()..];
+    let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
+    let (mut p, mut n) = (0, 0);
+    // Behind the last star, and where in the name what follows that was tried last.
+    let mut last: Option<(usize, usize)> = None;
+    while n < name.len() {
+        if pattern.get(p) == Some(&b'*') {
+            p += 1;
+            last = Some((p, n));
+        } else if pattern.get(p) == Some(&name[n]) {
+            (p, n) = (p + 1, n + 1);
+        } else if let Some((behind, tried)) = last {
+            // An earlier star needs no other place: this one reaches further anyway.
+            (p, n) = (behind, tried + 1);
+            last = Some((p, n));
+        } else {
+            return false;
+        }
     }
-    name.ends_with(last)
+    pattern[p..].iter().all(|b| *b == b'*')
 }
 
 /// The newest publication of each event name of one channel, as far as the channel still holds it.
