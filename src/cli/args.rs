@@ -221,7 +221,11 @@ pub(crate) fn help() -> String {
     text
 }
 
-fn each(list: &str, add: impl FnMut(&str) -> Result<(), String>) -> Result<(), String> {
+fn each(list: &str, mut add: impl FnMut(&str) -> Result<(), String>) -> Result<(), String> {
+    each_of(list, &mut add)
+}
+
+fn each_of(list: &str, add: &mut dyn FnMut(&str) -> Result<(), String>) -> Result<(), String> {
     let items: Vec<_> = list.split(',').map(str::trim).filter(|item| !item.is_empty()).collect();
     if items.is_empty() {
         return Err("the value is empty".to_owned());

@@ -78,6 +78,11 @@ impl Channel {
         }
     }
 
+    /// Whether only the newest of each event name is kept.
+    pub(crate) fn conflates(&self) -> bool {
+        self.newest.is_some()
+    }
+
     /// On a channel that conflates, takes out what `by` makes obsolete before it is pushed; returns
     /// how many. No floor rises: nothing is lost.
     ///

@@ -552,7 +552,9 @@ impl Inner {
         if !publication.is_passing() {
             self.order.push_back((publication.seq, index));
         }
-        self.supersede(index, &publication, evicted);
+        if self.channels[index as usize].conflates() {
+            self.supersede(index, &publication, evicted);
+        }
         self.held += publication.weight();
         self.push_recent(index, &publication);
         let channel = &mut self.channels[index as usize];
@@ -568,6 +570,7 @@ impl Inner {
     }
 
     /// On a channel that conflates, what `by` takes the place of goes.
+    #[inline(never)]
     fn supersede(&mut self, index: ChannelIndex, by: &Arc<Publication>, evicted: &mut Evicted) {
         let from = evicted.len();
         let (mut late, delivered) = (Vec::new(), self.recent_gone + 1..=self.taken);
