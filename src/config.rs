@@ -79,8 +79,11 @@ pub struct Config {
     pub message_bytes_max: usize,
     /// How long an idempotency key is remembered. Default 5 min.
     pub idempotency_window: Duration,
-    /// Idempotency keys remembered at a time, some 150 bytes each. Default 65 536.
-    pub idempotency_keys_max: usize,
+    /// Bytes of the idempotency keys remembered at a time, some 150 each. Default 8 MiB.
+    pub idempotency_bytes_max: usize,
+    /// Channels that keep and owe only the newest publication of each event name: names, in which `*`
+    /// stands for any run of characters (`sensors.*`). What is skipped is no gap. Default none.
+    pub latest: Vec<String>,
     /// A directory of a [`Server`](crate::Server)'s own, so that a planned restart is no gap: what
     /// the server keeps is written there at its orderly end, after the last publication, and read and
     /// removed when the next one is bound, before it serves. A crash leaves nothing, so that the
@@ -224,7 +227,8 @@ impl Default for Config {
             channel_memory: Duration::from_secs(3_600),
             message_bytes_max: 64 * KIB,
             idempotency_window: Duration::from_secs(300),
-            idempotency_keys_max: 65_536,
+            idempotency_bytes_max: 8 * MIB,
+            latest: Vec::new(),
             data: None,
             connections_max: 0,
             channels_per_connection_max: 128,
@@ -294,7 +298,7 @@ impl Config {
             recent_bytes: 16 * KIB,
             channels_max: 64,
             message_bytes_max: 8 * KIB,
-            idempotency_keys_max: 64,
+            idempotency_bytes_max: 16 * KIB,
             connections_max: 64,
             outbox_bytes_max: 8 * KIB,
             head_bytes_max: 4 * KIB,

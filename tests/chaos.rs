@@ -2,7 +2,8 @@
 //! stall, change transport and loop, and go on with the one string they remember; publishers of all
 //! kinds, who send again what was not answered; a history that forgets; restarts. What each reader
 //! got, together with the gaps that were announced to it, must be what was published, to the byte
-//! and in order, and no position may be told too early; and when all have gone nothing is left.
+//! and in order, and no position may be told too early; and when all have gone nothing is left. On
+//! some channels only the newest of each event name is owed.
 //!
 //! A failure names its seed, and `HOLDLINE_SEED=7 cargo test --test chaos NAME` shows it again.
 //! Without more it is a matter of seconds. For longer, here a million steps over all worlds:
@@ -91,7 +92,7 @@ fn is_whole() -> bool {
 fn where_nothing_is_forgotten_nothing_is_lost() {
     let all = run_world(1_000, Rules { publishes: true, ..Rules::default() });
     assert!(all.gaps.is_empty(), "{all}");
-    assert!(all.messages > 10_000 || !is_whole(), "{all}");
+    assert!(all.messages > 10_000 && all.conflated > 500 || !is_whole(), "{all}");
 }
 
 #[test]
@@ -125,7 +126,7 @@ fn a_planned_restart_loses_nothing() {
 fn whoever_waits_for_a_decision_misses_nothing() {
     let rules = Rules { forgets: true, publishes: true, asks: true, ..Rules::default() };
     let all = run_world(5_000, rules);
-    assert!(all.messages > 10_000 || !is_whole(), "{all}");
+    assert!(all.messages > 5_000 || !is_whole(), "{all}");
 }
 
 /// Real threads publish into the history while the engines run.

@@ -18,6 +18,8 @@ mod fan_out;
 mod farewells;
 #[path = "flows/heartbeats.rs"]
 mod heartbeats;
+#[path = "flows/latest.rs"]
+mod latest;
 #[path = "flows/limits.rs"]
 mod limits;
 #[path = "flows/polls.rs"]

@@ -7,7 +7,9 @@ mod clients;
 mod support;
 
 use clients::ws::{CLOSE, HANDSHAKE, Ws};
-use clients::{Answer, Headers, Http, PATIENCE, Sse, Wire, lossy, request, wait_subscribers};
+use clients::{
+    Answer, Headers, Http, PATIENCE, Sse, Wire, call, get, lossy, request, wait_subscribers,
+};
 use serde_json::json;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -127,8 +129,15 @@ fn a_public_address_is_refused_unless_open() {
 
 #[test]
 fn exit_codes_tell_usage_from_a_taken_port() {
-    let bad: [&[&str]; 4] =
-        [&["--frobnicate"], &["--listen"], &["--listen", "nonsense"], &["--history", "x"]];
+    let bad: [&[&str]; 7] = [
+        &["--frobnicate"],
+        &["--listen"],
+        &["--listen", "nonsense"],
+        &["--history", "x"],
+        &["--latest", ""],
+        &["--latest", "sensors/*"],
+        &["--latest", "good.*,_bad"],
+    ];
     for args in bad {
         let (code, out, err) = Binary::start(args).end();
         assert_eq!((code, err.is_empty()), (2, false), "for {args:?}, came {out:?} {err:?}");
@@ -142,6 +151,22 @@ fn exit_codes_tell_usage_from_a_taken_port() {
     let (code, out, err) = Binary::start(&["--listen", &address]).end();
     assert_eq!(code, 1, "a taken port, came {out:?} {err:?}");
     assert!(err.contains("--listen"), "it names the other way, came {err:?}");
+}
+
+#[test]
+fn on_channels_named_by_latest_only_the_newest_of_a_name_is_kept() {
+    let server = Running::start(&["--latest", "sensors.*,*.state", "--latest", "exact"]);
+    let rows = [("sensors.a.b", 2), ("door.state", 2), ("exact", 2), ("exactly", 4), ("other", 4)];
+    for (channel, kept) in rows {
+        let target = format!("/channels/{channel}");
+        for target in [&target, &format!("{target}?event=x"), &target, &format!("{target}?event=x")]
+        {
+            call(&server, "POST", target, &[], b"1").expect(202);
+        }
+        let info = get(&server, &target).json();
+        assert_eq!(info["messages"], kept, "came {info}");
+    }
+    assert_eq!(get(&server, "/stats").json()["conflated"], 6);
 }
 
 #[test]

@@ -52,6 +52,8 @@ fn stats_count_what_happened() {
         ("/subscriptions", json!(4)),
         ("/history/messages", json!(1)),
         ("/published", json!(1)),
+        ("/conflated", json!(0)),
+        ("/idempotency", json!({"keys":0,"bytes":0})),
         ("/gaps/epoch", json!(1)),
         ("/rejected/not_found", json!(1)),
     ];

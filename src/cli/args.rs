@@ -84,6 +84,19 @@ const OPTIONS: &[Opt] = &[
         set: history,
     },
     Opt {
+        name: "latest",
+        value: "PATTERN",
+        help: "channels that keep only the newest of each event name, * for any
+\
+               characters, for example sensors.*; may repeat",
+        set: |s, v| {
+            each(v, |one| {
+                s.config.latest.push(one.to_owned());
+                Ok(())
+            })
+        },
+    },
+    Opt {
         name: "memory",
         value: "BYTES",
         help: "all history together; the oldest goes first\n\
@@ -223,6 +236,7 @@ fn forget_environment(settings: &mut Settings, name: &'static str, given: &mut V
         "origin" => settings.config.origins.clear(),
         "host" => settings.config.hosts.clear(),
         "trusted-proxy" => settings.config.trusted_proxies.clear(),
+        "latest" => settings.config.latest.clear(),
         _ => {}
     }
 }
@@ -259,7 +273,11 @@ pub(crate) fn help() -> String {
     text
 }
 
-fn each(list: &str, add: impl FnMut(&str) -> Result<(), String>) -> Result<(), String> {
+fn each(list: &str, mut add: impl FnMut(&str) -> Result<(), String>) -> Result<(), String> {
+    each_of(list, &mut add)
+}
+
+fn each_of(list: &str, add: &mut dyn FnMut(&str) -> Result<(), String>) -> Result<(), String> {
     let items: Vec<_> = list.split(',').map(str::trim).filter(|item| !item.is_empty()).collect();
     if items.is_empty() {
         return Err("the value is empty".to_owned());
@@ -379,6 +397,14 @@ mod tests {
         assert_eq!(config.listen, ["3", "4"]);
         assert_eq!(config.memory_bytes, 8 << 20);
         assert!(config.local_publish && !config.open);
+    }
+
+    #[test]
+    fn patterns_are_a_list() {
+        let environment = [("HOLDLINE_LATEST", "a, b.*")];
+        assert_eq!(config(&[], &environment).expect("valid").latest, ["a", "b.*"]);
+        let given = config(&["--latest", "c,*", "--latest=d"], &environment).expect("valid");
+        assert_eq!(given.latest, ["c", "*", "d"]);
     }
 
     #[test]

@@ -127,6 +127,11 @@ impl Snapshot<'_> {
         });
         object.number("published", self.history.published);
         object.number("delivered", self.stats.delivered);
+        object.number("conflated", self.history.conflated);
+        object.object("idempotency", |o| {
+            o.number("keys", self.history.keys as u64);
+            o.number("bytes", self.history.keys_bytes as u64);
+        });
         object.object("gaps", |o| {
             for (reason, count) in GapReason::ALL.iter().zip(self.stats.gaps) {
                 o.number(reason.name(), count);

@@ -1,8 +1,10 @@
 //! One channel's part of the order: a ring of what is kept, and how far limits have eaten into it.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use super::latest::Newest;
 use crate::message::Publication;
 
 /// A channel's place in the history's table. Stays its own while anyone listens or anything is kept.
@@ -18,8 +20,11 @@ pub(crate) struct Channel {
     /// holds them, for those who listened when they were published.
     ring: VecDeque<Arc<Publication>>,
     hidden: usize,
-    /// Published with `ttl=0`: never replayed, kept exactly as long as `recent` holds them.
+    /// Published with `ttl=0`: never replayed, kept exactly as long as `recent` holds them. On a
+    /// channel that conflates also what has just been superseded, until a loop looks again.
     passing: VecDeque<Arc<Publication>>,
+    /// On a channel that conflates: the newest of each event name.
+    newest: Option<Box<Newest>>,
     /// Payload bytes of what is not hidden.
     kept_bytes: usize,
     /// Newest seq that a limit took out of the sight of a `since`, and its time.
@@ -37,12 +42,19 @@ pub(crate) struct Channel {
 
 impl Channel {
     /// A channel whose past up to `floor` is unknown.
-    pub(crate) fn new(name: Arc<str>, floor: u64, floor_ms: u64, now_ms: u64) -> Self {
+    pub(crate) fn new(
+        name: Arc<str>,
+        conflates: bool,
+        floor: u64,
+        floor_ms: u64,
+        now_ms: u64,
+    ) -> Self {
         Self {
             name,
             ring: VecDeque::new(),
             hidden: 0,
             passing: VecDeque::new(),
+            newest: conflates.then(Box::default),
             kept_bytes: 0,
             floor,
             floor_ms,
@@ -55,12 +67,86 @@ impl Channel {
 
     pub(crate) fn push(&mut self, publication: Arc<Publication>) {
         self.last = publication.seq;
+        if let Some(newest) = &mut self.newest {
+            newest.replace(&publication);
+        }
         if publication.is_passing() {
             self.passing.push_back(publication);
         } else {
             self.kept_bytes += publication.payload.len();
             self.ring.push_back(publication);
         }
+    }
+
+    /// Whether only the newest of each event name is kept.
+    pub(crate) fn conflates(&self) -> bool {
+        self.newest.is_some()
+    }
+
+    /// On a channel that conflates, takes out what `by` makes obsolete before it is pushed; returns
+    /// how many. No floor rises: nothing is lost.
+    ///
+    /// What lies in `delivered`, which a loop has taken in and may be about to deliver, still passes,
+    /// and is listed in `late`: its successor is beyond that loop's horizon, and a reader that found
+    /// neither would never get anything where others publish fast enough.
+    pub(crate) fn supersede(
+        &mut self,
+        by: &Arc<Publication>,
+        delivered: RangeInclusive<u64>,
+        late: &mut Vec<u64>,
+        evicted: &mut Evicted,
+    ) -> u64 {
+        let Some(newest) = &mut self.newest else { return 0 };
+        // What passes is not for those who come later: what is kept for them stays.
+        let passing = if by.is_passing() { None } else { newest.take_passing(by) };
+        let same = newest.replace(by);
+        let mut count = 0;
+        for old in passing.into_iter().chain(same) {
+            count += 1;
+            let is_late = delivered.contains(&old.seq);
+            if is_late {
+                late.push(old.seq);
+            }
+            match (old.is_passing(), is_late) {
+                (false, false) => evicted.extend(self.take_kept(old.seq)),
+                (false, true) => self.let_pass(old.seq),
+                (true, false) => evicted.extend(self.take_passing(old.seq)),
+                (true, true) => {}
+            }
+        }
+        count
+    }
+
+    fn take_kept(&mut self, seq: u64) -> Option<Arc<Publication>> {
+        let at = self.ring.binary_search_by_key(&seq, |p| p.seq).ok()?;
+        let taken = self.ring.remove(at)?;
+        if at < self.hidden {
+            self.hidden -= 1;
+        } else {
+            self.kept_bytes -= taken.payload.len();
+        }
+        Some(taken)
+    }
+
+    /// Takes out what passes and is not to be delivered any more.
+    pub(crate) fn take_passing(&mut self, seq: u64) -> Option<Arc<Publication>> {
+        let at = self.passing.binary_search_by_key(&seq, |p| p.seq).ok()?;
+        self.passing.remove(at)
+    }
+
+    fn let_pass(&mut self, seq: u64) {
+        let at = self.passing.partition_point(|p| p.seq < seq);
+        if let Some(taken) = self.take_kept(seq) {
+            self.passing.insert(at, taken);
+        }
+    }
+
+    /// Whether a `since` can see it.
+    pub(crate) fn keeps(&self, seq: u64) -> bool {
+        let oldest = self.oldest_kept();
+        let found = || self.ring.binary_search_by_key(&seq, |p| p.seq).is_ok();
+        // Only where some are superseded can one be missing that is newer than the oldest.
+        oldest.is_some_and(|oldest| oldest.seq <= seq) && (self.newest.is_none() || found())
     }
 
     /// How many a `since` could see, those past their own ttl included.
@@ -122,6 +208,7 @@ impl Channel {
 
     /// Lets go of what is hidden and no longer in `recent`, which begins after `recent_gone`.
     pub(crate) fn trim(&mut self, recent_gone: u64, evicted: &mut Evicted) {
+        let from = evicted.len();
         while self.hidden > 0 && self.ring.front().is_some_and(|p| p.seq <= recent_gone) {
             let Some(oldest) = self.ring.pop_front() else { break };
             self.hidden -= 1;
@@ -132,6 +219,9 @@ impl Channel {
         }
         while self.passing.front().is_some_and(|p| p.seq <= recent_gone) {
             evicted.extend(self.passing.pop_front());
+        }
+        if let Some(newest) = &mut self.newest {
+            evicted[from..].iter().for_each(|gone| newest.forget(gone));
         }
         // A burst must not leave its table behind.
         if self.ring.capacity() > 64 && self.ring.len() < self.ring.capacity() / 4 {

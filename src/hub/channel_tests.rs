@@ -4,7 +4,7 @@ use super::*;
 use crate::message::{Budget, Message};
 
 fn channel() -> Channel {
-    Channel::new("x".into(), 0, 0, 0)
+    Channel::new("x".into(), false, 0, 0, 0)
 }
 
 fn put(channel: &mut Channel, seq: u64, is_passing: bool) {

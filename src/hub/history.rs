@@ -13,6 +13,7 @@ use super::GapReason;
 use super::bell::Bell;
 use super::channel::{Channel, ChannelIndex, Evicted};
 use super::keys::Keys;
+use super::latest;
 use super::pull::{self, Item, Lost, PullLimits, Pulled, Want};
 pub use restore::{SnapshotInfo, fuzz_snapshot};
 
@@ -36,8 +37,9 @@ pub struct HistoryLimits {
     recent_bytes: usize,
     channels_max: usize,
     channel_memory_ms: u64,
-    keys_max: usize,
+    keys_bytes_max: usize,
     key_window_ms: u64,
+    latest: Vec<String>,
 }
 
 impl From<&Config> for HistoryLimits {
@@ -52,9 +54,17 @@ impl From<&Config> for HistoryLimits {
             recent_bytes: config.recent_bytes.min(memory_bytes / 2),
             channels_max: config.channels_max,
             channel_memory_ms: config.channel_memory.as_millis() as u64,
-            keys_max: config.idempotency_keys_max,
+            keys_bytes_max: config.idempotency_bytes_max,
             key_window_ms: config.idempotency_window.as_millis() as u64,
+            latest: config.latest.clone(),
         }
+    }
+}
+
+impl HistoryLimits {
+    /// Whether a channel keeps only the newest of each event name.
+    fn conflates(&self, channel: &str) -> bool {
+        self.latest.iter().any(|pattern| latest::matches(pattern, channel))
     }
 }
 
@@ -76,12 +86,19 @@ struct Inner {
     channels: Slab<Channel>,
     /// Oldest first over all channels, for the byte budget. May name what is gone: checked when popped.
     order: VecDeque<(u64, ChannelIndex)>,
-    recent: VecDeque<(ChannelIndex, Arc<Publication>)>,
+    /// The newest of all channels, in order. Their rings hold them, but for what is superseded.
+    recent: VecDeque<Recent>,
+    /// What they weigh, superseded ones included.
     recent_bytes: usize,
     /// Newest seq that `recent` has let go of.
     recent_gone: u64,
     /// Weight of what the rings hold; the rest of the budget's use is pinned by connections.
     held: usize,
+    /// How far any loop has taken the order in.
+    taken: u64,
+    /// What has been superseded since then, and passes until the next look.
+    late: Vec<(ChannelIndex, u64)>,
+    conflated: u64,
     /// Floor of channels that are not in the table any more.
     folded_floor: u64,
     folded_floor_ms: u64,
@@ -93,6 +110,15 @@ struct Inner {
     /// Nothing is published any more.
     is_closed: bool,
     bells: Arc<[Arc<Bell>]>,
+}
+
+/// What `recent` knows of a publication.
+#[derive(Clone, Copy, Debug)]
+struct Recent {
+    seq: u64,
+    time_ms: u64,
+    channel: ChannelIndex,
+    weight: u32,
 }
 
 /// What a publication became.
@@ -159,6 +185,12 @@ pub struct HistoryStats {
     pub bytes: usize,
     /// Publications since the start.
     pub published: u64,
+    /// Those of them that a newer one of the same event name has taken the place of.
+    pub conflated: u64,
+    /// Idempotency keys that are remembered.
+    pub keys: usize,
+    /// The bytes that they take.
+    pub keys_bytes: usize,
     /// Bytes counted against the budget, pinned ones included.
     pub memory_used: usize,
     /// The budget.
@@ -183,6 +215,9 @@ impl History {
                 recent_bytes: 0,
                 recent_gone: 0,
                 held: 0,
+                taken: 0,
+                late: Vec::new(),
+                conflated: 0,
                 folded_floor: 0,
                 folded_floor_ms: 0,
                 is_fold_vain: false,
@@ -236,7 +271,7 @@ impl History {
                 let subscribers = inner.subscribers(channel);
                 return Ok(Published { id: self.cursor(seq), subscribers });
             }
-            if inner.keys.len() >= self.limits.keys_max {
+            if !inner.keys.has_room(key, self.limits.keys_bytes_max) {
                 return Err(Box::new(Rejected { refusal: KEYS_FULL, message }));
             }
         }
@@ -279,18 +314,21 @@ impl History {
 
     /// Lists into `channels`, once each, those with news in `(horizon, head]`.
     pub fn take_in(&self, horizon: u64, channels: &mut Vec<ChannelIndex>) -> TakenIn {
-        let inner = self.lock();
+        let mut evicted = Evicted::new();
+        let mut inner = self.lock();
         let overrun = inner.recent_gone > horizon;
         if !overrun {
-            let news = inner.recent.iter().rev().take_while(|(_, p)| p.seq > horizon);
-            for (channel, _) in news {
+            let news = inner.recent.iter().rev().take_while(|recent| recent.seq > horizon);
+            for Recent { channel, .. } in news {
                 if channels.last() != Some(channel) {
                     channels.push(*channel);
                 }
             }
         }
+        inner.drop_late(&mut evicted);
         let head = inner.head;
         drop(inner);
+        drop(evicted);
         channels.sort_unstable();
         channels.dedup();
         TakenIn { horizon: head, overrun }
@@ -435,6 +473,9 @@ impl History {
             messages: inner.channels.iter().map(|(_, c)| c.kept()).sum(),
             bytes: inner.channels.iter().map(|(_, c)| c.kept_bytes()).sum(),
             published: inner.published,
+            conflated: inner.conflated,
+            keys: inner.keys.len(),
+            keys_bytes: inner.keys.bytes(),
             memory_used: self.budget.used(),
             memory_budget: self.limits.memory_bytes,
         }
@@ -505,7 +546,8 @@ impl Inner {
         }
         let name: Arc<str> = channel.into();
         let (floor, floor_ms) = (self.folded_floor, self.folded_floor_ms);
-        let entry = Channel::new(Arc::clone(&name), floor, floor_ms, now.mono_ms);
+        let conflates = limits.conflates(channel);
+        let entry = Channel::new(Arc::clone(&name), conflates, floor, floor_ms, now.mono_ms);
         let index = self.channels.insert(entry) as ChannelIndex;
         self.names.insert(name, index);
         Ok(index)
@@ -522,16 +564,18 @@ impl Inner {
     ) -> u64 {
         self.head += 1;
         self.published += 1;
-        let channel = &mut self.channels[index as usize];
-        let name = Arc::clone(&channel.name);
+        let name = Arc::clone(&self.channels[index as usize].name);
         let publication = Publication::new(message, name, self.head, now.unix_ms, budget);
         let publication = Arc::new(publication);
         if !publication.is_passing() {
             self.order.push_back((publication.seq, index));
         }
+        if self.channels[index as usize].conflates() {
+            self.supersede(index, &publication, evicted);
+        }
         self.held += publication.weight();
-        self.recent_bytes += publication.weight();
-        self.recent.push_back((index, Arc::clone(&publication)));
+        self.push_recent(index, &publication);
+        let channel = &mut self.channels[index as usize];
         channel.push(publication);
         channel.enforce(limits.messages, limits.bytes, limits.age_ms, now.unix_ms);
         // The newest always stays: whoever has not taken it in yet must find it.
@@ -541,6 +585,36 @@ impl Inner {
         self.trim(index, evicted);
         self.compact_order();
         self.head
+    }
+
+    /// On a channel that conflates, what `by` takes the place of goes.
+    #[inline(never)]
+    fn supersede(&mut self, index: ChannelIndex, by: &Arc<Publication>, evicted: &mut Evicted) {
+        let from = evicted.len();
+        let (mut late, delivered) = (Vec::new(), self.recent_gone + 1..=self.taken);
+        let channel = &mut self.channels[index as usize];
+        self.conflated += channel.supersede(by, delivered, &mut late, evicted);
+        self.late.extend(late.into_iter().map(|seq| (index, seq)));
+        self.held -= evicted[from..].iter().map(|p| p.weight()).sum::<usize>();
+    }
+
+    /// A loop looks at all there is: what was superseded before is not delivered any more.
+    fn drop_late(&mut self, evicted: &mut Evicted) {
+        self.taken = self.head;
+        for (index, seq) in std::mem::take(&mut self.late) {
+            let Some(channel) = self.channels.get_mut(index as usize) else { continue };
+            let Some(gone) = channel.take_passing(seq) else { continue };
+            self.held -= gone.weight();
+            evicted.push(gone);
+        }
+    }
+
+    fn push_recent(&mut self, channel: ChannelIndex, publication: &Publication) {
+        // Truncated, it still takes away what it has added.
+        let weight = publication.weight() as u32;
+        self.recent_bytes += weight as usize;
+        let Publication { seq, time_ms, .. } = *publication;
+        self.recent.push_back(Recent { seq, time_ms, channel, weight });
     }
 
     /// Frees room for `weight` bytes, oldest publication first.
@@ -578,7 +652,7 @@ impl Inner {
                 continue;
             }
             self.channels[index as usize].hide_oldest(now.unix_ms);
-            while self.recent.front().is_some_and(|(_, p)| p.seq <= seq) {
+            while self.recent.front().is_some_and(|recent| recent.seq <= seq) {
                 self.drop_recent(evicted);
             }
             self.trim(index, evicted);
@@ -595,12 +669,10 @@ impl Inner {
     }
 
     fn drop_recent(&mut self, evicted: &mut Evicted) {
-        let Some((index, publication)) = self.recent.pop_front() else { return };
-        self.recent_bytes -= publication.weight();
-        self.recent_gone = publication.seq;
-        // Its channel has it too: what it is evicted from there tells who else has it.
-        drop(publication);
-        self.trim(index, evicted);
+        let Some(Recent { seq, channel, weight, .. }) = self.recent.pop_front() else { return };
+        self.recent_bytes -= weight as usize;
+        self.recent_gone = seq;
+        self.trim(channel, evicted);
     }
 
     /// Lets go of what a channel hides and `recent` has passed, and keeps the count of what is held.
@@ -624,13 +696,8 @@ impl Inner {
         if self.order.len() < 4096 || self.order.len() < self.order.capacity() {
             return;
         }
-        let oldest: Vec<u64> = (0..self.channels.vacant_key().max(self.channels.capacity()))
-            .map(|i| {
-                self.channels.get(i).and_then(Channel::oldest_kept).map_or(u64::MAX, |p| p.seq)
-            })
-            .collect();
-        self.order
-            .retain(|(seq, index)| oldest.get(*index as usize).is_some_and(|oldest| oldest <= seq));
+        let channels = &self.channels;
+        self.order.retain(|(seq, i)| channels.get(*i as usize).is_some_and(|c| c.keeps(*seq)));
         // Not again before as many more have come, however few of them were stale.
         self.order.reserve(self.order.len());
     }
@@ -641,7 +708,7 @@ impl Inner {
         while self
             .recent
             .front()
-            .is_some_and(|(_, p)| now.unix_ms.saturating_sub(p.time_ms) > keep_ms)
+            .is_some_and(|recent| now.unix_ms.saturating_sub(recent.time_ms) > keep_ms)
         {
             self.drop_recent(evicted);
         }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use super::*;
 use crate::config::KIB;
 
+#[path = "history_latest_tests.rs"]
+mod latest;
 #[path = "history_limits_tests.rs"]
 mod limits;
 #[path = "history/restore_tests.rs"]
@@ -463,7 +465,8 @@ fn a_channel_that_never_kept_anything_goes_with_its_last_listener() {
 
 #[test]
 fn a_key_stands_for_its_first_publication() {
-    let history = history(Config { idempotency_keys_max: 2, ..Config::default() });
+    // Two short keys and their tables.
+    let history = history(Config { idempotency_bytes_max: 280, ..Config::default() });
     let keyed = |text: &str, key: &str| Message::from(text).idempotency_key(key);
     assert_eq!(put_at(&history, "x", keyed("a", "1"), START), 1);
     let _reader = Reader::live(&history, "x");

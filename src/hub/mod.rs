@@ -5,6 +5,7 @@ mod bell;
 mod channel;
 mod history;
 mod keys;
+mod latest;
 mod pull;
 mod roster;
 mod snapshot;
@@ -15,6 +16,7 @@ pub use history::{
     ChannelInfo, History, HistoryLimits, HistoryStats, Joined, Published, Rejected, SnapshotInfo,
     TakenIn, fuzz_snapshot,
 };
+pub use latest::is_pattern;
 pub use pull::{Item, Lost, PullLimits, Pulled, Want};
 pub use roster::{RoomIndex, Roster};
 pub use snapshot::{Sink, Source, Unreadable};

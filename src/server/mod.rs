@@ -13,7 +13,7 @@ mod socket;
 mod turn;
 
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -32,7 +32,7 @@ use crate::config::Config;
 use crate::cursor::Epoch;
 use crate::engine::{App, Engine, Policy};
 pub use crate::hub::Published;
-use crate::hub::{Bell, History};
+use crate::hub::{Bell, History, is_pattern};
 use crate::sync::{AtomicBool, Mutex};
 use crate::time::Now;
 
@@ -90,8 +90,9 @@ impl Config {
     ///
     /// # Errors
     /// `InvalidInput` for an address that is none, or that others can reach without
-    /// [`Config::open`](Self#structfield.open) or an application that decides; else what the system
-    /// says, such as a port that is taken, or a directory that another server uses.
+    /// [`Config::open`](Self#structfield.open) or an application that decides, and for a pattern that
+    /// no channel can match; else what the system says, such as a port that is taken, or a directory
+    /// that another server uses.
     pub fn bind(self) -> io::Result<Server> {
         Server::with(self, None, Vec::new())
     }
@@ -136,8 +137,9 @@ impl Server {
         if config.memory_bytes == 0 {
             config.memory_bytes = limits::default_memory();
         }
+        check_latest(&config)?;
         Policy::check(&config)
-            .map_err(|mistake| io::Error::new(io::ErrorKind::InvalidInput, mistake))?;
+            .map_err(|mistake| io::Error::new(ErrorKind::InvalidInput, mistake))?;
         let data = config.data.as_deref().map(Data::open).transpose()?;
         let mut listeners = listen::bind_all(&config, app.is_some(), inherited)?;
         let poll = Poll::new()?;
@@ -364,6 +366,14 @@ impl Drop for Running {
             let _ = self.wait();
         }
     }
+}
+
+fn check_latest(config: &Config) -> io::Result<()> {
+    let Some(bad) = config.latest.iter().find(|pattern| !is_pattern(pattern)) else {
+        return Ok(());
+    };
+    let message = format!("{bad:?} matches no channel: write a name, * for any characters");
+    Err(io::Error::new(ErrorKind::InvalidInput, message))
 }
 
 fn random() -> io::Result<u64> {

@@ -1,5 +1,7 @@
 //! Judges what one reader lived through: delivered ∪ announced gaps = published, in order, nothing
-//! twice on one connection, and no position told before everything up to it had come.
+//! twice on one connection, and no position told before everything up to it had come. On channels
+//! that keep only the newest of each event name, what has been superseded by then need not come, and
+//! to a new connection must not.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -43,8 +45,10 @@ pub enum Entry {
         resumed: At,
     },
     /// The position that it would resume from is this now.
+    /// The order ended at `head`.
     Told {
         at: At,
+        head: At,
         unix_ms: u64,
     },
 }
@@ -78,6 +82,8 @@ pub struct Verdict {
     /// Of the last run of each world: what was published, and of how much nobody knows what it was.
     pub published: u64,
     pub unknown: u64,
+    /// And what was superseded.
+    pub conflated: u64,
 }
 
 impl Verdict {
@@ -87,6 +93,7 @@ impl Verdict {
         self.opened += other.opened;
         self.published += other.published;
         self.unknown += other.unknown;
+        self.conflated += other.conflated;
         for (reason, count) in &other.gaps {
             *self.gaps.entry(reason.clone()).or_default() += count;
         }
@@ -95,13 +102,13 @@ impl Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { messages, told, opened, published, unknown, .. } = self;
+        let Self { messages, told, opened, published, unknown, conflated, .. } = self;
         let mut gaps: Vec<_> = self.gaps.iter().collect();
         gaps.sort();
         write!(
             f,
             "{opened} connections, {messages} messages, {told} positions, gaps {gaps:?}, \
-             {published} published of which {unknown} nobody saw"
+             {published} published of which {conflated} were superseded and {unknown} nobody saw"
         )
     }
 }
@@ -177,9 +184,9 @@ impl Judge {
                 *verdict.gaps.entry(reason.clone()).or_default() += 1;
                 self.gap(channels, reason, *since, *resumed)?;
             }
-            Entry::Told { at, unix_ms } => {
+            Entry::Told { at, head, unix_ms } => {
                 verdict.told += 1;
-                return self.told(*at, *unix_ms, truth);
+                return self.told(*at, *head, *unix_ms, truth);
             }
         }
         Ok(())
@@ -189,6 +196,9 @@ impl Judge {
         let is_passing = truth.spec_at(at).is_some_and(|spec| spec.ttl_s == Some(0));
         if is_passing && self.opened >= Some(at) {
             return Err(format!("{at:?} was only for those who listened then"));
+        }
+        if self.opened.is_some_and(|opened| truth.is_known_superseded(at, opened)) {
+            return Err(format!("{at:?} had been superseded before this connection"));
         }
         let is_known = |asked: &At| asked.epoch == at.epoch && at.seq <= asked.seq;
         if self.asked.get(&channel).is_some_and(is_known) {
@@ -230,7 +240,7 @@ impl Judge {
         Ok(())
     }
 
-    fn told(&mut self, at: At, unix_ms: u64, truth: &Truth) -> Result<(), String> {
+    fn told(&mut self, at: At, head: At, unix_ms: u64, truth: &Truth) -> Result<(), String> {
         for (channel, followed) in &mut self.followed {
             let Some(base) = followed.base else {
                 followed.base = Some(at).filter(|at| self.all.is_none_or(|all| all <= *at));
@@ -247,7 +257,10 @@ impl Judge {
                 return Err(format!("{} goes on in another run unannounced", name(*channel)));
             };
             let mut owed = truth.between(*channel, at.epoch, after, at.seq);
-            let missing = owed.find(|(place, spec)| spec.is_owed(unix_ms) && !followed.has(*place));
+            let missing = owed.find(|(place, spec)| {
+                let is_owed = spec.is_owed(unix_ms) && !followed.has(*place);
+                is_owed && !truth.is_superseded(*place, head)
+            });
             if let Some((place, spec)) = missing {
                 let state = format!("{spec:?}, base {base:?}, gaps {:?}", followed.gaps);
                 return Err(format!(

@@ -29,7 +29,8 @@ impl Traveller {
 
     fn told(&mut self, id: &str, sim: &Sim, truth: &Truth) {
         if self.position.as_deref() != Some(id) {
-            self.log.push(Entry::Told { at: truth.at(id), unix_ms: sim.now.unix_ms });
+            let (at, head, unix_ms) = (truth.at(id), truth.head(sim), sim.now.unix_ms);
+            self.log.push(Entry::Told { at, head, unix_ms });
             self.memory.extend(self.position.replace(id.to_owned()));
         }
     }

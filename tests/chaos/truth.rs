@@ -35,6 +35,8 @@ pub struct At {
 #[derive(Debug, Default)]
 pub struct Truth {
     pub specs: BTreeMap<u64, Spec>,
+    /// Channels that keep only the newest of each event name.
+    pub latest: Vec<usize>,
     next: u64,
     epochs: Vec<String>,
     /// Which number has which place, and the other way round.
@@ -99,9 +101,39 @@ impl Truth {
         self.specs.get(self.places.get(&at)?)
     }
 
+    /// Whether what has this place had been superseded when the order ended at `head`. What nobody
+    /// knows may have done it.
+    pub fn is_superseded(&self, at: At, head: At) -> bool {
+        let Some(number) = self.places.get(&at) else { return false };
+        let spec = &self.specs[number];
+        if !self.latest.contains(&spec.channel) || head.epoch != at.epoch {
+            return false;
+        }
+        let is_same = |other: &u64| {
+            let of = &self.specs[other];
+            let takes = of.ttl_s != Some(0) || spec.ttl_s == Some(0);
+            of.channel == spec.channel && event(*other) == event(*number) && takes
+        };
+        let mut later = (at.seq + 1..=head.seq).map(|seq| At { seq, ..at });
+        later.any(|place| self.places.get(&place).is_none_or(is_same))
+    }
+
+    /// The same, but it is known what has done it.
+    pub fn is_known_superseded(&self, at: At, head: At) -> bool {
+        let all_known = |place| self.places.contains_key(&place);
+        let places = (at.seq + 1..=head.seq).map(|seq| At { seq, ..at });
+        self.is_superseded(at, head) && places.into_iter().all(all_known)
+    }
+
     /// Of how many places of a run it is known what was published there.
     pub fn known(&self, epoch: usize) -> u64 {
         self.places.keys().filter(|at| at.epoch == epoch).count() as u64
+    }
+
+    /// The newest place of a run that anybody knows of.
+    pub fn end(&self, epoch: usize) -> u64 {
+        let places = self.places.keys().filter(|at| at.epoch == epoch);
+        places.map(|at| at.seq).max().unwrap_or(0)
     }
 
     pub fn place_of(&self, number: u64) -> Option<At> {

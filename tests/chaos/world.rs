@@ -63,6 +63,7 @@ impl World {
         let mut sim = Sim::new(config, loops, rng);
         let mut truth = Truth::default();
         truth.begin_epoch(sim.history.epoch().as_str());
+        truth.latest = latest(&sim.config.latest);
         let channels = sim.rng.usize(1..=5);
         let travellers = (0..sim.rng.usize(3..=10)).map(|n| {
             let first = n % channels;
@@ -488,6 +489,7 @@ impl World {
             listener.judge(&self.truth);
         }
         all.published = self.sim.history.head();
+        all.conflated = self.sim.history.stats().conflated;
         all.unknown = all.published - self.truth.known(self.truth.epoch());
         let is_told = all.gaps.keys().all(|reason| reason == "epoch");
         assert!(self.rules.forgets || is_told, "gaps, though nothing is forgotten: {all:?}");
@@ -536,8 +538,16 @@ fn pick<T: Copy>(rng: &mut Chance, of: &[T]) -> T {
     of[rng.usize(..of.len())]
 }
 
+/// The channels that patterns of a world name.
+fn latest(patterns: &[String]) -> Vec<usize> {
+    let is_named = |one: &usize| patterns.iter().any(|p| p == "*" || *p == name(*one));
+    (0..5).filter(is_named).collect()
+}
+
 fn config(rng: &mut Chance, rules: Rules) -> Config {
     let mut config = Config { open: true, ..Config::default() };
+    let patterns: &[&str] = pick(rng, &[&[], &[], &["c0"], &["c1", "c2"], &["*"]]);
+    config.latest = patterns.iter().map(|one| (*one).to_owned()).collect();
     if rng.bool() {
         config.writes_per_turn = rng.usize(1..6);
         config.write_bytes_per_turn = rng.usize(1..5_000);

@@ -128,7 +128,7 @@ fn by_raw_sse(sim: &mut Sim, query: &str) -> Vec<Got> {
     let mut got = Vec::new();
     for block in sse.blocks(sim) {
         match block.name() {
-            "message" => got.push(text(&block.data.expect("data"))),
+            "message" | "x" | "y" => got.push(text(&block.data.expect("data"))),
             "holdline-gap" => got.push(from_object(&block.json())),
             _ => panic!("{block:?}"),
         }

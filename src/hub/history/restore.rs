@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::{Channel, ChannelIndex, Config, Evicted, History, HistoryLimits, Inner, Now};
+use crate::hub::keys::Keys;
 use crate::hub::snapshot::{Header, Reader, Record, Sink, Source, Unreadable, Writer};
 use crate::message::{Budget, Message, Publication};
 use crate::sync::MutexGuard;
@@ -155,7 +156,9 @@ impl<'h> Restore<'h> {
             return Ok(());
         }
         let name: Arc<str> = name.into();
-        let entry = Channel::new(Arc::clone(&name), floor, floor_ms, self.now.mono_ms);
+        let conflates = self.limits.conflates(&name);
+        let now_ms = self.now.mono_ms;
+        let entry = Channel::new(Arc::clone(&name), conflates, floor, floor_ms, now_ms);
         let index = self.inner.channels.insert(entry) as ChannelIndex;
         self.inner.names.insert(name, index);
         self.channels.push(Some(index));
@@ -193,16 +196,21 @@ impl<'h> Restore<'h> {
         let mut evicted = Evicted::new();
         let weight = Publication::weight_of(&message);
         let made = inner.make_room(weight, budget, limits, *now, &mut evicted);
-        let channel = &mut inner.channels[index as usize];
         let Placed { seq, time_ms, expires_ms } = placed;
         if made.is_ok() {
-            let name = Arc::clone(&channel.name);
+            let name = Arc::clone(&inner.channels[index as usize].name);
             let mut publication = Publication::new(message, name, seq, time_ms, budget);
             publication.expires_ms = expires_ms;
-            channel.push(Arc::new(publication));
+            let publication = Arc::new(publication);
+            if inner.channels[index as usize].conflates() {
+                // It may not have been so when it was written.
+                inner.supersede(index, &publication, &mut evicted);
+            }
+            inner.channels[index as usize].push(publication);
             inner.held += weight;
             inner.order.push_back((seq, index));
         } else {
+            let channel = &mut inner.channels[index as usize];
             // It alone is over the budget, and nothing older may stay in sight.
             channel.hide_all(now.unix_ms);
             (channel.floor, channel.floor_ms) = (seq, time_ms);
@@ -233,7 +241,9 @@ impl<'h> Restore<'h> {
             channel.enforce(limits.messages, limits.bytes, limits.age_ms, now.unix_ms);
             inner.trim(index, &mut Evicted::new());
         }
-        let surplus = keys.len().saturating_sub(limits.keys_max);
+        let newest_first = keys.iter().rev().map(|(_, scoped, _)| &**scoped);
+        let count = Keys::count_in(newest_first, limits.keys_bytes_max);
+        let surplus = keys.len() - count;
         for (expires_ms, scoped, seq) in keys.into_iter().skip(surplus) {
             inner.keys.insert(scoped, seq, expires_ms);
         }

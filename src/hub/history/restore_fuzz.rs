@@ -24,7 +24,7 @@ pub fn fuzz_snapshot(data: &[u8]) {
         (config.memory_bytes, config.history_messages) = (2_000, 3);
     }
     if limits & 2 != 0 {
-        (config.channels_max, config.idempotency_keys_max) = (2, 1);
+        (config.channels_max, config.idempotency_bytes_max) = (2, 300);
     }
     assert!(restore(&config, body).is_err() || body.len() > 20, "nothing is no history");
     let sealed = [body, &Sha1::from(body).digest().bytes()].concat();

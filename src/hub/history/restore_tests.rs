@@ -292,7 +292,8 @@ fn the_newest_keys_stay_when_there_is_room_for_fewer() {
     for n in 1..=3 {
         put_at(&before, "x", Message::from("m").idempotency_key(n.to_string()), START);
     }
-    let config = Config { idempotency_keys_max: 2, ..Config::default() };
+    // Two texts of 32 bytes, four places of a table and of a queue.
+    let config = Config { idempotency_bytes_max: 64 + 4 * 25 + 4 * 24, ..Config::default() };
     let after = restart(&before, &config, START);
     for n in 2..=3 {
         assert_eq!(
@@ -301,6 +302,21 @@ fn the_newest_keys_stay_when_there_is_room_for_fewer() {
         );
     }
     assert_eq!(after.lock().keys.len(), 2);
+}
+
+#[test]
+fn a_channel_that_conflates_by_now_keeps_the_newest_of_each_name() {
+    let before = history(Config::default());
+    put_all(&before, "x", ["1", "2"]);
+    put_at(&before, "x", Message::from("3").event("e"), START);
+    put_all(&before, "x", ["4"]);
+    let config = Config { latest: vec!["x".into()], ..Config::default() };
+    let after = restart(&before, &config, START);
+    assert_eq!(after.stats().messages, 2);
+    let all = answer(&after, "x", Since::Earliest, START);
+    assert!(all.contains('3') && all.contains('4'), "{all}");
+    put(&after, "x", "5");
+    assert_eq!(after.stats().messages, 2);
 }
 
 #[test]
