@@ -19,6 +19,7 @@ impl Engine {
         let indexes: Vec<u32> = self.core.slots.iter().map(|(index, _)| index).collect();
         for index in indexes {
             self.core.say_goodbye(index);
+            self.core.weigh(index);
         }
     }
 

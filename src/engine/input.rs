@@ -22,7 +22,7 @@ impl Engine {
     pub fn handle_accept(&mut self, peer: Peer, now: Now) -> ConnId {
         self.core.now = now;
         let jitter = self.core.rng.u8(..);
-        let is_over = self.core.slots.len() >= self.core.connections_max + self.core.refused;
+        let is_over = self.core.is_over();
         let id = self.core.slots.insert(Slot::new(peer, Stamp::from(now), jitter));
         let index = id.index() as u32;
         if is_over {
@@ -32,14 +32,14 @@ impl Engine {
             }
         }
         self.core.file(index);
+        self.core.tell_held();
         id
     }
 
     /// Whether not even a refusal can be afforded: drop what is accepted.
     #[must_use]
     pub fn is_crowded(&self) -> bool {
-        self.core.refused >= REFUSED_MAX
-            && self.core.slots.len() >= self.core.connections_max + self.core.refused
+        self.core.refused >= REFUSED_MAX && self.core.is_over()
     }
 
     /// The driver dropped a connection that came while [`is_crowded`](Self::is_crowded).
@@ -82,6 +82,12 @@ impl Engine {
     pub fn handle_bytes(&mut self, id: ConnId, bytes: &mut [u8], now: Now) {
         self.core.now = now;
         let Some(index) = self.core.slots.find(id) else { return };
+        self.on_bytes(index, bytes);
+        self.core.settle(index);
+    }
+
+    fn on_bytes(&mut self, index: u32, bytes: &mut [u8]) {
+        let now = self.core.now;
         let stamp = Stamp::from(now);
         let Some(slot) = self.core.slots.get_mut(index) else { return };
         slot.last_in = stamp;
@@ -129,6 +135,7 @@ impl Engine {
             State::Closing(closing) if closing.lingering => self.core.close_now(index),
             State::Closing(_) => self.core.list_reply(index),
         }
+        self.core.weigh(index);
     }
 
     /// The socket reports that the peer is gone or half gone while its bytes are not being read.
@@ -190,6 +197,7 @@ impl Engine {
             }
             self.drive_tail(index);
             self.end_after_eof(index);
+            self.core.settle(index);
         }
     }
 
@@ -343,6 +351,7 @@ impl Engine {
         let waiting = waiting.and_then(|extra| extra.waiting.as_ref());
         if waiting.is_some_and(|waiting| waiting.ticket == ticket) {
             self.resume(index, Some(outcome));
+            self.core.settle(index);
         }
     }
 

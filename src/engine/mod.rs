@@ -45,6 +45,7 @@ mod core;
 mod deliver;
 mod drain;
 mod input;
+mod memory;
 mod policy;
 mod publish;
 mod query;
@@ -178,6 +179,7 @@ impl Engine {
             && core.closes.is_empty()
             && core.resumed.is_empty())
             || self.has_news()
+            || core.has_fed()
     }
 
     /// Whether something has been published that has not been taken in.
@@ -305,6 +307,7 @@ impl Engine {
         self.core.wheel.cancel(index);
         let slot = self.core.slots.remove(index)?;
         self.core.shrink();
+        self.core.unweigh(&slot);
         if slot.flags.has(Flags::REFUSED) {
             self.core.refused -= 1;
         }
@@ -333,6 +336,7 @@ impl Engine {
             assert!(slot.arena_len == 0 || slot.flags.has(Flags::REPLYING));
         }
         assert_eq!(members, core.roster.subscriptions());
+        core.check_held();
         for index in core.wheel.filed() {
             assert!(core.slots.get(index).is_some(), "a timer of a slot that is no more");
         }

@@ -126,9 +126,16 @@ impl Channel {
             evicted.extend(self.passing.pop_front());
         }
         // A burst must not leave its table behind.
-        if self.ring.capacity() > 64 && self.ring.len() < self.ring.capacity() / 4 {
-            self.ring.shrink_to(self.ring.len() * 2);
+        for ring in [&mut self.ring, &mut self.passing] {
+            if ring.capacity() > 64 && ring.len() < ring.capacity() / 4 {
+                ring.shrink_to(ring.len() * 2);
+            }
         }
+    }
+
+    /// Room for publications in both rings.
+    pub(crate) fn places(&self) -> usize {
+        self.ring.capacity() + self.passing.capacity()
     }
 
     /// Whether it holds nothing at all.

@@ -10,6 +10,7 @@ mod roster;
 
 pub use bell::Bell;
 pub use channel::ChannelIndex;
+pub(crate) use history::MEMORY_FULL;
 pub use history::{
     ChannelInfo, History, HistoryLimits, HistoryStats, Joined, Published, Rejected, TakenIn,
 };
