@@ -340,6 +340,7 @@ impl History {
         // Nothing is forgotten by letting go of a channel that never kept anything.
         if entry.subscribers == 0 && entry.is_empty() && entry.floor <= inner.folded_floor {
             inner.remove_channel(channel);
+            inner.shrink_channels();
             self.note_tables(&inner);
         }
     }
@@ -561,7 +562,9 @@ impl Inner {
         evicted: &mut Evicted,
     ) -> Result<(), Refusal> {
         // What only connections hold; it cannot be freed here.
-        let mut pinned = budget.used().saturating_sub(self.held);
+        let leaving = evicted.iter().filter(|p| Arc::strong_count(p) == 1).map(|p| p.weight());
+        let leaving = leaving.sum::<usize>();
+        let mut pinned = budget.used().saturating_sub(self.held + leaving);
         let others = budget.connections() + self.fixed_bytes(limits);
         loop {
             // Do not empty history for nothing.
@@ -688,13 +691,13 @@ impl Inner {
         for index in idle {
             self.remove_channel(index);
         }
+        self.shrink_channels();
     }
 
     fn remove_channel(&mut self, index: ChannelIndex) {
         let channel = self.channels.remove(index as usize);
         self.names.remove(&channel.name);
         self.names.places -= channel.places();
-        self.shrink_channels();
         if channel.floor > self.folded_floor {
             self.folded_floor = channel.floor;
             self.folded_floor_ms = self.folded_floor_ms.max(channel.floor_ms);

@@ -81,8 +81,9 @@ impl Roster {
 
     /// A crowd of rooms leaves no tables behind.
     fn shrink(&mut self) {
-        if self.capacity > SMALL && self.rooms.len() < self.capacity / 8 {
-            self.by_channel.shrink_to(self.rooms.len() * 2);
+        let len = self.rooms.len();
+        if len < self.capacity / 8 && (len == 0 || self.capacity > SMALL) {
+            self.by_channel.shrink_to(len * 2);
             self.capacity = self.by_channel.capacity();
             self.rooms.shrink_to_fit();
         }

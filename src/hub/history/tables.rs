@@ -47,9 +47,10 @@ impl Names {
 
     /// Whether a crowd has gone, whose table is given back.
     fn shrink(&mut self) -> bool {
-        let is_worth_it = self.capacity > SMALL && self.by_name.len() < self.capacity / 8;
+        let len = self.by_name.len();
+        let is_worth_it = len < self.capacity / 8 && (len == 0 || self.capacity > SMALL);
         if is_worth_it {
-            self.by_name.shrink_to(self.by_name.len() * 2);
+            self.by_name.shrink_to(len * 2);
             self.capacity = self.by_name.capacity();
         }
         is_worth_it
