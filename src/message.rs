@@ -211,17 +211,56 @@ pub enum Form {
     Binary,
 }
 
-/// The bytes that all publications hold together, from allocation to drop.
+/// What `bytes` of heap really take: an allocator has a word of its own and rounds up.
+pub(crate) const fn on_heap(bytes: usize) -> usize {
+    if bytes == 0 { 0 } else { (bytes + size_of::<usize>()).next_multiple_of(16) }
+}
+
+/// What a hash map with room for `capacity` entries takes: a power of two of places, seven of eight in
+/// use, each with a byte of its own.
+pub(crate) const fn map_bytes(capacity: usize, entry: usize) -> usize {
+    if capacity == 0 {
+        return 0;
+    }
+    // Four at least, whatever it was asked for.
+    let places = (capacity * 8).div_ceil(7).next_power_of_two();
+    (if places < 4 { 4 } else { places }) * (entry + 1)
+}
+
+/// The bytes that peers make the process hold: one for the order and all its loops.
 #[derive(Debug, Default)]
 pub struct Budget {
+    /// Of publications, from allocation to drop.
     used: AtomicUsize,
+    /// Of the order's tables.
+    pub(crate) tables: AtomicUsize,
+    /// Of connections, on all loops.
+    pub(crate) connections: AtomicUsize,
 }
 
 impl Budget {
-    /// Bytes held now, pinned ones included.
+    /// Bytes of publications held now, pinned ones included.
     #[must_use]
     pub fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the order's channels, keys and indexes.
+    #[must_use]
+    pub fn tables(&self) -> usize {
+        self.tables.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that connections hold.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.used() + self.tables() + self.connections()
     }
 }
 
@@ -270,20 +309,18 @@ impl Publication {
         publication
     }
 
-    /// The bytes it counts for: its fields, its payload, and its places in ring, index and `recent`.
+    /// The bytes it counts for: its fields, its payload, and what an allocator adds to these. Its
+    /// places in rings and indexes are counted by who has them.
     pub(crate) fn weight(&self) -> usize {
-        let texts = self.media_type.as_ref().map_or(0, |t| t.len())
-            + self.event.as_ref().map_or(0, |e| e.len());
-        size_of::<Self>() + 64 + self.payload.len() + texts
+        let text = |text: &Option<Box<str>>| text.as_ref().map_or(0, |t| t.len() + TEXT_BYTES);
+        size_of::<Self>() + 64 + self.payload.len() + text(&self.media_type) + text(&self.event)
     }
 
     /// What a message of this size will weigh, before it is made.
     pub(crate) fn weight_of(message: &Message) -> usize {
-        size_of::<Self>()
-            + 64
-            + message.payload.len()
-            + message.media_type.as_ref().map_or(0, String::len)
-            + message.event.as_ref().map_or(0, String::len)
+        let text = |text: &Option<String>| text.as_ref().map_or(0, |t| t.len() + TEXT_BYTES);
+        let texts = text(&message.media_type) + text(&message.event);
+        size_of::<Self>() + 64 + message.payload.len() + texts
     }
 
     /// Whether it is only for those who listen when it is published.
@@ -305,6 +342,9 @@ impl Publication {
         }
     }
 }
+
+/// What an allocator adds to a text, at most.
+const TEXT_BYTES: usize = 32;
 
 fn expiry(ttl_s: Option<u64>, time_ms: u64) -> u64 {
     match ttl_s {

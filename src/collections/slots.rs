@@ -149,6 +149,19 @@ impl<T> Slots<T> {
         self.slab.iter().map(|(index, entry)| (index as u32, &entry.value))
     }
 
+    /// How many there is room for.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.slab.capacity()
+    }
+
+    /// What the table takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        // `slab` has a word of its own for each.
+        self.slab.capacity() * (size_of::<Entry<T>>() + size_of::<usize>())
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {

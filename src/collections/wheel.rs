@@ -163,6 +163,12 @@ impl Wheel {
         links.filter(|(_, link)| link.due != NONE).map(|(index, _)| index)
     }
 
+    /// What its table takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.links.capacity() * size_of::<Link>()
+    }
+
     /// Gives back what is beyond `len` entries, of which none is filed.
     pub fn shrink(&mut self, len: usize) {
         debug_assert!(self.links.iter().skip(len).all(|link| link.due == NONE), "one is filed");

@@ -2,6 +2,7 @@
 //! layer above allows.
 
 use super::{ConnLimits, Event, Step};
+use crate::message::on_heap;
 use crate::time::Stamp;
 use crate::wire::http::{self, BodyStep, Framing, Head, HeadScan, Version};
 
@@ -67,6 +68,11 @@ impl Body {
         let head = head.to_vec();
         let (bytes, authorized) = (Vec::new(), false);
         Some(Self { head, parsed, bytes, since, authorized, decoder, bytes_max })
+    }
+
+    pub(super) fn heap(&self) -> usize {
+        let (head, bytes) = (on_heap(self.head.capacity()), on_heap(self.bytes.capacity()));
+        on_heap(size_of::<Self>()) + head + bytes
     }
 }
 

@@ -13,6 +13,7 @@ pub use http::{Answering, Body, Request};
 pub use ws::{Frame, Payload, Reader, WsLimits};
 
 use crate::config::Config;
+use crate::message::on_heap;
 use crate::time::Stamp;
 use crate::wire::dialect::Dialect;
 use crate::wire::http::{HeadError, HeadLimits, HeadScan};
@@ -227,6 +228,19 @@ impl State {
                 Step::NeedMore
             }
             Self::Wait { .. } | Self::Hold(_) => Step::NeedMore,
+        }
+    }
+
+    /// Bytes of heap owned, with what an allocator adds.
+    #[must_use]
+    pub fn heap(&self) -> usize {
+        match self {
+            Self::Ws(ws) => on_heap(ws.reader.heap()),
+            Self::Body(body) => body.heap(),
+            Self::Hold(hold) => {
+                hold.answering.origin.as_ref().map_or(0, |origin| on_heap(origin.len()))
+            }
+            Self::Head(_) | Self::Wait { .. } | Self::Sse { .. } | Self::Closing(_) => 0,
         }
     }
 

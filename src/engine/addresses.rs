@@ -10,6 +10,7 @@ use std::num::NonZeroU32;
 use slab::Slab;
 
 use crate::config::Rate;
+use crate::message::map_bytes;
 
 /// Entries that are looked at for one that is only old, whenever an address comes or goes.
 const STEPS: usize = 8;
@@ -135,6 +136,12 @@ impl Addresses {
 
     pub(crate) fn len(&self) -> usize {
         self.table.len()
+    }
+
+    /// What the table takes.
+    pub(crate) fn bytes(&self) -> usize {
+        map_bytes(self.by_key.capacity(), size_of::<(Key, AddressIndex)>())
+            + self.table.capacity() * (size_of::<Address>() + size_of::<usize>())
     }
 
     pub(crate) fn get(&self, index: AddressIndex) -> Option<&Address> {

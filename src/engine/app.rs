@@ -261,6 +261,7 @@ impl Ctx<'_> {
         let Some(slot) = self.core.slots.get_mut(index) else { return false };
         slot.extra().data = data;
         slot.tidy();
+        self.core.weigh(index);
         true
     }
 

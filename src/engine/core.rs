@@ -11,6 +11,7 @@ use super::app::CloseReason;
 use super::deliver::Delivery;
 use super::drain::Farewells;
 use super::limits::ChannelRates;
+use super::memory::Held;
 use super::notices::Notices;
 use super::policy::Policy;
 use super::slot::{Flags, Slot};
@@ -58,6 +59,7 @@ pub(crate) struct Core {
     /// Slots whose application is to be told that its bytes have drained.
     pub(crate) writable: Vec<u32>,
     pub(crate) delivery: Delivery,
+    pub(crate) held: Held,
     pub(crate) now: Now,
     pub(crate) started: Now,
     pub(crate) stats: Stats,
@@ -102,8 +104,9 @@ impl Core {
             0 => 1024 - 64,
             max => max as usize,
         };
+        let held = Held::new(&config, history.memory_bytes());
         let mut rng = fastrand::Rng::with_seed(seed);
-        Self {
+        let mut core = Self {
             limits: ConnLimits::from(&*config),
             policy,
             slots: Slots::new(loop_number),
@@ -121,7 +124,8 @@ impl Core {
             closes: VecDeque::new(),
             resumed: VecDeque::new(),
             writable: Vec::new(),
-            delivery: Delivery::default(),
+            delivery: Delivery::new(history.memory_bytes()),
+            held,
             now,
             started: now,
             stats: Stats::default(),
@@ -143,7 +147,9 @@ impl Core {
             date_s: None,
             config,
             history,
-        }
+        };
+        core.tell_held();
+        core
     }
 
     pub(crate) fn stamp(&self) -> Stamp {
@@ -192,6 +198,11 @@ impl Core {
         write(&mut self.arena);
         slot.arena_len = self.arena.len() as u32 - slot.arena_at;
         self.list_reply(index);
+    }
+
+    /// Whether a connection that comes now is one too many, or there is no memory for more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.slots.len() >= self.connections_max + self.refused || self.history.is_tight()
     }
 
     /// Whether phase two is due: many replies wait, or so much has been published that `recent` might

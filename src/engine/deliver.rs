@@ -9,6 +9,7 @@ mod sent;
 use std::sync::Arc;
 
 use super::core::Core;
+use super::memory::pull_bytes;
 use super::slot::{Flags, Slot};
 use super::{Engine, Transmit, What};
 use crate::conn::{State, WsMode};
@@ -16,8 +17,9 @@ use crate::hub::{ChannelIndex, GapReason, Item, Lost, PullLimits, Pulled, Want};
 use crate::time::Stamp;
 use crate::wire::dialect::{Dialect, Gap};
 
-/// One pull takes no more than this, so that a long replay does not hold the others up.
-const PULL: PullLimits = PullLimits { count: 256, bytes: 64 * 1024 };
+/// One pull takes no more than these, so that a long replay does not hold the others up.
+const PULL_COUNT: usize = 256;
+pub(crate) const PULL_BYTES: usize = 64 * 1024;
 /// Runs that are kept at a time: several dialects, and a few channels in turn.
 const RUNS: usize = 8;
 
@@ -35,6 +37,27 @@ pub(crate) struct Delivery {
     news: Vec<ChannelIndex>,
     writes_left: usize,
     bytes_left: usize,
+    /// What one pull takes.
+    limits: PullLimits,
+}
+
+impl Delivery {
+    pub(crate) fn new(memory_bytes: usize) -> Self {
+        let limits = PullLimits { count: PULL_COUNT, bytes: pull_bytes(memory_bytes) };
+        Self { limits, ..Self::default() }
+    }
+
+    /// Runs pin what they were made of: none is kept once nobody waits for them, and all together
+    /// keep room for two pulls.
+    fn drop_runs(&mut self) {
+        let room = 2 * self.limits.bytes / RUNS;
+        for run in &mut self.runs {
+            run.clear();
+            run.bytes.shrink_to(room);
+        }
+        self.scratch.clear();
+        self.scratch.shrink_to(room);
+    }
 }
 
 /// What the driver was given to write, until it says how much of it left.
@@ -131,13 +154,15 @@ impl Core {
             // Everything in it has been written, or moved to an outbox.
             self.reset_arena();
             if self.dirty.is_empty() {
-                self.drop_runs();
+                self.delivery.drop_runs();
             } else if self.delivery.writes_left == 0 || self.delivery.bytes_left == 0 {
                 return None;
             }
             let index = self.dirty.pop_front()?;
-            if let Some(prepared) = self.prepare_pull(index) {
-                return Some(prepared);
+            let prepared = self.prepare_pull(index);
+            self.weigh(index);
+            if prepared.is_some() {
+                return prepared;
             }
         }
     }
@@ -205,14 +230,6 @@ impl Core {
         }
     }
 
-    /// Runs pin what they were made of: none is kept once nobody waits for them.
-    fn drop_runs(&mut self) {
-        for run in &mut self.delivery.runs {
-            run.clear();
-            run.bytes.shrink_to(PULL.bytes * 2);
-        }
-    }
-
     fn prepare_pull(&mut self, index: u32) -> Option<Prepared> {
         let slot = self.slots.get_mut(index)?;
         slot.flags.clear(Flags::DIRTY);
@@ -254,7 +271,7 @@ impl Core {
         if let Some(found) = self.find_run(key) {
             return self.non_empty(index, found);
         }
-        let (run, pulled) = self.pull(PULL);
+        let (run, pulled) = self.pull(self.delivery.limits);
         if !self.delivery.lost.is_empty() {
             self.delivery.runs[run].clear();
             self.announce_lost(index, dialect);
@@ -408,7 +425,7 @@ impl Core {
             return false;
         }
         self.fill_wants(index);
-        let (run, pulled) = self.pull(PULL);
+        let (run, pulled) = self.pull(self.delivery.limits);
         let is_all = self.delivery.lost.is_empty() && !pulled.more;
         if is_all {
             let (items, epoch) =

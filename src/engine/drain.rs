@@ -32,6 +32,10 @@ pub(crate) struct Farewells {
 }
 
 impl Farewells {
+    pub(crate) fn bytes(&self) -> usize {
+        self.due.capacity() * size_of::<(u64, ConnId)>()
+    }
+
     pub(crate) fn next_deadline(&self) -> Option<u64> {
         self.due.peek().map(|Reverse((due, _))| *due)
     }
@@ -118,6 +122,7 @@ impl Core {
             self.take_in_now();
             if let Some(index) = self.slots.find(id) {
                 self.say_goodbye(index);
+                self.weigh(index);
             }
         }
     }

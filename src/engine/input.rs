@@ -27,6 +27,7 @@ impl Engine {
             self.core.mark_refused(index, !is_over);
         }
         self.core.file(index);
+        self.core.tell_held();
         id
     }
 
@@ -65,6 +66,12 @@ impl Engine {
     pub fn handle_bytes(&mut self, id: ConnId, bytes: &mut [u8], now: Now) {
         self.core.now = now;
         let Some(index) = self.core.slots.find(id) else { return };
+        self.on_bytes(index, bytes);
+        self.core.settle(index);
+    }
+
+    fn on_bytes(&mut self, index: u32, bytes: &mut [u8]) {
+        let now = self.core.now;
         let stamp = Stamp::from(now);
         let Some(slot) = self.core.slots.get_mut(index) else { return };
         slot.last_in = stamp;
@@ -112,6 +119,7 @@ impl Engine {
             State::Closing(closing) if closing.lingering => self.core.close_now(index),
             State::Closing(_) => self.core.list_reply(index),
         }
+        self.core.weigh(index);
     }
 
     /// The socket reports that the peer is gone or half gone while its bytes are not being read.
@@ -173,6 +181,7 @@ impl Engine {
             }
             self.drive_tail(index);
             self.end_after_eof(index);
+            self.core.settle(index);
         }
     }
 
@@ -326,6 +335,7 @@ impl Engine {
         let waiting = waiting.and_then(|extra| extra.waiting.as_ref());
         if waiting.is_some_and(|waiting| waiting.ticket == ticket) {
             self.resume(index, Some(outcome));
+            self.core.settle(index);
         }
     }
 

@@ -17,6 +17,7 @@ use crate::collections::slots::ConnId;
 use crate::config::Rate;
 use crate::conn::State;
 use crate::cursor::Since;
+use crate::message::map_bytes;
 use crate::time::{Now, Stamp};
 
 /// Connections over a limit that are told so in order; more are simply dropped.
@@ -63,6 +64,10 @@ pub(crate) struct ChannelRates {
 impl ChannelRates {
     fn key(&self, channel: &str) -> u64 {
         self.arrivals.hasher().hash_one(channel)
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        map_bytes(self.arrivals.capacity(), size_of::<(u64, u64)>())
     }
 
     fn wait_us(&self, key: u64, rate: Rate, now_us: u64) -> u64 {
@@ -372,11 +377,6 @@ impl Core {
     /// Whether one connection more may wait for its peer to have read everything.
     pub(crate) fn may_linger(&self) -> bool {
         self.lingering < (self.connections_max / 20).max(LINGERING_MIN)
-    }
-
-    /// Whether no connection more can be let in.
-    pub(crate) fn is_over(&self) -> bool {
-        self.slots.len() >= self.connections_max + self.refused
     }
 
     /// Whether a new connection of this peer would be one too many for its address.

@@ -47,6 +47,7 @@ mod deliver;
 mod drain;
 mod input;
 mod limits;
+mod memory;
 mod notices;
 mod policy;
 mod proxies;
@@ -182,6 +183,7 @@ impl Engine {
             && core.closes.is_empty()
             && core.resumed.is_empty())
             || self.has_news()
+            || core.has_fed()
     }
 
     /// Whether something has been published that has not been taken in.
@@ -312,6 +314,7 @@ impl Engine {
         let slot = self.core.slots.remove(index)?;
         self.core.shrink();
         self.core.uncount(&slot);
+        self.core.unweigh(&slot);
         if slot.flags.has(Flags::OPENED) {
             let reason = self.core.reasons.remove(&index).unwrap_or(CloseReason::Lost);
             self.call_app(|app, core| app.closed(&mut Ctx { core }, id, reason));
@@ -338,6 +341,7 @@ impl Engine {
         }
         assert_eq!(members, core.roster.subscriptions());
         core.check_counts();
+        core.check_held();
         for index in core.wheel.filed() {
             assert!(core.slots.get(index).is_some(), "a timer of a slot that is no more");
         }

@@ -243,6 +243,8 @@ pub(crate) struct Slot {
     pub(crate) requests: u16,
     /// Seconds between heartbeats; 0: as configured.
     pub(crate) heartbeat_s: u16,
+    /// What its unfinished parts hold, as it was counted last.
+    pub(crate) heap: u32,
     pub(crate) flags: Flags,
     /// Where in the spread of 0.8 to 1.0 this connection's next heartbeat lies.
     pub(crate) jitter: u8,
@@ -266,6 +268,7 @@ impl Slot {
             progress: now,
             requests: 0,
             heartbeat_s: 0,
+            heap: 0,
             flags: Flags::default(),
             jitter,
         }

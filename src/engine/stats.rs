@@ -145,7 +145,11 @@ impl Snapshot<'_> {
         });
         object.object("memory", |o| {
             o.number("budget", self.history.memory_budget as u64);
-            o.number("used", self.history.memory_used as u64);
+            let history = self.history.memory_used + self.history.memory_tables;
+            let connections = self.history.memory_connections;
+            o.number("used", (history + connections) as u64);
+            o.number("history", history as u64);
+            o.number("connections", connections as u64);
         });
         object.number("loops", self.loops as u64);
         object.close();

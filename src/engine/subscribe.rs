@@ -15,7 +15,7 @@ use super::timers::spread_ms;
 use crate::code::{Code, Refusal};
 use crate::conn::{Answering, Hold, State};
 use crate::cursor::{Cursor, Since};
-use crate::hub::{GapReason, Joined};
+use crate::hub::{GapReason, Joined, MEMORY_FULL};
 use crate::json;
 use crate::time::Stamp;
 use crate::wire::dialect::{Dialect, Framing, Gap};
@@ -225,6 +225,11 @@ impl Core {
         gap_live: bool,
         says_live: bool,
     ) -> Result<Started, Refusal> {
+        let count = self.slots.get(index).map_or(0, |slot| slot.subs.as_slice().len());
+        // One channel of one connection is hardly anything.
+        if !names.is_empty() && count + names.len() > 1 && !self.has_room(0) {
+            return Err(MEMORY_FULL);
+        }
         let mut joined: Vec<Joined> = Vec::with_capacity(names.len());
         for name in names {
             match self.history.join(name, since, self.horizon, self.now) {
@@ -242,6 +247,7 @@ impl Core {
         }
         let lowest = joined.iter().map(|one| one.position).min().unwrap_or(self.horizon);
         let channels = self.add_subs(index, joined, lowest, says_live);
+        self.tell_held();
         Ok(Started { channels, lowest })
     }
 

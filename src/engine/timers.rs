@@ -29,8 +29,10 @@ impl Engine {
         self.core.wheel.expire(now.mono_ms, self.core.config.timers_per_turn, &mut due);
         for index in due {
             self.on_due(index);
+            self.core.weigh(index);
         }
         self.core.say_farewells(self.core.config.timers_per_turn);
+        self.feed_starved();
         // What these set anew is for a later turn: it lies at least a millisecond ahead.
         while let Some(entry) = self.core.app_timers.first_entry() {
             if entry.key().0 > now.mono_ms {

@@ -603,8 +603,16 @@ impl Core {
             slot.flags.set(Flags::WANTS_WRITABLE);
             return Queued::Full;
         }
+        let is_kept = slot.has_backlog() || slot.flags.has(Flags::BLOCKED);
+        if !self.has_room_to_send(id, is_kept, bytes.len()) {
+            if let Some(slot) = self.slots.get_mut(index) {
+                slot.flags.set(Flags::WANTS_WRITABLE);
+            }
+            return Queued::Full;
+        }
         let opcode = if kind == Kind::Text { Opcode::Text } else { Opcode::Binary };
         self.reply(index, |out| ws::emit(out, opcode, bytes));
+        self.weigh(index);
         Queued::Bytes(self.slots.get(index).map_or(0, |slot| slot.own_len()))
     }
 
@@ -629,12 +637,16 @@ impl Core {
         if self.sub_on(index, channel).is_none() {
             self.take_in_now();
             self.start(index, &[channel.into()], since, false, false)?;
+            self.weigh(index);
         }
         Ok(())
     }
 
     pub(crate) fn app_unsubscribe(&mut self, id: ConnId, channel: &str) -> bool {
-        self.slots.find(id).is_some_and(|index| self.stop(index, channel))
+        let Some(index) = self.slots.find(id) else { return false };
+        let was_on = self.stop(index, channel);
+        self.weigh(index);
+        was_on
     }
 
     pub(crate) fn app_close(&mut self, id: ConnId, code: u16, reason: &str) -> bool {
@@ -644,6 +656,7 @@ impl Core {
         }
         let code = if ws::is_close_code(code) { code } else { 1011 };
         self.ws_end(index, code, reason);
+        self.weigh(index);
         true
     }
 }

@@ -224,9 +224,17 @@ impl Channel {
             evicted[from..].iter().for_each(|gone| newest.forget(gone));
         }
         // A burst must not leave its table behind.
-        if self.ring.capacity() > 64 && self.ring.len() < self.ring.capacity() / 4 {
-            self.ring.shrink_to(self.ring.len() * 2);
+        for ring in [&mut self.ring, &mut self.passing] {
+            if ring.capacity() > 64 && ring.len() < ring.capacity() / 4 {
+                ring.shrink_to(ring.len() * 2);
+            }
         }
+    }
+
+    /// Room for publications, in both rings and among the newest of each event name.
+    pub(crate) fn places(&self) -> usize {
+        let newest = self.newest.as_ref().map_or(0, |newest| newest.places());
+        self.ring.capacity() + self.passing.capacity() + newest
     }
 
     /// Whether it holds nothing at all.

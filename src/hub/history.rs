@@ -2,13 +2,15 @@
 //! over I/O or rendering.
 
 mod restore;
+mod tables;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use slab::Slab;
 
+use self::tables::Names;
 use super::GapReason;
 use super::bell::Bell;
 use super::channel::{Channel, ChannelIndex, Evicted};
@@ -40,6 +42,8 @@ pub struct HistoryLimits {
     keys_bytes_max: usize,
     key_window_ms: u64,
     latest: Vec<String>,
+    /// Whether tables count besides publications: always, but where a test weighs only these.
+    counts_tables: bool,
 }
 
 impl From<&Config> for HistoryLimits {
@@ -57,6 +61,7 @@ impl From<&Config> for HistoryLimits {
             keys_bytes_max: config.idempotency_bytes_max,
             key_window_ms: config.idempotency_window.as_millis() as u64,
             latest: config.latest.clone(),
+            counts_tables: true,
         }
     }
 }
@@ -82,7 +87,7 @@ pub struct History {
 #[derive(Debug)]
 struct Inner {
     head: u64,
-    names: HashMap<Arc<str>, ChannelIndex>,
+    names: Names,
     channels: Slab<Channel>,
     /// Oldest first over all channels, for the byte budget. May name what is gone: checked when popped.
     order: VecDeque<(u64, ChannelIndex)>,
@@ -191,8 +196,12 @@ pub struct HistoryStats {
     pub keys: usize,
     /// The bytes that they take.
     pub keys_bytes: usize,
-    /// Bytes counted against the budget, pinned ones included.
+    /// Bytes of publications that count against the budget, pinned ones included.
     pub memory_used: usize,
+    /// Bytes of channels, keys and indexes that do.
+    pub memory_tables: usize,
+    /// Bytes that do because of connections, on all loops.
+    pub memory_connections: usize,
     /// The budget.
     pub memory_budget: usize,
 }
@@ -208,7 +217,7 @@ impl History {
             version: AtomicUsize::new(0),
             inner: Mutex::new(Inner {
                 head: 0,
-                names: HashMap::new(),
+                names: Names::default(),
                 channels: Slab::new(),
                 order: VecDeque::new(),
                 recent: VecDeque::new(),
@@ -286,10 +295,13 @@ impl History {
                 if let Some(key) = key {
                     inner.keys.insert(key, seq, now.mono_ms + limits.key_window_ms);
                 }
+                // Tables may have grown for it.
+                let _ = inner.make_room(0, &self.budget, limits, now, &mut evicted);
                 let subscribers = inner.channels[index as usize].subscribers;
                 Ok(Published { id: self.cursor(seq), subscribers })
             }
         };
+        self.note_tables(&inner);
         self.version.fetch_add(1, Ordering::SeqCst);
         // Mostly nobody sleeps: who publishes from the loop itself is awake.
         let is_heard = published.is_ok() && inner.bells.iter().any(|bell| bell.is_dozing());
@@ -345,15 +357,24 @@ impl History {
         horizon: u64,
         now: Now,
     ) -> Result<Joined, Refusal> {
+        let mut evicted = Evicted::new();
         let mut inner = self.lock();
+        let count = inner.channels.len();
         let index = inner.find_or_add(channel, &self.limits, now)?;
         let (epoch, limits) = (self.epoch, &self.limits);
+        if inner.channels.len() > count {
+            inner.make_room(0, &self.budget, limits, now, &mut evicted)?;
+            self.note_tables(&inner);
+        }
         let entry = &mut inner.channels[index as usize];
         entry.subscribers += 1;
         // What is too old goes when somebody looks.
         entry.enforce(limits.messages, limits.bytes, limits.age_ms, now.unix_ms);
         let (position, gap) = verdict(entry, since, epoch, horizon, now);
-        Ok(Joined { channel: index, name: Arc::clone(&entry.name), position, gap })
+        let name = Arc::clone(&entry.name);
+        drop(inner);
+        drop(evicted);
+        Ok(Joined { channel: index, name, position, gap })
     }
 
     /// Takes a listener away.
@@ -367,6 +388,8 @@ impl History {
         // Nothing is forgotten by letting go of a channel that never kept anything.
         if entry.subscribers == 0 && entry.is_empty() && entry.floor <= inner.folded_floor {
             inner.remove_channel(channel);
+            inner.shrink_channels();
+            self.note_tables(&inner);
         }
     }
 
@@ -416,7 +439,7 @@ impl History {
     pub fn info(&self, channel: &str, now: Now) -> ChannelInfo {
         let inner = self.lock();
         let Some(index) = inner.names.get(channel) else { return ChannelInfo::default() };
-        let entry = &inner.channels[*index as usize];
+        let entry = &inner.channels[index as usize];
         let (messages, bytes) = entry
             .visible(now.unix_ms)
             .filter(|p| now.unix_ms.saturating_sub(p.time_ms) <= self.limits.age_ms)
@@ -428,16 +451,17 @@ impl History {
     #[must_use]
     pub fn count_new<'a>(&self, channels: impl Iterator<Item = &'a str>) -> usize {
         let inner = self.lock();
-        channels.filter(|channel| !inner.names.contains_key(*channel)).count()
+        channels.filter(|channel| inner.names.get(channel).is_none()).count()
     }
 
     /// Drops a channel's history. Those who listened when it was published still get it.
     pub fn clear(&self, channel: &str, now: Now) {
         let mut evicted = Evicted::new();
         let mut inner = self.lock();
-        if let Some(index) = inner.names.get(channel).copied() {
+        if let Some(index) = inner.names.get(channel) {
             inner.channels[index as usize].hide_all(now.unix_ms);
             inner.trim(index, &mut evicted);
+            self.note_tables(&inner);
         }
         drop(inner);
         drop(evicted);
@@ -450,6 +474,7 @@ impl History {
         if now.mono_ms >= inner.swept_ms + SWEEP_MS {
             inner.swept_ms = now.mono_ms;
             inner.sweep(&self.limits, now, &mut evicted);
+            self.note_tables(&inner);
         }
         let next = inner.next_sweep();
         drop(inner);
@@ -477,6 +502,8 @@ impl History {
             keys: inner.keys.len(),
             keys_bytes: inner.keys.bytes(),
             memory_used: self.budget.used(),
+            memory_tables: self.budget.tables(),
+            memory_connections: self.budget.connections(),
             memory_budget: self.limits.memory_bytes,
         }
     }
@@ -522,7 +549,7 @@ fn verdict(
 
 impl Inner {
     fn subscribers(&self, channel: &str) -> u32 {
-        self.names.get(channel).map_or(0, |index| self.channels[*index as usize].subscribers)
+        self.names.get(channel).map_or(0, |index| self.channels[index as usize].subscribers)
     }
 
     fn find_or_add(
@@ -531,26 +558,23 @@ impl Inner {
         limits: &HistoryLimits,
         now: Now,
     ) -> Result<ChannelIndex, Refusal> {
-        if let Some(index) = self.names.get(channel).copied() {
+        if let Some(index) = self.names.get(channel) {
             self.channels[index as usize].touched_ms = now.mono_ms;
             return Ok(index);
         }
-        if self.channels.len() >= limits.channels_max {
+        if self.is_table_full(channel, limits) {
             // Looking through a full table is only worth it once something has changed.
             if !std::mem::replace(&mut self.is_fold_vain, true) {
                 self.fold(now.mono_ms, 0);
             }
-            if self.channels.len() >= limits.channels_max {
+            if self.is_table_full(channel, limits) {
                 return Err(CHANNELS_FULL);
             }
         }
         let name: Arc<str> = channel.into();
         let (floor, floor_ms) = (self.folded_floor, self.folded_floor_ms);
         let conflates = limits.conflates(channel);
-        let entry = Channel::new(Arc::clone(&name), conflates, floor, floor_ms, now.mono_ms);
-        let index = self.channels.insert(entry) as ChannelIndex;
-        self.names.insert(name, index);
-        Ok(index)
+        Ok(self.insert_channel(Channel::new(name, conflates, floor, floor_ms, now.mono_ms)))
     }
 
     fn append(
@@ -575,8 +599,8 @@ impl Inner {
         }
         self.held += publication.weight();
         self.push_recent(index, &publication);
+        self.change(index, |channel| channel.push(publication));
         let channel = &mut self.channels[index as usize];
-        channel.push(publication);
         channel.enforce(limits.messages, limits.bytes, limits.age_ms, now.unix_ms);
         // The newest always stays: whoever has not taken it in yet must find it.
         while self.recent_bytes > limits.recent_bytes && self.recent.len() > 1 {
@@ -587,13 +611,22 @@ impl Inner {
         self.head
     }
 
+    /// Changes a channel, and keeps the count of the places that it has.
+    fn change<T>(&mut self, index: ChannelIndex, change: impl FnOnce(&mut Channel) -> T) -> T {
+        let channel = &mut self.channels[index as usize];
+        let before = channel.places();
+        let done = change(channel);
+        self.names.places = self.names.places - before + channel.places();
+        done
+    }
+
     /// On a channel that conflates, what `by` takes the place of goes.
     #[inline(never)]
     fn supersede(&mut self, index: ChannelIndex, by: &Arc<Publication>, evicted: &mut Evicted) {
         let from = evicted.len();
         let (mut late, delivered) = (Vec::new(), self.recent_gone + 1..=self.taken);
-        let channel = &mut self.channels[index as usize];
-        self.conflated += channel.supersede(by, delivered, &mut late, evicted);
+        let supersede = |c: &mut Channel| c.supersede(by, delivered, &mut late, evicted);
+        self.conflated += self.change(index, supersede);
         self.late.extend(late.into_iter().map(|seq| (index, seq)));
         self.held -= evicted[from..].iter().map(|p| p.weight()).sum::<usize>();
     }
@@ -627,19 +660,24 @@ impl Inner {
         evicted: &mut Evicted,
     ) -> Result<(), Refusal> {
         // What only connections hold; it cannot be freed here.
-        let mut pinned = budget.used().saturating_sub(self.held);
+        let leaving = evicted.iter().filter(|p| Arc::strong_count(p) == 1).map(|p| p.weight());
+        let leaving = leaving.sum::<usize>();
+        let mut pinned = budget.used().saturating_sub(self.held + leaving);
+        let others = budget.connections() + self.fixed_bytes(limits);
         loop {
             // Do not empty history for nothing.
-            if pinned.saturating_add(weight) > limits.memory_bytes {
+            let needed = pinned.saturating_add(others).saturating_add(weight);
+            if needed > limits.memory_bytes {
                 return Err(MEMORY_FULL);
             }
-            if pinned + self.held + weight <= limits.memory_bytes {
+            if needed + self.held + self.index_bytes(limits) <= limits.memory_bytes {
                 return Ok(());
             }
             let from = evicted.len();
             if !self.evict_oldest(now, evicted) {
                 return Err(MEMORY_FULL);
             }
+            self.shrink_indexes();
             let still_pinned = evicted[from..].iter().filter(|p| Arc::strong_count(p) > 1);
             pinned += still_pinned.map(|p| p.weight()).sum::<usize>();
         }
@@ -678,9 +716,9 @@ impl Inner {
     /// Lets go of what a channel hides and `recent` has passed, and keeps the count of what is held.
     fn trim(&mut self, index: ChannelIndex, evicted: &mut Evicted) {
         let from = evicted.len();
-        let channel = &mut self.channels[index as usize];
-        channel.trim(self.recent_gone, evicted);
-        if channel.is_empty() {
+        let recent_gone = self.recent_gone;
+        self.change(index, |channel| channel.trim(recent_gone, evicted));
+        if self.channels[index as usize].is_empty() {
             self.is_fold_vain = false;
         }
         self.held -= evicted[from..].iter().map(|p| p.weight()).sum::<usize>();
@@ -720,6 +758,10 @@ impl Inner {
             self.trim(index, evicted);
         }
         self.fold(now.mono_ms, limits.channel_memory_ms);
+        if self.held == 0 {
+            self.order.clear();
+        }
+        self.shrink_indexes();
         if self.recent.is_empty() {
             self.recent.shrink_to_fit();
         }
@@ -738,11 +780,13 @@ impl Inner {
         for index in idle {
             self.remove_channel(index);
         }
+        self.shrink_channels();
     }
 
     fn remove_channel(&mut self, index: ChannelIndex) {
         let channel = self.channels.remove(index as usize);
         self.names.remove(&channel.name);
+        self.names.places -= channel.places();
         self.fold_floor(channel.floor, channel.floor_ms);
     }
 
@@ -768,7 +812,7 @@ const CHANNELS_FULL: Refusal =
     Refusal::new(Code::Overloaded, "too many channels are in use: try again later");
 pub(crate) const MEMORY_FULL: Refusal = Refusal::new(
     Code::Overloaded,
-    "the memory budget is held by slow readers: try again in a few seconds",
+    "the memory budget is held by connections and slow readers: try again in a few seconds",
 );
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use crate::message::{map_bytes, on_heap};
+
 /// Channel and key in one string; the key has no NUL, and neither has a name.
 type Scoped = Arc<str>;
 
@@ -97,20 +99,13 @@ impl Keys {
     }
 }
 
-/// One allocation, as allocators round it: two counts, the text, and the allocator's own word.
+/// The text, and the two counts of an `Arc`.
 fn text_bytes(scoped: &str) -> usize {
-    (2 * size_of::<usize>() + scoped.len() + size_of::<usize>()).next_multiple_of(16)
+    on_heap(2 * size_of::<usize>() + scoped.len())
 }
 
-/// A table with room for `capacity`: it has a power of two of places, each with a byte of its own,
-/// and fills seven of eight.
 fn table_bytes(capacity: usize) -> usize {
-    let places = match capacity {
-        0 => return 0,
-        1..=3 => 4,
-        _ => (capacity * 8).div_ceil(7).next_power_of_two(),
-    };
-    places * (size_of::<(Scoped, u64)>() + 1)
+    map_bytes(capacity, size_of::<(Scoped, u64)>())
 }
 
 #[cfg(test)]

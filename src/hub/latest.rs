@@ -60,6 +60,11 @@ impl Newest {
         }
     }
 
+    /// How many there is room for.
+    pub(crate) fn places(&self) -> usize {
+        self.sorted.capacity()
+    }
+
     /// Forgets the newest that passes under the name of `publication`, and returns it.
     pub(crate) fn take_passing(&mut self, publication: &Publication) -> Option<Arc<Publication>> {
         let wanted = (true, key(publication).1);

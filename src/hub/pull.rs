@@ -21,7 +21,7 @@ pub struct Want {
 }
 
 /// How much one pull may take.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct PullLimits {
     /// Publications.
     pub count: usize,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::channel::ChannelIndex;
+use crate::message::map_bytes;
 
 /// A channel's place in one loop's roster, for as long as anyone here listens.
 pub type RoomIndex = u32;
@@ -23,7 +24,16 @@ struct Room {
 pub struct Roster {
     rooms: Slab<Room>,
     by_channel: HashMap<ChannelIndex, RoomIndex>,
+    /// How many there is room for in it. Its own answer goes down where channels come and go.
+    capacity: usize,
+    /// Places for members in all rooms.
+    places: usize,
 }
+
+/// A room's place, with what an allocator adds to its members.
+const ROOM_BYTES: usize = size_of::<Room>() + size_of::<usize>() + 16;
+/// A map with fewer places is not worth shrinking.
+const SMALL: usize = 256;
 
 impl Roster {
     /// An empty roster.
@@ -39,9 +49,12 @@ impl Roster {
             let name = Arc::clone(name);
             rooms.insert(Room { channel, name, members: Vec::new() }) as RoomIndex
         });
+        self.capacity = self.capacity.max(self.by_channel.capacity());
         let members = &mut self.rooms[room as usize].members;
         if members.len() == members.capacity() {
+            self.places -= members.capacity();
             members.reserve_exact((members.len() / 8).max(4));
+            self.places += members.capacity();
         }
         members.push(slot);
         (room, members.len() as u32 - 1)
@@ -54,12 +67,40 @@ impl Roster {
         members.swap_remove(place as usize);
         let moved = members.get(place as usize).copied();
         if members.is_empty() {
+            self.places -= members.capacity();
             let channel = self.rooms.remove(room as usize).channel;
             self.by_channel.remove(&channel);
+            self.shrink();
         } else if members.len() < members.capacity() / 2 && members.capacity() > 64 {
+            self.places -= members.capacity();
             members.shrink_to(members.len() + members.len() / 8);
+            self.places += members.capacity();
         }
         moved
+    }
+
+    /// A crowd of rooms leaves no tables behind.
+    fn shrink(&mut self) {
+        let len = self.rooms.len();
+        if len < self.capacity / 8 && (len == 0 || self.capacity > SMALL) {
+            self.by_channel.shrink_to(len * 2);
+            self.capacity = self.by_channel.capacity();
+            self.rooms.shrink_to_fit();
+        }
+    }
+
+    /// What all of it takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let map = map_bytes(self.capacity, size_of::<(ChannelIndex, RoomIndex)>());
+        self.rooms.capacity() * ROOM_BYTES + map + self.places * size_of::<u32>()
+    }
+
+    /// Asserts that what is counted as it changes is what is there. For tests.
+    #[doc(hidden)]
+    pub fn check(&self) {
+        let places: usize = self.rooms.iter().map(|(_, room)| room.members.capacity()).sum();
+        assert_eq!(places, self.places, "places for members");
     }
 
     /// The room of `channel`, if anyone here listens to it.

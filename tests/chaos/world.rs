@@ -563,7 +563,8 @@ fn config(rng: &mut Chance, rules: Rules) -> Config {
         config.recent_bytes = pick(rng, &[0, 600, 3_000, 1_000_000]);
         config.history_bytes = pick(rng, &[100, 3_000, 1_000_000]);
         config.history_age = Duration::from_secs(pick(rng, &[2, 20, 300]));
-        config.memory_bytes = pick(rng, &[0, 0, 50_000]);
+        // Not so little that connections are refused: the readers take that for a fault.
+        config.memory_bytes = pick(rng, &[0, 0, 500_000]);
         config.channel_memory = Duration::from_secs(pick(rng, &[1, 60, 3_600]));
     } else {
         config.history_age = Duration::from_secs(100_000);

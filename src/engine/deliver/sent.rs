@@ -30,6 +30,7 @@ impl Core {
             Lent::Cut(index) => self.sent_cut(index, n),
             Lent::Run(index, run) => self.sent_run(index, run, n),
         }
+        self.settle(index);
     }
 
     /// The socket takes nothing more now.

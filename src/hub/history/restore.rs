@@ -123,6 +123,7 @@ struct Placed {
 
 /// An order that is filled again, record by record.
 struct Restore<'h> {
+    history: &'h History,
     inner: MutexGuard<'h, Inner>,
     budget: &'h Arc<Budget>,
     limits: &'h HistoryLimits,
@@ -143,14 +144,14 @@ impl<'h> Restore<'h> {
         (inner.folded_floor, inner.folded_floor_ms) = (header.folded_floor, header.folded_floor_ms);
         let (budget, limits) = (&history.budget, &history.limits);
         let (channels, keys) = (Vec::new(), Vec::new());
-        Self { inner, budget, limits, now, channels, newest: 0, keys }
+        Self { history, inner, budget, limits, now, channels, newest: 0, keys }
     }
 
     fn channel(&mut self, name: &str, floor: u64, floor_ms: u64) -> Result<(), Unreadable> {
-        if floor > self.inner.head || self.inner.names.contains_key(name) {
+        if floor > self.inner.head || self.inner.names.get(name).is_some() {
             return Err(Unreadable::Torn);
         }
-        if self.inner.channels.len() >= self.limits.channels_max {
+        if self.inner.is_table_full(name, self.limits) {
             self.inner.fold_floor(floor, floor_ms);
             self.channels.push(None);
             return Ok(());
@@ -159,9 +160,7 @@ impl<'h> Restore<'h> {
         let conflates = self.limits.conflates(&name);
         let now_ms = self.now.mono_ms;
         let entry = Channel::new(Arc::clone(&name), conflates, floor, floor_ms, now_ms);
-        let index = self.inner.channels.insert(entry) as ChannelIndex;
-        self.inner.names.insert(name, index);
-        self.channels.push(Some(index));
+        self.channels.push(Some(self.inner.insert_channel(entry)));
         Ok(())
     }
 
@@ -206,7 +205,7 @@ impl<'h> Restore<'h> {
                 // It may not have been so when it was written.
                 inner.supersede(index, &publication, &mut evicted);
             }
-            inner.channels[index as usize].push(publication);
+            inner.change(index, |channel| channel.push(publication));
             inner.held += weight;
             inner.order.push_back((seq, index));
         } else {
@@ -234,7 +233,7 @@ impl<'h> Restore<'h> {
     }
 
     fn finish(self) {
-        let Self { mut inner, limits, now, keys, .. } = self;
+        let Self { history, mut inner, budget, limits, now, keys, .. } = self;
         // The budget may have brought to the front what is too old, if the clock went back once.
         for index in self.channels.into_iter().flatten() {
             let channel = &mut inner.channels[index as usize];
@@ -247,5 +246,8 @@ impl<'h> Restore<'h> {
         for (expires_ms, scoped, seq) in keys.into_iter().skip(surplus) {
             inner.keys.insert(scoped, seq, expires_ms);
         }
+        // Tables have grown for it. What still does not fit then is refused when somebody publishes.
+        let _ = inner.make_room(0, budget, limits, now, &mut Evicted::new());
+        history.note_tables(&inner);
     }
 }
