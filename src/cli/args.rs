@@ -499,7 +499,7 @@ mod tests {
         let lifted = config(&lift.iter().map(|one| &**one).collect::<Vec<_>>(), &[]);
         let lifted = lifted.expect("valid");
         assert_eq!((lifted.addresses_max, lifted.accepts_per_address), (0, holdline::Rate::OFF));
-        let mut args = lift.clone();
+        let mut args = lift;
         args.extend(limits.iter().map(|one| format!("--limit={one}")));
         let set = config(&args.iter().map(|one| &**one).collect::<Vec<_>>(), &[]).expect("valid");
         assert_eq!((limits.len(), set), (9, Config { local_publish: true, ..Config::default() }));

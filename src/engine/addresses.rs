@@ -90,7 +90,8 @@ impl Address {
 
 impl Rate {
     fn every_us(self) -> u64 {
-        u64::try_from(self.every.as_micros()).unwrap_or(u64::MAX)
+        let whole = self.every.as_secs().saturating_mul(1_000_000);
+        whole.saturating_add(u64::from(self.every.subsec_micros()))
     }
 
     /// More at once than a burst costs what a burst does: else it would never be allowed.
@@ -99,12 +100,14 @@ impl Rate {
     }
 
     /// How long until `count` events more are within the rate, given their arrival time; 0: now.
+    #[inline(never)]
     pub(crate) fn wait_us(self, arrival: u64, count: u32, now_us: u64) -> u64 {
         let after = arrival.max(now_us).saturating_add(self.cost_us(count));
         after.saturating_sub(self.cost_us(self.burst)).saturating_sub(now_us)
     }
 
     /// Counts them.
+    #[inline(never)]
     pub(crate) fn charge(self, arrival: &mut u64, count: u32, now_us: u64) {
         *arrival = (*arrival).max(now_us).saturating_add(self.cost_us(count));
     }
