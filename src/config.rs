@@ -52,7 +52,7 @@ pub struct Config {
     pub idempotency_window: Duration,
     /// Idempotency keys remembered at a time, some 150 bytes each. Default 65 536.
     pub idempotency_keys_max: usize,
-    /// A directory of a [`Server`](crate::Server)'s own, so that a planned restart is no gap: what
+    /// A directory of a `Server`'s own, so that a planned restart is no gap: what
     /// the server keeps is written there at its orderly end, after the last publication, and read and
     /// removed when the next one is bound, before it serves. A crash leaves nothing, so that the
     /// epoch is new after it. Takes as many bytes as history holds, on disk only. Is made if the
