@@ -84,7 +84,7 @@ pub struct Config {
     /// Channels that keep and owe only the newest publication of each event name: names, in which `*`
     /// stands for any run of characters (`sensors.*`). What is skipped is no gap. Default none.
     pub latest: Vec<String>,
-    /// A directory of a [`Server`](crate::Server)'s own, so that a planned restart is no gap: what
+    /// A directory of a `Server`'s own, so that a planned restart is no gap: what
     /// the server keeps is written there at its orderly end, after the last publication, and read and
     /// removed when the next one is bound, before it serves. A crash leaves nothing, so that the
     /// epoch is new after it. Takes as many bytes as history holds, on disk only. Is made if the
