@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Channel, ChannelIndex, Config, Evicted, History, HistoryLimits, Inner, Now};
+use super::{Channel, ChannelIndex, Config, Epoch, Evicted, History, HistoryLimits, Inner, Now};
 use crate::hub::keys::Keys;
 use crate::hub::snapshot::{Header, Reader, Record, Sink, Source, Unreadable, Writer};
 use crate::message::{Budget, Message, Publication};
@@ -54,8 +54,17 @@ impl History {
         source: &mut Source<'_>,
         now: Now,
     ) -> Result<Self, Unreadable> {
+        Self::refill(|epoch| Self::new(config, epoch, now), len, source, now)
+    }
+
+    fn refill(
+        new: impl FnOnce(Epoch) -> Self,
+        len: u64,
+        source: &mut Source<'_>,
+        now: Now,
+    ) -> Result<Self, Unreadable> {
         let (mut reader, header) = Reader::new(source, len)?;
-        let history = Self::new(config, header.epoch, now);
+        let history = new(header.epoch);
         let mut restore = Restore::new(&history, &header, now);
         while let Some(record) = reader.next()? {
             match record {
