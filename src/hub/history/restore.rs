@@ -57,7 +57,7 @@ impl History {
         Self::refill(|epoch| Self::new(config, epoch, now), len, source, now)
     }
 
-    fn refill(
+    pub(super) fn refill(
         new: impl FnOnce(Epoch) -> Self,
         len: u64,
         source: &mut Source<'_>,
