@@ -9,7 +9,8 @@ use super::answer::Ticket;
 use super::app::CloseReason;
 use super::deliver::Delivery;
 use super::policy::Policy;
-use super::slot::{Flags, Slot};
+use super::presence::{Parting, Presence};
+use super::slot::{Flags, Slot, Sub};
 use super::stats::{Connections, Stats};
 use crate::code::Refusal;
 use crate::collections::slots::{ConnId, Slots};
@@ -30,6 +31,7 @@ pub(crate) struct Core {
     pub(crate) slots: Slots<Slot>,
     pub(crate) roster: Roster,
     pub(crate) wheel: Wheel,
+    pub(crate) presence: Presence,
     pub(crate) rng: fastrand::Rng,
     /// How far this loop has taken the order in.
     /// Invariant: nothing on it reads, names or promises a position beyond.
@@ -91,13 +93,15 @@ impl Core {
             0 => 1024 - 64,
             max => max as usize,
         };
+        let mut rng = fastrand::Rng::with_seed(seed);
         Self {
             limits: ConnLimits::from(&*config),
             policy,
             slots: Slots::new(loop_number),
             roster: Roster::new(),
             wheel: Wheel::new(now.mono_ms),
-            rng: fastrand::Rng::with_seed(seed),
+            presence: Presence::new(rng.fork(), &config),
+            rng,
             horizon: history.head(),
             seen_version: None,
             unseen_bytes: 0,
@@ -296,11 +300,15 @@ impl Core {
         let Some(slot) = self.slots.get_mut(index) else { return };
         slot.flags.clear(Flags::BEHIND);
         for sub in std::mem::take(&mut slot.subs).as_slice() {
-            self.leave_room(index, sub.room, sub.place);
+            self.leave_room(index, sub, Parting::Grace);
         }
     }
 
-    pub(crate) fn leave_room(&mut self, index: u32, room: u32, place: u32) {
+    pub(crate) fn leave_room(&mut self, index: u32, sub: &Sub, parting: Parting) {
+        let Sub { room, place, .. } = *sub;
+        if let Some(watch) = self.roster.mark(room) {
+            self.part(index, watch, sub, parting);
+        }
         debug_assert_eq!(self.roster.members(room)[place as usize], index);
         let channel = self.roster.channel(room);
         let moved = self.roster.leave(room, place);

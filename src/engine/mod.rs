@@ -46,6 +46,7 @@ mod deliver;
 mod drain;
 mod input;
 mod policy;
+mod presence;
 mod publish;
 mod query;
 mod reply;
@@ -176,7 +177,8 @@ impl Engine {
             && core.replies.is_empty()
             && core.dirty.is_empty()
             && core.closes.is_empty()
-            && core.resumed.is_empty())
+            && core.resumed.is_empty()
+            && !core.presence.has_news())
             || self.has_news()
     }
 
@@ -196,7 +198,9 @@ impl Engine {
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
         let app = self.core.app_timers.keys().next().map(|(due, _)| *due);
-        [self.core.wheel.next_deadline(), app, self.core.next_sweep].into_iter().flatten().min()
+        let presence = self.core.presence.next_deadline();
+        let due = [self.core.wheel.next_deadline(), app, self.core.next_sweep, presence];
+        due.into_iter().flatten().min()
     }
 
     /// A connection whose socket may be read again, if the driver had stopped.
@@ -333,6 +337,7 @@ impl Engine {
             assert!(slot.arena_len == 0 || slot.flags.has(Flags::REPLYING));
         }
         assert_eq!(members, core.roster.subscriptions());
+        core.check_presence();
         for index in core.wheel.filed() {
             assert!(core.slots.get(index).is_some(), "a timer of a slot that is no more");
         }

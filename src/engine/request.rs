@@ -141,6 +141,9 @@ impl Engine {
                 self.authorize(index, Action::Subscribe { channel: &plan.options.channels[0] })?;
                 self.core.answer_info(index, answering, &plan.options.channels[0]);
             }
+            What::Presence => {
+                self.core.answer_presence(index, answering, &plan.options.channels[0])?;
+            }
             What::Clear => {
                 self.authorize(index, Action::Publish { channel: &plan.options.channels[0] })?;
                 let now = self.core.now;
@@ -361,7 +364,7 @@ impl super::core::Core {
         }
     }
 
-    fn may_administer(&self, index: u32) -> Result<(), Next> {
+    pub(crate) fn may_administer(&self, index: u32) -> Result<(), Next> {
         if self.policy.open || self.peer(index).is_local() {
             return Ok(());
         }
