@@ -18,6 +18,8 @@ mod heartbeats;
 mod polls;
 #[path = "flows/positions.rs"]
 mod positions;
+#[path = "flows/presence.rs"]
+mod presence;
 #[path = "flows/readers.rs"]
 mod readers;
 #[path = "flows/replay.rs"]

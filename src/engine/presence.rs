@@ -314,14 +314,16 @@ impl Core {
     }
 
     fn enter_room(&mut self, index: u32, room: RoomIndex, watches: bool) {
-        let Some(who) = self.who(index) else { return };
         let Some(watch) = self.watch_of(room, watches) else { return };
         if watches {
             self.begin_watching(index, room, watch);
         }
-        if !self.take_place(index, room, watch, &who) {
-            self.presence.note(watch, who.conn, News::Join(who.name));
+        if let Some(who) = self.who(index) {
+            if !self.take_place(index, room, watch, &who) {
+                self.presence.note(watch, who.conn, News::Join(who.name));
+            }
         }
+        self.settle_watch(watch);
     }
 
     /// A connection that listens already wants to be told who else does.
@@ -337,6 +339,9 @@ impl Core {
         if let Some(watch) = self.roster.mark(room) {
             return Some(watch);
         }
+        if !is_wanted && self.roster.members(room).len() > 1 {
+            return None;
+        }
         let name = self.roster.name(room);
         let watch = match self.presence.find(name) {
             Some(watch) => watch,
@@ -350,7 +355,9 @@ impl Core {
 
     fn begin_watching(&mut self, index: u32, room: RoomIndex, watch: WatchIndex) {
         let Some(id) = self.slots.id(index) else { return };
-        let Some(sub) = self.slots.get_mut(index).and_then(|slot| slot.sub_in(room)) else { return };
+        let Some(sub) = self.slots.get_mut(index).and_then(|slot| slot.sub_in(room)) else {
+            return;
+        };
         let Some(at) = self.presence.watches.get_mut(watch as usize) else { return };
         if std::mem::replace(&mut sub.watches, true) {
             return;
@@ -539,6 +546,13 @@ impl Core {
                 let state = self.slots.get(*index).map(|slot| &slot.state);
                 assert!(matches!(state, Some(State::Hold(_))), "a name is kept for nobody");
                 assert!(members.contains(index));
+            }
+            for index in members {
+                let Some(slot) = self.slots.get(*index) else { continue };
+                let is_reminded = Transport::of(slot) == Some(Transport::Poll)
+                    || slot.flags.has(Flags::UNTOLD)
+                    || !slot.subs.as_slice().iter().any(|sub| sub.untold);
+                assert!(is_reminded, "{}: nobody tells what was not told", at.name);
             }
             assert!(at.vacant.iter().is_sorted_by_key(|vacant| vacant.due));
             let has_due = !at.vacant.is_empty() || at.watchers == 0;

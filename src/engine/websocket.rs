@@ -206,8 +206,7 @@ impl Engine {
                 for channel in &channels {
                     self.authorize(index, Action::Subscribe { channel })?;
                 }
-                let options =
-                    Options { channels, since, gap_live, presence, ..Options::default() };
+                let options = Options { channels, since, gap_live, presence, ..Options::default() };
                 self.core.ws_subscribe(index, reference, options)?;
             }
         }

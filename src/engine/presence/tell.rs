@@ -57,8 +57,7 @@ impl Core {
         // It ends well below where it began, or it would begin and end with each who comes and goes.
         let is_crowded = members > if was_crowded { most - most / 8 } else { most };
         let one_by_one = at.changes.len() * watchers;
-        let is_untold =
-            is_crowded || was_crowded || at.is_flooded || one_by_one > TOLD_PER_TURN;
+        let is_untold = is_crowded || was_crowded || at.is_flooded || one_by_one > TOLD_PER_TURN;
         let cost = if is_untold { watchers } else { one_by_one } + listeners / 8;
         if cost > left && left < TOLD_PER_TURN {
             return None;
@@ -143,9 +142,8 @@ impl Core {
         }
         let Some(dialect) = slot.dialect() else { return };
         let subs = slot.subs.as_mut_slice().iter_mut();
-        let rooms: Vec<_> = subs
-            .filter_map(|sub| std::mem::take(&mut sub.untold).then_some(sub.room))
-            .collect();
+        let rooms: Vec<_> =
+            subs.filter_map(|sub| std::mem::take(&mut sub.untold).then_some(sub.room)).collect();
         for room in rooms {
             let news = self.untold_in(room);
             let name = Arc::clone(self.roster.name(room));
