@@ -58,7 +58,8 @@ pub struct Config {
     /// Channels of one connection. Default 128.
     pub channels_per_connection_max: usize,
     /// How long a connection that is gone, or a poll between two requests, still counts as listening
-    /// where somebody wants to know. Default 5 s.
+    /// where somebody wants to know. Default 5 s; 0: polls are not told who
+    /// comes and goes.
     pub presence_grace: Duration,
     /// Listeners of a channel that are listed; with more of them their coming and going is not told one
     /// by one. Default 1 000.

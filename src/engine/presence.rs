@@ -315,13 +315,17 @@ impl Core {
 
     fn enter_room(&mut self, index: u32, room: RoomIndex, watches: bool) {
         let Some(watch) = self.watch_of(room, watches) else { return };
-        if watches {
+        let Some(who) = self.who(index) else { return self.settle_watch(watch) };
+        let place = self.find_place(watch, &who);
+        if watches && who.transport == Transport::Poll && place.is_none() && !self.has_room(watch) {
+            // It would come and go with each request, and answer others that do the same, for ever.
+            self.mute(index, room);
+        } else if watches {
             self.begin_watching(index, room, watch);
         }
-        if let Some(who) = self.who(index) {
-            if !self.take_place(index, room, watch, &who) {
-                self.presence.note(watch, who.conn, News::Join(who.name));
-            }
+        match place {
+            Some(place) => self.take_place(index, room, watch, place, &who),
+            None => self.presence.note(watch, who.conn, News::Join(who.name)),
         }
         self.settle_watch(watch);
     }
@@ -355,46 +359,76 @@ impl Core {
 
     fn begin_watching(&mut self, index: u32, room: RoomIndex, watch: WatchIndex) {
         let Some(id) = self.slots.id(index) else { return };
-        let Some(sub) = self.slots.get_mut(index).and_then(|slot| slot.sub_in(room)) else {
-            return;
-        };
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let is_poll = Transport::of(slot) == Some(Transport::Poll);
+        let Some(sub) = slot.sub_in(room) else { return };
         let Some(at) = self.presence.watches.get_mut(watch as usize) else { return };
         if std::mem::replace(&mut sub.watches, true) {
             return;
         }
         at.watchers += 1;
-        if at.is_crowded {
+        if !at.is_crowded {
+            return;
+        }
+        if is_poll {
+            sub.is_mute = true;
+        } else {
             at.newcomers.push(id);
             self.presence.list(watch);
         }
     }
 
-    /// Whether a connection goes on in a place that is vacant: its own, or for a poll, that of one
-    /// from the same address whose connection asks for nothing more.
-    fn take_place(&mut self, index: u32, room: RoomIndex, watch: WatchIndex, who: &Who) -> bool {
-        let Some(at) = self.presence.watches.get(watch as usize) else { return false };
+    fn has_room(&self, watch: WatchIndex) -> bool {
+        let at = self.presence.watches.get(watch as usize);
+        at.is_some_and(|at| self.presence.has_room(at))
+    }
+
+    /// A poll is told with its answer that it is not told. No sooner, for the next would be too.
+    fn mute(&mut self, index: u32, room: RoomIndex) {
+        if let Some(sub) = self.slots.get_mut(index).and_then(|slot| slot.sub_in(room)) {
+            sub.is_mute = true;
+        }
+    }
+
+    /// The vacant place in which a connection goes on: its own, or for a poll, that of one from the
+    /// same address whose connection asks for nothing more.
+    fn find_place(&self, watch: WatchIndex, who: &Who) -> Option<usize> {
+        let at = self.presence.watches.get(watch as usize)?;
         let is_poll = who.transport == Transport::Poll;
-        let own = at.vacant.iter().position(|vacant| vacant.who.conn == who.conn);
-        let found = match own {
-            Some(own) if is_poll || at.vacant[own].who.name == who.name => Some(own),
+        match at.vacant.iter().position(|vacant| vacant.who.conn == who.conn) {
             // What is not a poll has one name on all channels.
-            Some(_) => None,
+            Some(own) => (is_poll || at.vacant[own].who.name == who.name).then_some(own),
             None if is_poll => at.vacant.iter().position(|vacant| self.may_follow(who, vacant)),
             None => None,
-        };
-        let Some(found) = found else { return false };
-        self.rename(watch, found, who);
-        let Some(at) = self.presence.watches.get_mut(watch as usize) else { return false };
-        let Some(vacant) = at.vacant.remove(found) else { return false };
+        }
+    }
+
+    fn take_place(
+        &mut self,
+        index: u32,
+        room: RoomIndex,
+        watch: WatchIndex,
+        place: usize,
+        who: &Who,
+    ) {
+        let Some(at) = self.presence.watches.get_mut(watch as usize) else { return };
+        let Some(vacant) = at.vacant.remove(place) else { return };
         at.watchers -= u32::from(vacant.watches);
-        if is_poll {
+        if who.transport == Transport::Poll {
             at.keep(index, Kept { name: vacant.who.name, since_ms: vacant.who.since_ms });
         } else {
             self.presence.entries -= 1;
         }
         at.shrink();
+        let before = vacant.who.conn;
+        if before != who.conn {
+            // Whoever loses its place goes by another name, if it ever comes back.
+            if let Some(slot) = self.slots.find(before).and_then(|index| self.slots.get_mut(index))
+            {
+                slot.flags.set(Flags::RENAMED);
+            }
+        }
         self.hand_over(index, room, vacant);
-        true
     }
 
     fn may_follow(&self, who: &Who, vacant: &Vacant) -> bool {
@@ -406,18 +440,6 @@ impl Core {
         matches!(slot.state, State::Head(_)) && !slot.flags.has(Flags::RENAMED)
     }
 
-    /// Whoever loses its place to another connection goes by another name, if it ever comes back.
-    fn rename(&mut self, watch: WatchIndex, found: usize, who: &Who) {
-        let Some(at) = self.presence.watches.get(watch as usize) else { return };
-        let before = at.vacant[found].who.conn;
-        if before == who.conn {
-            return;
-        }
-        if let Some(slot) = self.slots.find(before).and_then(|index| self.slots.get_mut(index)) {
-            slot.flags.set(Flags::RENAMED);
-        }
-    }
-
     /// What a poll was not told between two requests it is told now.
     fn hand_over(&mut self, index: u32, room: RoomIndex, vacant: Vacant) {
         let Some(slot) = self.slots.get_mut(index) else { return };
@@ -425,10 +447,10 @@ impl Core {
         sub.untold |= vacant.untold;
         if !vacant.told.is_empty() {
             tell::append(&mut slot.extra().told, &vacant.told);
+        } else if !vacant.untold {
+            return;
         }
-        if slot.has_told() {
-            self.mark(index);
-        }
+        self.mark(index);
     }
 
     /// A connection, its state still what it was, stops listening to a channel that is watched.

@@ -110,6 +110,8 @@ pub(crate) struct Sub {
     pub(crate) watches: bool,
     /// Some of that was not told.
     pub(crate) untold: bool,
+    /// A poll that wants to be told and is not: its answer says so.
+    pub(crate) is_mute: bool,
 }
 
 impl Sub {

@@ -254,6 +254,7 @@ impl Core {
                 later: !is_first && start < cursor,
                 watches: false,
                 untold: false,
+                is_mute: false,
             });
             channels.push(StartedChannel { name, room, position: start, gap });
         }
@@ -344,7 +345,8 @@ impl Core {
         let gaps = self.gaps(&started, options.since);
         let wait_max = self.config.poll_wait_max.as_secs();
         let wait_s = options.wait_s.unwrap_or(self.config.poll_wait.as_secs()).min(wait_max);
-        let wait_s = if answering.head_only { 0 } else { wait_s };
+        let is_head = answering.head_only;
+        let wait_s = if is_head { 0 } else { wait_s };
         let wait_ms = spread_ms(wait_s * 1000, self.rng.u8(..));
         let until = Stamp::at(self.now.mono_ms + wait_ms);
         let is_due = wait_s == 0 || !gaps.is_empty();
@@ -363,7 +365,7 @@ impl Core {
             self.mark(index);
         }
         // One message is the whole answer to a raw poll.
-        self.enter(index, &started, options.presence && !is_raw);
+        self.enter(index, &started, options.presence && !is_raw && !is_head);
         self.file(index);
         Ok(())
     }

@@ -425,6 +425,53 @@ fn whoever_watches_a_crowd_is_told_that_it_is_one() {
 }
 
 #[test]
+fn a_poll_that_watches_a_crowd_is_told_with_its_answer_and_held_all_the_same() {
+    let config = Config { presence_members_max: 2, ..Config::default().open() };
+    let mut sim = Sim::with(config, Pace::Whole);
+    let line = sim.connect(0);
+    hold(&mut sim, line, "&presence=1");
+    let (_other, _) = socket(&mut sim, "?channel=a&presence=1");
+    sim.answer(line).expect("of the other");
+    hold(&mut sim, line, "&presence=1");
+    let _more: Vec<_> = (0..3).map(|_| socket(&mut sim, "?channel=a").0).collect();
+    let body = sim.answer(line).expect("of the crowd").json();
+    assert_eq!(body["presence"], json!([untold("a", true)]));
+    for number in 0..3 {
+        hold(&mut sim, line, "&presence=1");
+        sim.pass(1_000);
+        assert!(sim.answer(line).is_none(), "answered at once, again and again");
+        sim.publish("a", number.to_string());
+        sim.settle();
+        let body = sim.answer(line).expect("an answer").json();
+        assert_eq!(body["messages"].as_array().map(Vec::len), Some(1));
+        assert_eq!(body["presence"], json!([untold("a", true)]));
+    }
+}
+
+#[test]
+fn polls_that_nobody_can_remember_do_not_answer_each_other_for_ever() {
+    for (entries, grace) in [(1, 5), (0, 5), (10, 0)] {
+        let grace = Duration::from_secs(grace);
+        let (presence_entries_max, presence_grace) = (entries, grace);
+        let config = Config { presence_entries_max, presence_grace, ..Config::default().open() };
+        let mut sim = Sim::with(config, Pace::Whole);
+        let lines: Vec<_> = (0..3).map(|host| sim.connect_from(0, from(1_000, host))).collect();
+        lines.iter().for_each(|line| hold(&mut sim, *line, "&presence=1"));
+        let mut answers = 0;
+        for _ in 0..100 {
+            for line in &lines {
+                if sim.answer(*line).is_some() {
+                    answers += 1;
+                    hold(&mut sim, *line, "&presence=1");
+                }
+            }
+            sim.settle();
+        }
+        assert!(answers < 20, "{answers} answers about nothing, with room for {entries}");
+    }
+}
+
+#[test]
 fn beyond_the_limit_of_entries_whoever_goes_has_left() {
     let config = Config { presence_entries_max: 1, ..Config::default().open() };
     let mut sim = Sim::with(config, Pace::Whole);

@@ -27,7 +27,8 @@ impl Core {
             && !answering.is_http10
             && !answering.head_only
             && !has_gaps
-            && !has_told;
+            && !has_told
+            && !slot.subs.as_slice().iter().any(|sub| sub.is_mute);
         let variant = u8::from(keep) | u8::from(is_raw) << 1;
         let key = if is_plain { self.shared_key(Dialect::Poll, variant) } else { None };
         if let Some(found) = self.find_run(key) {

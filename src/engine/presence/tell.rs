@@ -55,7 +55,8 @@ impl Core {
         let (members, most) = (listeners + at.vacant.len(), self.presence.members_max);
         let was_crowded = at.is_crowded;
         // It ends well below where it began, or it would begin and end with each who comes and goes.
-        let is_crowded = members > if was_crowded { most - most / 8 } else { most };
+        let most = if was_crowded { most - most / 8 } else { most };
+        let is_crowded = members > most;
         let one_by_one = at.changes.len() * watchers;
         let is_untold = is_crowded || was_crowded || at.is_flooded || one_by_one > TOLD_PER_TURN;
         let cost = if is_untold { watchers } else { one_by_one } + listeners / 8;
@@ -160,9 +161,11 @@ impl Core {
     pub(crate) fn told_of(&self, index: u32) -> Vec<u8> {
         let Some(slot) = self.slots.get(index) else { return Vec::new() };
         let mut told = slot.extra.as_ref().map_or(Vec::new(), |extra| extra.told.clone());
-        for sub in slot.subs.as_slice().iter().filter(|sub| sub.untold) {
+        for sub in slot.subs.as_slice().iter().filter(|sub| sub.untold || sub.is_mute) {
             let mut object = Vec::new();
-            self.untold_in(sub.room).write_json(&mut object, self.roster.name(sub.room));
+            let mute = News::Untold { more: true };
+            let news = if sub.is_mute { mute } else { self.untold_in(sub.room) };
+            news.write_json(&mut object, self.roster.name(sub.room));
             append(&mut told, &object);
         }
         told
