@@ -545,18 +545,44 @@ fn more_in_one_turn_than_may_ever_wait_is_said_at_once() {
 
 #[test]
 fn a_mass_that_comes_in_one_turn_is_told_as_one() {
-    let mut sim = Sim::open(Pace::Whole);
-    let watchers: Vec<_> = (0..100).map(|_| socket(&mut sim, "?channel=a&presence=1").0).collect();
-    for watcher in &watchers {
-        watcher.jsons(&mut sim);
+    // More than is told of one channel to anyone; more than is told to so many.
+    for (watchers, mass) in [(2, 400), (100, 200)] {
+        let mut sim = Sim::open(Pace::Whole);
+        let watchers: Vec<_> =
+            (0..watchers).map(|_| socket(&mut sim, "?channel=a&presence=1").0).collect();
+        for watcher in &watchers {
+            watcher.jsons(&mut sim);
+        }
+        for _ in 0..mass {
+            let line = sim.connect(0);
+            sim.send(line, &ws::upgrade("/ws?channel=a", None));
+        }
+        sim.settle();
+        for watcher in &watchers {
+            assert_eq!(watcher.jsons(&mut sim), [untold("a", false)]);
+        }
     }
-    for _ in 0..400 {
+}
+
+#[test]
+fn what_is_too_much_for_one_turn_is_told_in_the_next() {
+    for (channels, is_cut) in [(20, false), (100, true)] {
+        let mut sim = Sim::open(Pace::Whole);
+        let query: Vec<_> = (0..channels).map(|number| format!("channel=c{number}")).collect();
+        let query = query.join("&");
+        let watchers: Vec<_> =
+            (0..200).map(|_| socket(&mut sim, &format!("?{query}&presence=1")).0).collect();
+        for watcher in &watchers {
+            watcher.jsons(&mut sim);
+        }
         let line = sim.connect(0);
-        sim.send(line, &ws::upgrade("/ws?channel=a", None));
-    }
-    sim.settle();
-    for watcher in &watchers {
-        assert_eq!(watcher.jsons(&mut sim), [untold("a", false)]);
+        sim.send(line, &ws::upgrade(&format!("/ws?{query}"), None));
+        sim.turn(0);
+        assert_eq!(sim.engine().has_work(), is_cut, "{channels} channels");
+        sim.settle();
+        for watcher in &watchers {
+            assert_eq!(watcher.jsons(&mut sim).len(), channels);
+        }
     }
 }
 
