@@ -568,20 +568,21 @@ fn a_mass_that_comes_in_one_turn_is_told_as_one() {
 fn what_is_too_much_for_one_turn_is_told_in_the_next() {
     for (channels, is_cut) in [(20, false), (100, true)] {
         let mut sim = Sim::open(Pace::Whole);
-        let query: Vec<_> = (0..channels).map(|number| format!("channel=c{number}")).collect();
-        let query = query.join("&");
+        let names: Vec<_> = (0..channels).map(|number| format!("c{number}")).collect();
+        let query = format!("channel={}", names.join("&channel="));
         let watchers: Vec<_> =
-            (0..200).map(|_| socket(&mut sim, &format!("?{query}&presence=1")).0).collect();
-        for watcher in &watchers {
-            watcher.jsons(&mut sim);
-        }
+            (0..200).map(|_| Ws::open(&mut sim, 0, &format!("/ws?{query}"))).collect();
+        let command = format!(r#"{{"op":"subscribe","channels":{names:?},"presence":true}}"#);
+        watchers.iter().for_each(|watcher| watcher.text(&mut sim, &command));
+        sim.settle();
+        watchers.iter().for_each(|watcher| _ = watcher.frames(&mut sim));
         let line = sim.connect(0);
         sim.send(line, &ws::upgrade(&format!("/ws?{query}"), None));
         sim.turn(0);
         assert_eq!(sim.engine().has_work(), is_cut, "{channels} channels");
         sim.settle();
         for watcher in &watchers {
-            assert_eq!(watcher.jsons(&mut sim).len(), channels);
+            assert_eq!(watcher.frames(&mut sim).len(), channels);
         }
     }
 }
