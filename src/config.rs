@@ -96,6 +96,17 @@ pub struct Config {
     pub connections_max: u32,
     /// Channels of one connection. Default 128.
     pub channels_per_connection_max: usize,
+    /// How long a connection that is gone, or a poll between two requests, still counts as listening
+    /// where somebody wants to know. Default 5 s; 0: polls are not told who
+    /// comes and goes.
+    pub presence_grace: Duration,
+    /// Listeners of a channel that are listed; with more of them their coming and going is not told one
+    /// by one. Default 1 000.
+    pub presence_members_max: usize,
+    /// Connections that are gone and still count, and polls that are known from one request to the
+    /// next, on all channels that somebody watches: some 100 bytes each. Beyond, they leave at once.
+    /// Default 10 000.
+    pub presence_entries_max: usize,
     /// Own bytes (replies, not publications) waiting for one connection. Default 64 KiB.
     pub outbox_bytes_max: usize,
     /// A connection that takes nothing of what waits for it is closed after this. Default 30 s.
@@ -232,6 +243,9 @@ impl Default for Config {
             data: None,
             connections_max: 0,
             channels_per_connection_max: 128,
+            presence_grace: Duration::from_secs(5),
+            presence_members_max: 1_000,
+            presence_entries_max: 10_000,
             outbox_bytes_max: 64 * KIB,
             write_stall: Duration::from_secs(30),
             answer_deadline: Duration::from_secs(10),
@@ -300,6 +314,8 @@ impl Config {
             message_bytes_max: 8 * KIB,
             idempotency_bytes_max: 16 * KIB,
             connections_max: 64,
+            presence_members_max: 64,
+            presence_entries_max: 64,
             outbox_bytes_max: 8 * KIB,
             head_bytes_max: 4 * KIB,
             line_bytes_max: 2 * KIB,

@@ -28,6 +28,8 @@ mod limits;
 mod polls;
 #[path = "flows/positions.rs"]
 mod positions;
+#[path = "flows/presence.rs"]
+mod presence;
 #[path = "flows/rates.rs"]
 mod rates;
 #[path = "flows/readers.rs"]

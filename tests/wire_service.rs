@@ -28,6 +28,31 @@ fn health_ready_console_and_stats_answer_loopback() {
 }
 
 #[test]
+fn who_listens_is_listed_and_told_over_sockets() {
+    let server = Running::start(&[]);
+    let mut sse = Sse::open(&server, "/events?channel=a&presence=1", &[]);
+    sse.block().expect("the first block");
+    let mut ws = Ws::open(&server, "/ws?channel=a&presence=1");
+    let hello = ws.op("hello");
+    ws.until("live");
+    let join = sse.event();
+    assert_eq!((&*join.event, &join.id), ("presence", &None), "came {join:?}");
+    let join: Value = serde_json::from_str(&join.data.expect("data")).expect("JSON");
+    let name = &hello["connection"];
+    assert_eq!(join, json!({"op": "join", "channel": "a", "connection": name, "user": null}));
+    let list = get(&server, "/channels/a/presence").expect(200).json();
+    assert_eq!((&list["subscribers"], &list["more"]), (&json!(2), &json!(false)));
+    let members = list["members"].as_array().expect("members");
+    assert_eq!((&members[1]["connection"], &members[1]["transport"]), (name, &json!("ws")));
+    let stream = members[0]["connection"].clone();
+    drop(sse);
+    let leave = ws.op("leave");
+    assert_eq!((&leave["channel"], &leave["connection"]), (&json!("a"), &stream));
+    let list = get(&server, "/channels/a/presence").expect(200).json();
+    assert_eq!(list["members"].as_array().map(Vec::len), Some(1), "came {list}");
+}
+
+#[test]
 fn stats_count_what_happened() {
     let server = Running::start(&[]);
     let mut ws = Ws::open(&server, "/ws?channel=a");

@@ -14,7 +14,8 @@ use super::limits::ChannelRates;
 use super::memory::Held;
 use super::notices::Notices;
 use super::policy::Policy;
-use super::slot::{Flags, Slot};
+use super::presence::{Parting, Presence};
+use super::slot::{Flags, Slot, Sub};
 use super::stats::{Connections, Stats};
 use crate::code::Refusal;
 use crate::collections::slots::{ConnId, Slots};
@@ -35,6 +36,7 @@ pub(crate) struct Core {
     pub(crate) slots: Slots<Slot>,
     pub(crate) roster: Roster,
     pub(crate) wheel: Wheel,
+    pub(crate) presence: Presence,
     pub(crate) rng: fastrand::Rng,
     /// Marks our pings, so that nobody can answer one that was not sent.
     pub(crate) ping_key: u64,
@@ -112,6 +114,7 @@ impl Core {
             slots: Slots::new(loop_number),
             roster: Roster::new(),
             wheel: Wheel::new(now.mono_ms),
+            presence: Presence::new(rng.fork(), &config),
             ping_key: rng.u64(..),
             rng,
             horizon: history.head(),
@@ -327,11 +330,15 @@ impl Core {
         let Some(slot) = self.slots.get_mut(index) else { return };
         slot.flags.clear(Flags::BEHIND);
         for sub in std::mem::take(&mut slot.subs).as_slice() {
-            self.leave_room(index, sub.room, sub.place);
+            self.leave_room(index, sub, Parting::Grace);
         }
     }
 
-    pub(crate) fn leave_room(&mut self, index: u32, room: u32, place: u32) {
+    pub(crate) fn leave_room(&mut self, index: u32, sub: &Sub, parting: Parting) {
+        let Sub { room, place, .. } = *sub;
+        if let Some(watch) = self.roster.mark(room) {
+            self.part(index, watch, sub, parting);
+        }
         debug_assert_eq!(self.roster.members(room)[place as usize], index);
         let channel = self.roster.channel(room);
         let moved = self.roster.leave(room, place);

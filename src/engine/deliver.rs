@@ -138,6 +138,7 @@ impl Core {
     /// Starts the second phase.
     pub(crate) fn begin_writing(&mut self) {
         self.take_in_now();
+        self.tell_presence();
         self.delivery.writes_left = self.config.writes_per_turn;
         self.delivery.bytes_left = self.config.write_bytes_per_turn;
     }

@@ -104,7 +104,8 @@ impl Core {
         let lists: usize = lists.iter().map(|list| list.capacity() * size_of::<u32>()).sum();
         let slots = self.slots.bytes() + self.slots.capacity() * LINE_BYTES;
         let limits = self.addresses.bytes() + self.channel_rates.bytes();
-        slots + self.wheel.bytes() + self.roster.bytes() + lists + limits + self.farewells.bytes()
+        let others = limits + self.farewells.bytes() + self.presence.bytes();
+        slots + self.wheel.bytes() + self.roster.bytes() + lists + others
     }
 
     /// Something has been done for a connection: if it has come to hold more than there is, it gives
@@ -226,7 +227,8 @@ impl Extra {
             + on_heap(self.gaps.capacity() * size_of::<crate::wire::dialect::Gap>());
         let waiting = self.waiting.as_ref().map_or(0, |waiting| waiting.heap());
         let (tail, outbox) = (on_heap(self.tail.capacity()), on_heap(self.outbox.capacity()));
-        on_heap(size_of::<Self>()) + tail + outbox + later + gaps + waiting
+        let told = on_heap(self.told.capacity());
+        on_heap(size_of::<Self>()) + tail + outbox + told + later + gaps + waiting
     }
 }
 

@@ -50,6 +50,7 @@ mod limits;
 mod memory;
 mod notices;
 mod policy;
+mod presence;
 mod proxies;
 mod publish;
 mod query;
@@ -181,7 +182,8 @@ impl Engine {
             && core.replies.is_empty()
             && core.dirty.is_empty()
             && core.closes.is_empty()
-            && core.resumed.is_empty())
+            && core.resumed.is_empty()
+            && !core.presence.has_news())
             || self.has_news()
             || core.has_fed()
     }
@@ -202,8 +204,10 @@ impl Engine {
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
         let app = self.core.app_timers.keys().next().map(|(due, _)| *due);
-        let farewell = self.core.farewells.next_deadline();
-        let due = [self.core.wheel.next_deadline(), app, self.core.next_sweep, farewell];
+        let core = &self.core;
+        let farewell = core.farewells.next_deadline();
+        let presence = core.presence.next_deadline();
+        let due = [core.wheel.next_deadline(), app, core.next_sweep, farewell, presence];
         due.into_iter().flatten().min()
     }
 
@@ -342,6 +346,7 @@ impl Engine {
         assert_eq!(members, core.roster.subscriptions());
         core.check_counts();
         core.check_held();
+        core.check_presence();
         for index in core.wheel.filed() {
             assert!(core.slots.get(index).is_some(), "a timer of a slot that is no more");
         }

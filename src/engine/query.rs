@@ -19,6 +19,7 @@ pub(crate) struct Options<'b> {
     pub(crate) wait_s: Option<u64>,
     pub(crate) heartbeat_s: u16,
     pub(crate) gap_live: bool,
+    pub(crate) presence: bool,
     pub(crate) is_own_client: bool,
     pub(crate) event: Option<Cow<'b, str>>,
     pub(crate) ttl_s: Option<u64>,
@@ -34,7 +35,7 @@ const TOO_MANY: Refusal =
 const REPEATED: Refusal = Refusal::new(Code::BadQuery, "only channel may be given more than once");
 const BAD_VALUE: Refusal = Refusal::new(
     Code::BadQuery,
-    "wait and heartbeat are whole seconds, ttl is digits, gap is live or retained, v is 1",
+    "wait and heartbeat are whole seconds, ttl is digits, gap is live or retained, v is 1, presence is 1 or 0",
 );
 pub(crate) const NO_CHANNEL: Refusal =
     Refusal::new(Code::BadQuery, "name at least one channel: ?channel=news");
@@ -124,6 +125,13 @@ impl<'b> Options<'b> {
                 self.gap_live = match &*value {
                     "live" => true,
                     "retained" => false,
+                    _ => return Err(BAD_VALUE),
+                }
+            }
+            "presence" => {
+                self.presence = match &*value {
+                    "1" => true,
+                    "0" => false,
                     _ => return Err(BAD_VALUE),
                 }
             }

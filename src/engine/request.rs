@@ -144,6 +144,9 @@ impl Engine {
                 self.authorize(index, Action::Subscribe { channel: &plan.options.channels[0] })?;
                 self.core.answer_info(index, answering, &plan.options.channels[0]);
             }
+            What::Presence => {
+                self.core.answer_presence(index, answering, &plan.options.channels[0])?;
+            }
             What::Clear => {
                 self.authorize(index, Action::Publish { channel: &plan.options.channels[0] })?;
                 let now = self.core.now;
@@ -370,7 +373,7 @@ impl super::core::Core {
         }
     }
 
-    fn may_administer(&self, index: u32) -> Result<(), Next> {
+    pub(crate) fn may_administer(&self, index: u32) -> Result<(), Next> {
         let is_remote = |slot: &super::slot::Slot| slot.flags.has(Flags::REMOTE);
         let is_local = self.peer(index).is_local() && !self.slots.get(index).is_some_and(is_remote);
         if self.policy.open || is_local {

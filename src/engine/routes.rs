@@ -24,6 +24,7 @@ pub(crate) enum What {
     Stats,
     Console,
     Info,
+    Presence,
     Clear,
     Publish,
     Batch,
@@ -60,6 +61,7 @@ enum Path {
     Ws,
     Publish,
     Channel,
+    Presence,
 }
 
 impl Path {
@@ -77,8 +79,11 @@ impl Path {
             b"/publish" => (Self::Publish, routes.protocol),
             _ => {
                 let segment = path.strip_prefix(b"/channels/")?;
-                let is_one = !segment.contains(&b'/');
-                (Self::Channel, routes.channels && is_one)
+                let (found, name) = match segment.strip_suffix(PRESENCE) {
+                    Some(name) => (Self::Presence, name),
+                    None => (Self::Channel, segment),
+                };
+                (found, routes.channels && !name.contains(&b'/'))
             }
         };
         is_on.then_some(found)
@@ -95,7 +100,8 @@ impl Path {
             | Self::Stats
             | Self::Events
             | Self::Poll
-            | Self::Ws => "Allow: GET, HEAD, OPTIONS\r\n",
+            | Self::Ws
+            | Self::Presence => "Allow: GET, HEAD, OPTIONS\r\n",
         }
     }
 
@@ -199,6 +205,7 @@ fn meaning(path: Path, parsed: &Head) -> What {
         Path::Poll => What::Poll { is_raw: false },
         Path::Ws => What::Ws(WsMode::Json),
         Path::Publish => What::Batch,
+        Path::Presence => What::Presence,
         Path::Channel if parsed.method == Method::Delete => What::Clear,
         Path::Channel if !is_get => What::Publish,
         Path::Channel if parsed.upgrade_listed && parsed.method == Method::Get => {
@@ -226,15 +233,20 @@ fn read_names<'b>(
     if matches!(what, What::Health | What::Ready | What::Stats) {
         return Ok((what, Options::default())); // no option means anything there
     }
-    if path != Path::Channel {
+    if !matches!(path, Path::Channel | Path::Presence) {
         let options = Options::read(head, parsed, config)?;
         let needs_channel =
             matches!(what, What::Sse { .. } | What::Poll { .. }) && options.channels.is_empty();
         return if needs_channel { Err(NO_CHANNEL.into()) } else { Ok((what, options)) };
     }
     let segment = &parsed.path.of(head)[b"/channels/".len()..];
-    let name = decode_segment(segment).filter(|name| is_channel(name.as_bytes()));
+    let is_presence = what == What::Presence;
+    let segment = if is_presence { segment.strip_suffix(PRESENCE) } else { Some(segment) };
+    let name = segment.and_then(decode_segment).filter(|name| is_channel(name.as_bytes()));
     let name: Cow<'b, str> = name.ok_or(BAD_CHANNEL)?;
+    if is_presence {
+        return Ok((what, Options { channels: vec![name], ..Options::default() }));
+    }
     let mut options = Options::read(head, parsed, config)?;
     options.channels = vec![name];
     let is_poll = options.has_since_query || options.wait_s.is_some();
@@ -246,6 +258,8 @@ fn read_names<'b>(
     Ok((what, options))
 }
 
+/// What follows the name of a channel, for who listens to it.
+const PRESENCE: &[u8] = b"/presence";
 const META: &str = "holdline.v1.meta";
 const JSON: &str = "holdline.v1.json";
 const UPGRADE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n";

@@ -35,7 +35,7 @@ impl Peer {
 
 /// One bit each, in a slot.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Flags(u16);
+pub(crate) struct Flags(u32);
 
 impl Flags {
     /// In the dirty list.
@@ -68,6 +68,10 @@ impl Flags {
     pub(crate) const LIMITED: Self = Self(1 << 13);
     /// A trusted proxy asks for somebody who is not on this machine.
     pub(crate) const REMOTE: Self = Self(1 << 14);
+    /// Some channel's presence was not told, for too much waited.
+    pub(crate) const UNTOLD: Self = Self(1 << 15);
+    /// Another connection goes on under the name that this one had.
+    pub(crate) const RENAMED: Self = Self(1 << 16);
 
     pub(crate) fn has(self, flag: Self) -> bool {
         self.0 & flag.0 != 0
@@ -107,6 +111,12 @@ pub(crate) struct Sub {
     pub(crate) catching_up: bool,
     /// Joined a connection that was further: while catching up, `position` alone counts.
     pub(crate) later: bool,
+    /// It is told who joins and leaves.
+    pub(crate) watches: bool,
+    /// Some of that was not told.
+    pub(crate) untold: bool,
+    /// A poll that wants to be told and is not: its answer says so.
+    pub(crate) is_mute: bool,
 }
 
 impl Sub {
@@ -198,6 +208,8 @@ pub(crate) struct Extra {
     pub(crate) later: VecDeque<(u64, Vec<u8>)>,
     /// To be announced in the answer to a held poll.
     pub(crate) gaps: Vec<Gap>,
+    /// What a held poll is told of who listens: objects with commas between them.
+    pub(crate) told: Vec<u8>,
     pub(crate) waiting: Option<Box<Waiting>>,
     /// The application's own number.
     pub(crate) data: u64,
@@ -214,6 +226,7 @@ impl Extra {
             && self.cut.is_none()
             && self.later.is_empty()
             && self.gaps.is_empty()
+            && self.told.is_empty()
             && self.waiting.is_none()
             && self.data == 0
     }
@@ -289,6 +302,17 @@ impl Slot {
             self.cursor = horizon;
         }
         !self.flags.has(Flags::BLOCKED) && self.flags.raise(Flags::DIRTY)
+    }
+
+    /// The subscription to a room.
+    pub(crate) fn sub_in(&mut self, room: RoomIndex) -> Option<&mut Sub> {
+        self.subs.as_mut_slice().iter_mut().find(|sub| sub.room == room)
+    }
+
+    /// Whether a held poll is to be told who came or went.
+    pub(crate) fn has_told(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| !extra.told.is_empty())
+            || self.subs.as_slice().iter().any(|sub| sub.untold)
     }
 
     /// Whether some channel of it is apart.

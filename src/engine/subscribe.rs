@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Engine;
 use super::app::{Action, Request};
 use super::core::Core;
+use super::presence::Parting;
 use super::query::Options;
 use super::reply::{Refused, Reply};
 use super::request::{Asked, DRAINING, Next};
@@ -15,7 +16,7 @@ use super::timers::spread_ms;
 use crate::code::{Code, Refusal};
 use crate::conn::{Answering, Hold, State};
 use crate::cursor::{Cursor, Since};
-use crate::hub::{GapReason, Joined, MEMORY_FULL};
+use crate::hub::{GapReason, Joined, MEMORY_FULL, RoomIndex};
 use crate::json;
 use crate::time::Stamp;
 use crate::wire::dialect::{Dialect, Framing, Gap};
@@ -33,6 +34,7 @@ pub(crate) struct Started {
 #[derive(Debug)]
 pub(crate) struct StartedChannel {
     pub(crate) name: Arc<str>,
+    pub(crate) room: RoomIndex,
     pub(crate) position: u64,
     pub(crate) gap: Option<GapReason>,
 }
@@ -143,8 +145,10 @@ impl Core {
         if let Some(slot) = self.slots.get_mut(index) {
             slot.state = State::Sse { dialect };
             slot.last_out = now;
+            slot.phase = now;
             slot.adopt(options);
         }
+        self.enter(index, &started, options.presence);
         self.file(index);
         Ok(())
     }
@@ -273,8 +277,11 @@ impl Core {
                 // Whoever is told "live" is so only once it has been.
                 catching_up: start < horizon || (says_live && lowest < horizon),
                 later: !is_first && start < cursor,
+                watches: false,
+                untold: false,
+                is_mute: false,
             });
-            channels.push(StartedChannel { name, position: start, gap });
+            channels.push(StartedChannel { name, room, position: start, gap });
         }
         let Some(slot) = self.slots.get_mut(index) else { return channels };
         if lowest < horizon {
@@ -298,7 +305,7 @@ impl Core {
         if is_last {
             slot.flags.clear(Flags::BEHIND);
         }
-        self.leave_room(index, sub.room, sub.place);
+        self.leave_room(index, &sub, Parting::Now);
         if is_last {
             self.release_later(index);
         }
@@ -360,7 +367,8 @@ impl Core {
     ) -> Result<(), Refusal> {
         let wait_max = self.config.poll_wait_max.as_secs();
         let wait_s = options.wait_s.unwrap_or(self.config.poll_wait.as_secs()).min(wait_max);
-        let wait_s = if answering.head_only { 0 } else { wait_s };
+        let is_head = answering.head_only;
+        let wait_s = if is_head { 0 } else { wait_s };
         if wait_s > 0 {
             self.admit_poll(index)?;
         }
@@ -371,11 +379,13 @@ impl Core {
         let wait_ms = spread_ms(wait_s * 1000, self.rng.u8(..));
         let until = Stamp::at(self.now.mono_ms + wait_ms);
         let is_due = wait_s == 0 || !gaps.is_empty();
+        let now = self.stamp();
         let Some(slot) = self.slots.get_mut(index) else { return Ok(()) };
         let mut answering = answering.clone();
         // Whether it may be kept is decided when the answer goes out.
         answering.keep_alive &= !slot.flags.has(Flags::EOF) || self.config.allow_half_close;
         slot.state = State::Hold(Hold { until, is_raw, answering });
+        slot.phase = now;
         slot.adopt(options);
         if !gaps.is_empty() {
             slot.extra().gaps = gaps;
@@ -384,6 +394,8 @@ impl Core {
         if is_due {
             self.mark(index);
         }
+        // One message is the whole answer to a raw poll.
+        self.enter(index, &started, options.presence && !is_raw && !is_head);
         self.file(index);
         Ok(())
     }

@@ -63,6 +63,7 @@ impl Engine {
         let started =
             self.core.start(index, channels, options.since, options.gap_live, says_live)?;
         self.core.accept_websocket(index, &handshake.accept, handshake.protocol, mode);
+        self.core.enter(index, &started, options.presence && mode == WsMode::Json);
         self.core.greet(index, options, &started, mode);
         Ok(())
     }
@@ -217,11 +218,11 @@ impl Engine {
             }
             // Its answer, and what it replays, may not overtake replies that wait for their position.
             Command::Subscribe { .. } if self.core.has_later(index) => return Err(Next::Later),
-            Command::Subscribe { channels, since, gap_live, .. } => {
+            Command::Subscribe { channels, since, gap_live, presence, .. } => {
                 for channel in &channels {
                     self.authorize(index, Action::Subscribe { channel })?;
                 }
-                let options = Options { channels, since, gap_live, ..Options::default() };
+                let options = Options { channels, since, gap_live, presence, ..Options::default() };
                 self.core.ws_subscribe(index, reference, options)?;
             }
         }
@@ -278,6 +279,7 @@ impl Core {
         let now = self.stamp();
         let Some(slot) = self.slots.get_mut(index) else { return };
         slot.state = State::Ws(Ws::new(mode, self.now.mono_ms));
+        slot.phase = now;
         slot.last_in = now;
         slot.last_out = now;
         self.file(index);
@@ -316,14 +318,14 @@ impl Core {
     }
 
     fn hello(&mut self, index: u32, cursor: Option<u64>) {
-        let random = self.rng.u64(..);
+        let connection = self.connection_name(index);
         let heartbeat_ms = self.slots.get(index).map_or(0, |slot| self.interval_ms(slot));
         let cursor = cursor.map(|seq| self.cursor(seq));
         let (bytes_max, channels_max) =
             (self.config.message_bytes_max, self.config.channels_per_connection_max);
         self.reply(index, |out| {
             ws_json(out, |out| {
-                let connection = format!("{random:016x}");
+                let connection = format!("{connection:016x}");
                 let mut object = super::stats::Object::open(out);
                 object.text("op", "hello");
                 object.number("version", 1);
@@ -365,8 +367,12 @@ impl Core {
         if let (true, Some(slot)) = (options.gap_live, self.slots.get_mut(index)) {
             slot.flags.set(Flags::GAP_LIVE);
         }
+        self.enter(index, &started, options.presence);
         let gaps = self.gaps(&started, options.since);
         for name in &known {
+            if options.presence {
+                self.watch_too(index, name);
+            }
             self.ws_reply(index, |out| write_ok(out, reference, name, None));
         }
         self.ws_started(index, reference, &started, options.since);
@@ -510,12 +516,15 @@ impl Core {
         if std::mem::replace(&mut ws.close_sent, true) {
             return false;
         }
-        slot.phase = now;
         let is_opened = slot.flags.has(Flags::OPENED);
         if is_opened {
             self.reasons.entry(index).or_insert(CloseReason::Local(code));
         }
+        // Until it has left, its phase says since when it listens.
         self.leave_all(index);
+        if let Some(slot) = self.slots.get_mut(index) {
+            slot.phase = now;
+        }
         self.reply(index, |out| ws::emit_close(out, code, reason));
         self.file(index);
         true
@@ -636,7 +645,8 @@ impl Core {
         }
         if self.sub_on(index, channel).is_none() {
             self.take_in_now();
-            self.start(index, &[channel.into()], since, false, false)?;
+            let started = self.start(index, &[channel.into()], since, false, false)?;
+            self.enter(index, &started, false);
             self.weigh(index);
         }
         Ok(())

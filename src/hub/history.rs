@@ -434,6 +434,12 @@ impl History {
         news.next().is_none().then_some(first)
     }
 
+    /// The place of a channel that is in the table.
+    #[must_use]
+    pub fn find(&self, channel: &str) -> Option<ChannelIndex> {
+        self.lock().names.get(channel)
+    }
+
     /// What is known of a channel.
     #[must_use]
     pub fn info(&self, channel: &str, now: Now) -> ChannelInfo {

@@ -2,10 +2,14 @@
 //! function of what is pushed and the dialect, so rendered bytes can be shared, and the rest of a
 //! half-written push can be made again.
 
+mod presence;
+
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+
+pub use presence::{Presence, write_connection};
 
 use crate::cursor::{Cursor, Epoch};
 use crate::json;

@@ -7,7 +7,7 @@ use super::oracle::Entry;
 use super::sim::http::Answer;
 use super::sim::sse::{Block, Stream};
 use super::sim::{Sim, http, ws};
-use super::traveller::{JOIN, Traveller, Via};
+use super::traveller::{JOIN, LEAVE, Traveller, Via};
 use super::truth::{At, Kind, Truth, channel, event, kind, name, number, number_of_lines, payload};
 
 const OCTETS: &str = "application/octet-stream";
@@ -101,6 +101,10 @@ impl Traveller {
         match (block.name(), &block.data) {
             (_, None) => {}
             ("gap" | "holdline-gap", _) => self.gap(&block.json(), truth),
+            ("presence" | "holdline-presence", _) => {
+                assert_eq!(block.id, None);
+                self.presence(&block.json());
+            }
             (name @ ("message" | "tick" | "binary"), Some(data)) if via == Via::RawSse => {
                 let id = block.id.as_deref().expect("an id");
                 let number = of_block(name, data);
@@ -117,6 +121,25 @@ impl Traveller {
         if let Some(id) = &block.id {
             self.told(id, sim, truth);
         }
+    }
+
+    /// Whoever joins was not there, whoever leaves was: as far as all of it is told.
+    fn presence(&mut self, value: &Value) {
+        if value["op"] == "presence" {
+            return self.forget(&value["channel"]);
+        }
+        let of = channel(value["channel"].as_str().expect("a channel"));
+        let connection = value["connection"].as_str().expect("a name").to_owned();
+        assert_eq!(value["user"], Value::Null);
+        let is_there = value["op"] == "join";
+        let before = self.seen.insert((of, connection), is_there);
+        assert_ne!(before, Some(is_there), "{value} again");
+    }
+
+    /// What it was told of who listens to a channel does not hold any more.
+    fn forget(&mut self, of: &Value) {
+        let of = channel(of.as_str().expect("a channel"));
+        self.seen.retain(|(channel, _), _| *channel != of);
     }
 
     fn envelope(&mut self, value: &Value, truth: &mut Truth) -> At {
@@ -220,7 +243,12 @@ impl Traveller {
                 assert_eq!(value["ref"].as_u64(), Some(number));
                 truth.place(truth.at(value["id"].as_str().unwrap_or("")), number);
             }
-            Some("ok") if value["ref"] == JOIN => self.confirmed(value, sim, truth),
+            Some("ok") if value["ref"] == JOIN => {
+                self.forget(&value["channel"]);
+                self.confirmed(value, sim, truth);
+            }
+            Some("ok") if value["ref"] == LEAVE => self.forget(&value["channel"]),
+            Some("join" | "leave" | "presence") => self.presence(value),
             Some("error") if value["code"] == "overloaded" && value["ref"] == JOIN => {
                 // Whether all of it failed is not worth knowing: it comes again.
                 sim.reset(self.link.as_ref().expect("a link").line);

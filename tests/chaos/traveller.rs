@@ -1,7 +1,7 @@
 //! A reader that keeps one string, as clients are told to, and goes on with it anywhere: what it
 //! asks for. What it reads is in [`super::reading`].
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use super::oracle::Entry;
 use super::sim::clients::request;
@@ -11,7 +11,7 @@ use super::truth::{At, Truth, name};
 
 /// Tell the answers to subscribing and unsubscribing from others.
 pub const JOIN: u32 = u32::MAX;
-const LEAVE: u32 = u32::MAX - 1;
+pub const LEAVE: u32 = u32::MAX - 1;
 
 /// How it reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +110,8 @@ pub struct Traveller {
     pub joining: Vec<usize>,
     pub link: Option<Link>,
     pub log: Vec<Entry>,
+    /// Who it was told is there or has left, by channel and name, on this connection.
+    pub seen: HashMap<(usize, String), bool>,
     /// Its own publications that have no answer yet.
     pub outstanding: VecDeque<u64>,
 }
@@ -124,6 +126,7 @@ impl Traveller {
             joining: Vec::new(),
             link: None,
             log: Vec::new(),
+            seen: HashMap::new(),
             outstanding: VecDeque::new(),
         }
     }
@@ -144,6 +147,7 @@ impl Traveller {
     /// Lets go of its connection, however it ends.
     pub fn lose(&mut self) {
         self.link = None;
+        self.seen.clear();
         self.outstanding.clear();
         if let Some(window) = self.window.take() {
             self.position = Some(window.since);
@@ -245,7 +249,8 @@ impl Traveller {
         let names: Vec<_> = channels.iter().map(|channel| name(*channel)).collect();
         let mut commands = Vec::new();
         let option = since.as_ref().map_or(String::new(), |since| format!(r#","since":"{since}""#));
-        let option = format!(r#""ref":{JOIN}{option}"#);
+        let presence = if sim.rng.bool() { r#","presence":true"# } else { "" };
+        let option = format!(r#""ref":{JOIN}{option}{presence}"#);
         if sim.rng.bool() {
             commands.push(format!(r#"{{"op":"subscribe","channels":{names:?},{option}}}"#));
         } else {

@@ -101,7 +101,8 @@ impl World {
             0..25 => publish_directly(&mut self.sim, &mut self.truth, self.channels),
             25..40 if self.rules.publishes => self.publish_by_clients(),
             40..75 => self.disturb(),
-            75..85 => self.listen(),
+            75..84 => self.listen(),
+            84 => self.count_heads(),
             85..87 if self.rules.forgets => self.delete(),
             87 if self.rules.restarts && self.sim.rng.bool() => self.restart(),
             87 if self.rules.plans && self.sim.rng.bool() => self.move_on(),
@@ -271,7 +272,10 @@ impl World {
             by_header: rng.bool(),
             start: pick(rng, &[None, Some("earliest"), Some("latest")]),
             nothing_is_forgotten: !self.rules.forgets && !self.rules.restarts,
-            options: pick(rng, &["", "", "&heartbeat=10", "&v=1", "&lang=en"]),
+            options: pick(
+                rng,
+                &["", "&presence=1", "&presence=1", "&heartbeat=10", "&v=1", "&lang=en"],
+            ),
         }
     }
 
@@ -378,6 +382,24 @@ impl World {
             (Some(line), 1) => self.sim.stall(line, 100),
             (Some(line), _) => self.sim.unstall(line),
         }
+    }
+
+    /// Somebody asks who listens, and is gone.
+    fn count_heads(&mut self) {
+        let channel = name(self.sim.rng.usize(..self.channels));
+        let number = self.sim.rng.usize(..self.sim.loops.len());
+        let line = self.sim.connect(number);
+        self.sim.ask(line, "GET", &format!("/channels/{channel}/presence"), b"");
+        self.sim.settle();
+        self.attribute();
+        let answer = self.sim.answer(line);
+        self.sim.close(line);
+        let Some(list) = answer.filter(|answer| answer.status == 200) else { return };
+        let list = list.json();
+        let names: Vec<_> =
+            list["members"].as_array().expect("members").iter().map(|m| &m["connection"]).collect();
+        let is_twice = |at: usize| names[..at].contains(&names[at]);
+        assert!(!(0..names.len()).any(is_twice), "one name for two: {list}");
     }
 
     fn delete(&mut self) {
@@ -557,6 +579,12 @@ fn config(rng: &mut Chance, rules: Rules) -> Config {
         config.poll_messages_max = rng.usize(1..5);
         config.poll_bytes_max = rng.usize(1..2_000);
         config.timers_per_turn = rng.usize(1..4);
+    }
+    if rng.bool() {
+        config.presence_members_max = rng.usize(1..8);
+        config.presence_entries_max = rng.usize(0..8);
+        config.presence_grace = Duration::from_millis(rng.u64(0..10_000));
+        config.outbox_bytes_max = rng.usize(200..5_000);
     }
     if rules.forgets {
         config.history_messages = pick(rng, &[1, 3, 10, 50, 1_000]);

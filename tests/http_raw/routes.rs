@@ -5,12 +5,13 @@ use super::http::Req;
 use super::lint::METHODS;
 
 /// Target, methods, status of GET.
-const ROUTES: [(&str, &[&str], u16); 9] = [
+const ROUTES: [(&str, &[&str], u16); 10] = [
     ("/", READ, 200),
     ("/health", READ, 200),
     ("/ready", READ, 200),
     ("/stats", READ, 200),
     ("/channels/routes", &["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"], 200),
+    ("/channels/routes/presence", READ, 200),
     ("/events?channel=routes-stream", READ, 200),
     ("/poll?channel=routes", READ, 200),
     ("/ws", &["GET", "HEAD?", "OPTIONS"], 426),

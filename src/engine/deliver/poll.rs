@@ -21,13 +21,16 @@ impl Core {
         let (is_raw, is_over) = (hold.is_raw, hold.until <= Stamp::from(self.now));
         let answering = hold.answering.clone();
         let has_gaps = slot.extra.as_ref().is_some_and(|extra| !extra.gaps.is_empty());
+        let has_told = slot.has_told();
         let keep = self.may_keep(index, &answering);
         // Each is told another moment to come back once the server goes.
         let is_plain = answering.origin.is_none()
             && !answering.is_http10
             && !answering.head_only
             && !has_gaps
-            && !self.draining;
+            && !self.draining
+            && !has_told
+            && !slot.subs.as_slice().iter().any(|sub| sub.is_mute);
         let variant = u8::from(keep) | u8::from(is_raw) << 1;
         let key = if is_plain { self.shared_key(Dialect::Poll, variant) } else { None };
         if let Some(found) = self.find_run(key) {
@@ -50,7 +53,7 @@ impl Core {
             (run, pulled) = self.pull(limits);
         }
         let has_gaps = self.slots.get(index)?.extra.as_ref().is_some_and(|e| !e.gaps.is_empty());
-        if self.delivery.runs[run].items.is_empty() && !has_gaps && !is_over {
+        if self.delivery.runs[run].items.is_empty() && !has_gaps && !has_told && !is_over {
             self.delivery.runs[run].clear();
             self.advance(index, pulled.up_to);
             return None;
@@ -75,13 +78,15 @@ impl Core {
         if !is_head {
             self.stats.delivered += self.delivery.runs[run].items.len() as u64;
         }
-        self.leave_all(index);
         if let Some(slot) = self.slots.get_mut(index) {
             if let Some(extra) = &mut slot.extra {
                 extra.gaps = Vec::new();
+                extra.told = Vec::new();
             }
+            slot.subs.as_mut_slice().iter_mut().for_each(|sub| sub.untold = false);
             slot.tidy();
         }
+        self.leave_all(index);
         self.after_response(index, keep);
     }
 
@@ -124,7 +129,8 @@ impl Core {
         if is_raw {
             self.write_raw_poll(out, &items, pulled, &gaps, answering, keep, retry_ms);
         } else {
-            self.write_json_poll(out, &items, pulled, &gaps, answering, keep, retry_ms);
+            let told = self.told_of(index);
+            self.write_json_poll(out, &items, pulled, &gaps, &told, answering, keep, retry_ms);
         }
         self.delivery.runs[run].items = items;
     }
@@ -136,6 +142,7 @@ impl Core {
         items: &[Item],
         pulled: Pulled,
         gaps: &[Gap],
+        told: &[u8],
         answering: &Answering,
         keep: bool,
         retry_ms: Option<u32>,
@@ -158,6 +165,11 @@ impl Core {
         write_list(&mut body, items, false, |out, item| {
             Dialect::Poll.publication(out, item, epoch)
         });
+        if !told.is_empty() {
+            body.extend_from_slice(b",\"presence\":[");
+            body.extend_from_slice(told);
+            body.push(b']');
+        }
         body.push(b'}');
         let mut extra = Vec::with_capacity(48);
         push_header(&mut extra, "Holdline-Cursor", cursor.as_bytes());

@@ -167,6 +167,10 @@ impl Core {
     fn tell_writable(&mut self, index: u32) {
         let half = self.config.outbox_bytes_max / 2;
         let Some(slot) = self.slots.get_mut(index) else { return };
+        if slot.flags.has(Flags::UNTOLD) && slot.own_len() < half {
+            self.tell_untold(index);
+        }
+        let Some(slot) = self.slots.get_mut(index) else { return };
         if slot.flags.has(Flags::WANTS_WRITABLE) && slot.own_len() < half {
             slot.flags.clear(Flags::WANTS_WRITABLE);
             self.writable.push(index);

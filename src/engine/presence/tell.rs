@@ -1,0 +1,222 @@
+//! What has changed is told once a turn, channel by channel: rendered once a dialect, as own bytes of
+//! each watcher, and never more than half of what may wait for one.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::{Change, WatchIndex};
+use crate::collections::slots::ConnId;
+use crate::engine::core::Core;
+use crate::engine::slot::Flags;
+use crate::hub::RoomIndex;
+use crate::wire::dialect::{Dialect, Presence as News};
+
+/// Changes, times those who are told: what one turn does before the rest waits for the next. If one
+/// channel alone has more, its watchers are told that they are not told.
+const TOLD_PER_TURN: usize = 16_384;
+/// What is kept for a poll that is to be told, between two requests.
+const VACANT_TOLD_MAX: usize = 512;
+
+/// What is told at once about one channel.
+struct Telling {
+    name: Arc<str>,
+    changes: Vec<Change>,
+    batches: Vec<Batch>,
+}
+
+/// The changes in one dialect.
+struct Batch {
+    dialect: Dialect,
+    bytes: Vec<u8>,
+    /// Where each change ends in `bytes`.
+    ends: Vec<usize>,
+}
+
+impl Core {
+    /// Tells what has changed since the last turn.
+    pub(crate) fn tell_presence(&mut self) {
+        if self.draining {
+            return self.unwatch_all(); // everyone goes
+        }
+        let mut left = TOLD_PER_TURN;
+        while let Some(watch) = self.presence.listed.pop_front() {
+            match self.tell_watch(watch, left) {
+                Some(cost) => left = left.saturating_sub(cost),
+                None => return self.presence.listed.push_front(watch),
+            }
+        }
+    }
+
+    /// Tells the watchers of one channel; what that cost, or `None` if it is more than is left.
+    fn tell_watch(&mut self, watch: WatchIndex, left: usize) -> Option<usize> {
+        let Some(at) = self.presence.watches.get_mut(watch as usize) else { return Some(0) };
+        let (room, watchers) = (at.room, at.watchers as usize);
+        let listeners = room.map_or(0, |room| self.roster.members(room).len());
+        let (members, most) = (listeners + at.vacant.len(), self.presence.members_max);
+        let was_crowded = at.is_crowded;
+        // It ends well below where it began, or it would begin and end with each who comes and goes.
+        let most = if was_crowded { most - most / 8 } else { most };
+        let is_crowded = members > most;
+        let one_by_one = at.changes.len() * watchers;
+        let is_untold = is_crowded || was_crowded || at.is_flooded || one_by_one > TOLD_PER_TURN;
+        let cost = if is_untold { watchers } else { one_by_one } + listeners / 8;
+        if cost > left && left < TOLD_PER_TURN {
+            return None;
+        }
+        (at.is_listed, at.is_flooded, at.is_crowded) = (false, false, is_crowded);
+        let mut changes = std::mem::take(&mut at.changes);
+        let newcomers = std::mem::take(&mut at.newcomers);
+        if is_untold {
+            changes.clear();
+            changes.push(Change { conn: None, news: News::Untold { more: is_crowded } });
+        }
+        let mut telling = Telling { name: Arc::clone(&at.name), changes, batches: Vec::new() };
+        if is_crowded && was_crowded {
+            // Only those are told who do not know.
+            for (id, room) in newcomers.into_iter().zip(room.into_iter().cycle()) {
+                if let Some(index) = self.slots.find(id) {
+                    self.tell_member(index, room, &mut telling);
+                    self.weigh(index);
+                }
+            }
+            return Some(0);
+        }
+        self.tell_all(watch, &mut telling);
+        Some(cost)
+    }
+
+    fn tell_all(&mut self, watch: WatchIndex, telling: &mut Telling) {
+        let Some(at) = self.presence.watches.get_mut(watch as usize) else { return };
+        for vacant in at.vacant.iter_mut().filter(|vacant| vacant.watches) {
+            let objects = telling.of(Dialect::Poll, vacant.who.conn);
+            if vacant.told.len() + objects.len() < VACANT_TOLD_MAX {
+                append(&mut vacant.told, &objects);
+            } else {
+                vacant.untold = true;
+            }
+        }
+        let Some(room) = at.room else { return };
+        // Nobody comes or goes by being told.
+        for place in 0..self.roster.members(room).len() {
+            let index = self.roster.members(room)[place];
+            self.tell_member(index, room, telling);
+            self.weigh(index);
+        }
+    }
+
+    /// Tells one listener, if it is to be told.
+    fn tell_member(&mut self, index: u32, room: RoomIndex, telling: &mut Telling) {
+        let half = self.config.outbox_bytes_max / 2;
+        let Some(id) = self.slots.id(index) else { return };
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let Some(dialect) = slot.dialect() else { return };
+        let waiting = slot.own_len() + slot.extra.as_ref().map_or(0, |extra| extra.told.len());
+        let Some(sub) = slot.sub_in(room).filter(|sub| sub.watches) else { return };
+        let bytes = telling.of(dialect, id);
+        if bytes.is_empty() {
+            return;
+        }
+        let fits = waiting + bytes.len() <= half;
+        if dialect == Dialect::Poll {
+            if fits {
+                append(&mut slot.extra().told, &bytes);
+            } else {
+                sub.untold = true;
+            }
+            return self.mark(index);
+        }
+        sub.untold |= !fits;
+        if !fits && waiting > 0 {
+            return slot.flags.set(Flags::UNTOLD);
+        }
+        // Where nothing waits, nothing that leaves would remind of it.
+        self.tell_untold(index);
+        if fits {
+            self.reply(index, |out| out.extend_from_slice(&bytes));
+        }
+    }
+
+    /// A listener for which too much waited is told that it missed something.
+    pub(crate) fn tell_untold(&mut self, index: u32) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        slot.flags.clear(Flags::UNTOLD);
+        if !slot.subs.as_slice().iter().any(|sub| sub.untold) {
+            return;
+        }
+        let Some(dialect) = slot.dialect() else { return };
+        let subs = slot.subs.as_mut_slice().iter_mut();
+        let rooms: Vec<_> =
+            subs.filter_map(|sub| std::mem::take(&mut sub.untold).then_some(sub.room)).collect();
+        for room in rooms {
+            let news = self.untold_in(room);
+            let name = Arc::clone(self.roster.name(room));
+            self.reply(index, |out| dialect.presence(out, &name, news));
+        }
+    }
+
+    fn untold_in(&self, room: RoomIndex) -> News {
+        let watch = self.roster.mark(room).and_then(|at| self.presence.watches.get(at as usize));
+        News::Untold { more: watch.is_some_and(|watch| watch.is_crowded) }
+    }
+
+    /// What the answer to a held poll says of who listens: objects with commas between them.
+    pub(crate) fn told_of(&self, index: u32) -> Vec<u8> {
+        let Some(slot) = self.slots.get(index) else { return Vec::new() };
+        let mut told = slot.extra.as_ref().map_or(Vec::new(), |extra| extra.told.clone());
+        for sub in slot.subs.as_slice().iter().filter(|sub| sub.untold || sub.is_mute) {
+            let mut object = Vec::new();
+            let mute = News::Untold { more: true };
+            let news = if sub.is_mute { mute } else { self.untold_in(sub.room) };
+            news.write_json(&mut object, self.roster.name(sub.room));
+            append(&mut told, &object);
+        }
+        told
+    }
+}
+
+impl Telling {
+    /// All of it in a dialect, but for what is about the connection that is told.
+    fn of(&mut self, dialect: Dialect, to: ConnId) -> Cow<'_, [u8]> {
+        let at = match self.batches.iter().position(|batch| batch.dialect == dialect) {
+            Some(at) => at,
+            None => self.render(dialect),
+        };
+        let Batch { bytes, ends, .. } = &self.batches[at];
+        let is_own = |change: &Change| change.conn == Some(to);
+        if !self.changes.iter().any(is_own) {
+            return Cow::Borrowed(bytes);
+        }
+        let (mut others, mut start) = (Vec::new(), 0);
+        for (change, end) in self.changes.iter().zip(ends) {
+            if !is_own(change) {
+                // What separates an object from the one before it may have gone with that.
+                let piece = &bytes[start..*end];
+                let has_comma = dialect == Dialect::Poll && start > 0 && others.is_empty();
+                others.extend_from_slice(&piece[usize::from(has_comma)..]);
+            }
+            start = *end;
+        }
+        Cow::Owned(others)
+    }
+
+    fn render(&mut self, dialect: Dialect) -> usize {
+        let (mut bytes, mut ends) = (Vec::new(), Vec::with_capacity(self.changes.len()));
+        for change in &self.changes {
+            if dialect == Dialect::Poll && !bytes.is_empty() {
+                bytes.push(b',');
+            }
+            dialect.presence(&mut bytes, &self.name, change.news);
+            ends.push(bytes.len());
+        }
+        self.batches.push(Batch { dialect, bytes, ends });
+        self.batches.len() - 1
+    }
+}
+
+/// Appends objects to others, with a comma between them.
+pub(super) fn append(told: &mut Vec<u8>, objects: &[u8]) {
+    if !told.is_empty() && !objects.is_empty() {
+        told.push(b',');
+    }
+    told.extend_from_slice(objects);
+}
