@@ -182,9 +182,9 @@ pub struct Config {
     pub ws_fragments_max: u32,
 
     // The end.
-    /// How long an orderly end may take after a signal, for programs that
-    /// [watch for them](crate::Server::watch_signals). Clients are told at random moments of the first
-    /// 80 %, at most 100 ms for each; 16 bytes for each meanwhile. Default 20 s.
+    /// How long an orderly end may take after a signal, for programs that call
+    /// `Server::watch_signals`. Clients are told at random moments of the first 80 %, at most 100 ms for
+    /// each; 16 bytes for each meanwhile. Default 20 s.
     pub drain: Duration,
     /// How long only `/ready` says that the end is near, before it begins. Default 0.
     pub drain_delay: Duration,

@@ -34,8 +34,7 @@ enum Acceptor {
     Unix(UnixListener),
 }
 
-/// A listener that somebody else has bound, such as systemd; see
-/// [`Config::bind_with`](Config::bind_with).
+/// A listener that somebody else has bound, such as systemd; see [`Config::bind_with`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Inherited {
