@@ -79,6 +79,7 @@ impl Core {
             slot.tidy();
         }
         self.after_response(index, keep);
+        self.weigh(index);
     }
 
     /// Ends a held poll whose time is up.
