@@ -60,8 +60,15 @@ pub struct Config {
     pub publishes_per_channel: Rate,
 
     // The order.
-    /// Bytes that all publications may hold together; 0, the default: a quarter of the memory of the
-    /// machine or control group, at most 512 MiB (64 MiB where a program drives the engine itself).
+    /// Bytes of heap that peers may make the server hold; 0, the default: a quarter of the memory of
+    /// the machine or control group, at most 512 MiB (64 MiB where a program drives the engine itself).
+    ///
+    /// The split: history takes what is there and gives way to the rest, oldest first, also what slow
+    /// readers pin counts. Connections, with all that is unfinished on them and the buffers of the
+    /// loop, hold at most half; channels and idempotency keys at most a quarter. Near its half no new
+    /// connection is let in (503); beyond it, or when nothing is left to give way, whoever comes to
+    /// hold more is refused (503, close 1013). The process as a whole has besides what it begins with,
+    /// and what its allocator cannot use again at once: count on a sixth of the budget and 4 MiB.
     pub memory_bytes: usize,
     /// Messages kept per channel. Default 1 000.
     pub history_messages: usize,
@@ -92,7 +99,8 @@ pub struct Config {
     pub data: Option<PathBuf>,
 
     // Connections.
-    /// Connections at a time; 0: the descriptor limit less 64. Each costs about 250 bytes.
+    /// Connections at a time; 0: the descriptor limit less 64, and no more than half of
+    /// `memory_bytes` carries. Each costs about 250 bytes.
     pub connections_max: u32,
     /// Channels of one connection. Default 128.
     pub channels_per_connection_max: usize,
@@ -296,7 +304,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Limits for small devices: 64 connections, 256 KiB of history, small buffers.
+    /// Limits for small devices: 64 connections, 256 KiB for these and history, small buffers.
     #[must_use]
     pub fn device() -> Self {
         Self {

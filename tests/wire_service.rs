@@ -94,6 +94,8 @@ fn stats_count_what_happened() {
         ("/delivered", 2),
         ("/memory/budget", 1),
         ("/memory/used", 0),
+        ("/memory/history", 0),
+        ("/memory/connections", 0),
         ("/loops", 1),
     ];
     for (pointer, value) in least {

@@ -99,7 +99,7 @@ const OPTIONS: &[Opt] = &[
     Opt {
         name: "memory",
         value: "BYTES",
-        help: "all history together; the oldest goes first\n\
+        help: "what clients may make the server hold; history gives way first\n\
                [default: a quarter of the memory, at most 512M]",
         set: |s, v| size(v).map(|bytes| s.config.memory_bytes = bytes.max(1)),
     },

@@ -160,11 +160,11 @@ impl Core {
                 return None;
             }
             let index = self.dirty.pop_front()?;
-            let prepared = self.prepare_pull(index);
-            self.weigh(index);
-            if prepared.is_some() {
-                return prepared;
+            if let Some(prepared) = self.prepare_pull(index) {
+                return Some(prepared);
             }
+            // It has moved on by itself, or is told about a loss.
+            self.weigh(index);
         }
     }
 

@@ -19,11 +19,15 @@ fn mem_total(meminfo: &str) -> Option<u64> {
     line.trim().trim_end_matches("kB").trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
-/// The descriptor limit less 64, which stay for listeners, logs and refusals.
-pub(super) fn default_connections() -> usize {
+/// What one connection takes of the memory when it is idle.
+const CONNECTION_BYTES: usize = 256;
+
+/// The descriptor limit less 64, which stay for listeners, logs and refusals; no more than half of
+/// the memory carries.
+pub(super) fn default_connections(memory_bytes: usize) -> usize {
     let limits = fs::read_to_string("/proc/self/limits").ok();
     let descriptors = limits.and_then(|text| open_files(&text)).unwrap_or(1024);
-    descriptors.saturating_sub(64).max(16)
+    descriptors.saturating_sub(64).min(memory_bytes / 2 / CONNECTION_BYTES).max(16)
 }
 
 fn open_files(limits: &str) -> Option<usize> {

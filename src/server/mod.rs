@@ -172,10 +172,12 @@ impl Server {
         let drain_delay = config.drain_delay;
         #[cfg(feature = "cli")]
         let drain = config.drain;
-        let descriptors = (config.connections_max == 0).then(limits::default_connections);
+        let memory_bytes = config.memory_bytes;
+        let connections =
+            (config.connections_max == 0).then(|| limits::default_connections(memory_bytes));
         let mut engine = Engine::with(Arc::new(config), history, policy, 0, random()?, now);
-        if let Some(descriptors) = descriptors {
-            engine.set_connections_max(descriptors);
+        if let Some(connections) = connections {
+            engine.set_connections_max(connections);
         }
         if let Some(app) = app {
             engine.set_app(app);

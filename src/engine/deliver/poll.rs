@@ -88,6 +88,7 @@ impl Core {
         }
         self.leave_all(index);
         self.after_response(index, keep);
+        self.weigh(index);
     }
 
     /// Ends a held poll whose time is up.

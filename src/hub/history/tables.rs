@@ -1,7 +1,7 @@
 //! What the order's tables take of the memory, and how it is split: publications give way to what
 //! connections hold, connections and channels each have a share that they may not pass.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -71,6 +71,10 @@ fn text_bytes(name: &str) -> usize {
     on_heap(2 * size_of::<usize>() + name.len())
 }
 
+fn deque_bytes<T>(deque: &VecDeque<T>) -> usize {
+    deque.capacity() * size_of::<T>()
+}
+
 impl Inner {
     /// What channels and keys take, which no eviction gives back.
     pub(super) fn fixed_bytes(&self, limits: &HistoryLimits) -> usize {
@@ -86,9 +90,8 @@ impl Inner {
         if !limits.counts_tables {
             return 0;
         }
-        let order = self.order.capacity() * size_of::<(u64, ChannelIndex)>();
-        let recent = self.recent.capacity() * size_of::<Recent>();
-        order + recent + self.names.places * size_of::<Arc<Publication>>()
+        let rings = self.names.places * size_of::<Arc<Publication>>();
+        deque_bytes(&self.order) + deque_bytes(&self.recent) + rings
     }
 
     /// Whether there is no place for one more channel: by count, or by the share that tables have, a
