@@ -1,0 +1,64 @@
+//! Connections that are opened by the thousand and abandoned, in every state, round after round: the
+//! server is then as it was.
+
+use std::time::Duration;
+
+use crate::fleet::process::{descriptors, raise_descriptors, rss_kib};
+use crate::fleet::{Connected, call, eventually, number};
+use crate::states::{At, Leave, connect_from};
+use crate::support::Running;
+
+/// What the resident memory may differ by from one round to another, in KiB: the allocator rounds.
+const SLACK_KIB: u64 = 2_048;
+
+/// `HOLDLINE_CONNECTIONS` at a time, `HOLDLINE_ROUNDS` times.
+#[test]
+fn thousands_of_connections_are_abandoned_and_nothing_is_left_of_them() {
+    let rounds = number("HOLDLINE_ROUNDS", 3) as usize;
+    let connections = number("HOLDLINE_CONNECTIONS", 2_000) as usize;
+    let most = raise_descriptors().saturating_sub(500) as usize;
+    let connections = connections.min(most);
+    let server = Running::start(&[]);
+    let pid = server.pid();
+    call(server.addr, "GET", "/health", b"");
+    Connected::wait_for_nobody(server.addr);
+    let before = descriptors(pid);
+    let mut sizes = Vec::new();
+    println!("{connections} connections, descriptors before: {before:?}, {:?} KiB", rss_kib(pid));
+    for round in 0..rounds {
+        abandon(&server, connections, round);
+        Connected::wait_for_nobody(server.addr);
+        eventually("the descriptors of before", || match descriptors(pid) {
+            now if now <= before => Ok(()),
+            now => Err(format!("{now:?}, not {before:?}")),
+        });
+        let size = rss_kib(pid).unwrap_or_default();
+        println!("round {}: {size} KiB", round + 1);
+        sizes.push(size);
+    }
+    let (first, last) = (sizes[0], sizes[rounds - 1]);
+    assert!(last <= first + SLACK_KIB, "{last} KiB after {rounds} rounds, {first} after one");
+}
+
+fn abandon(server: &Running, connections: usize, round: usize) {
+    let states = [At::ALL.as_slice(), &[At::Events, At::Poll, At::Ws]].concat();
+    let pick = |n: usize| states[n % states.len()];
+    let open = |n: usize| pick(n).enter(connect_from(server.addr, round * connections + n));
+    let streams: Vec<_> = (0..connections).map(open).collect();
+    let listening = (0..connections).filter(|n| pick(*n).is_subscribed()).count() as u64;
+    eventually("everyone to be where it should be", || {
+        match Connected::ask(server.addr).subscriptions {
+            n if n == listening => Ok(()),
+            n => Err(format!("{n} subscriptions, not {listening}")),
+        }
+    });
+    // Some leave with something unread, which makes a reset of a close.
+    if round % 2 == 1 {
+        call(server.addr, "POST", "/channels/abandoned", &[b'x'; 10_000]);
+    }
+    for (n, stream) in streams.into_iter().enumerate() {
+        let how = if n / states.len() % 2 == 0 { Leave::Close } else { Leave::Reset };
+        drop(how.leave(stream));
+    }
+    std::thread::sleep(Duration::from_millis(1));
+}
