@@ -9,7 +9,7 @@ use crate::fleet::{PATIENCE, request, reset, ws};
 const KEY: [u8; 4] = [1, 2, 3, 4];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum At {
+pub(crate) enum At {
     Silence,
     Head,
     Body,
@@ -30,7 +30,7 @@ pub enum At {
 }
 
 impl At {
-    pub const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Silence,
         Self::Head,
         Self::Body,
@@ -51,7 +51,7 @@ impl At {
     ];
 
     /// What is sent to get there, and what the server's answer begins with then.
-    pub fn script(self) -> (Vec<u8>, &'static str) {
+    pub(crate) fn script(self) -> (Vec<u8>, &'static str) {
         let body = b"Content-Length: 1000\r\n\r\nsome of it";
         let post = |target| {
             [format!("POST {target} HTTP/1.1\r\nHost: localhost\r\n").as_bytes(), body].concat()
@@ -92,7 +92,7 @@ impl At {
     }
 
     /// Whether it listens to the channel.
-    pub fn is_subscribed(self) -> bool {
+    pub(crate) fn is_subscribed(self) -> bool {
         matches!(
             self,
             Self::Poll
@@ -107,7 +107,7 @@ impl At {
     }
 
     /// A connection in this state, as far as the client can know.
-    pub fn enter(self, socket: TcpStream) -> TcpStream {
+    pub(crate) fn enter(self, socket: TcpStream) -> TcpStream {
         let mut stream = socket;
         let (bytes, begins) = self.script();
         stream.write_all(&bytes).expect("sent");
@@ -120,7 +120,7 @@ impl At {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leave {
+pub(crate) enum Leave {
     Close,
     Half,
     Reset,
@@ -129,10 +129,10 @@ pub enum Leave {
 }
 
 impl Leave {
-    pub const ALL: [Self; 4] = [Self::Close, Self::Half, Self::Reset, Self::Silent];
+    pub(crate) const ALL: [Self; 4] = [Self::Close, Self::Half, Self::Reset, Self::Silent];
 
     /// What must be kept so that the connection does not end in another way.
-    pub fn leave(self, stream: TcpStream) -> Option<TcpStream> {
+    pub(crate) fn leave(self, stream: TcpStream) -> Option<TcpStream> {
         match self {
             Self::Close => None,
             Self::Half => {
@@ -151,7 +151,7 @@ impl Leave {
 
 /// Connects from one of many loopback addresses where the system has them, for one alone has ports
 /// for no more than some ten thousand connections within a minute.
-pub fn connect_from(addr: SocketAddr, number: usize) -> TcpStream {
+pub(crate) fn connect_from(addr: SocketAddr, number: usize) -> TcpStream {
     use socket2::{Domain, Socket, Type};
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     if cfg!(target_os = "linux") {

@@ -132,7 +132,14 @@ impl Connected {
 
     #[track_caller]
     pub fn wait(self, addr: SocketAddr) {
+        self.wait_while(addr, || {});
+    }
+
+    /// Does something again and again meanwhile.
+    #[track_caller]
+    pub fn wait_while(self, addr: SocketAddr, mut act: impl FnMut()) {
         eventually(&format!("{self:?}"), || {
+            act();
             let now = Self::ask(addr);
             if now == self { Ok(()) } else { Err(format!("{now:?}")) }
         });
