@@ -2,6 +2,8 @@
 //! deadline to deadline. What is marked `both_paces` also runs one byte at a time, both ways.
 #![allow(dead_code, unreachable_pub)]
 
+#[path = "flows/cleanup.rs"]
+mod cleanup;
 #[path = "flows/desk.rs"]
 mod desk;
 #[path = "flows/ends.rs"]
