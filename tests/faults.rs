@@ -12,6 +12,8 @@ mod abandoned;
 mod delivery;
 #[path = "faults/descriptors.rs"]
 mod descriptors;
+#[path = "faults/fair.rs"]
+mod fair;
 #[path = "support/fleet/mod.rs"]
 mod fleet;
 #[path = "faults/proxied.rs"]
