@@ -18,8 +18,6 @@ mod fair;
 mod fleet;
 #[path = "faults/proxied.rs"]
 mod proxied;
-#[path = "faults/states.rs"]
-mod states;
 #[path = "faults/slow.rs"]
 mod slow;
 #[path = "faults/stopped.rs"]

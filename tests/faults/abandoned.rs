@@ -1,11 +1,9 @@
 //! Connections that are opened by the thousand and abandoned, in every state, round after round: the
 //! server is then as it was.
 
-use std::time::Duration;
-
 use crate::fleet::process::{descriptors, raise_descriptors, rss_kib};
+use crate::fleet::states::{At, Leave, connect_from};
 use crate::fleet::{Connected, call, eventually, number};
-use crate::states::{At, Leave, connect_from};
 use crate::support::Running;
 
 /// What the resident memory may differ by from one round to another, in KiB: the allocator rounds.
@@ -36,7 +34,9 @@ fn thousands_of_connections_are_abandoned_and_nothing_is_left_of_them() {
         println!("round {}: {size} KiB", round + 1);
         sizes.push(size);
     }
-    let (first, last) = (sizes[0], sizes[rounds - 1]);
+    // The allocator gives back when it likes: a leak would be in all of the last.
+    let first = sizes[0];
+    let last = *sizes[rounds.saturating_sub(3)..].iter().min().expect("rounds");
     assert!(last <= first + SLACK_KIB, "{last} KiB after {rounds} rounds, {first} after one");
 }
 
@@ -60,5 +60,4 @@ fn abandon(server: &Running, connections: usize, round: usize) {
         let how = if n / states.len() % 2 == 0 { Leave::Close } else { Leave::Reset };
         drop(how.leave(stream));
     }
-    std::thread::sleep(Duration::from_millis(1));
 }

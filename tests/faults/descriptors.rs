@@ -59,7 +59,9 @@ fn without_descriptors_others_go_on_and_nobody_hangs() {
 fn overrun(args: &[&str], served_min: usize) {
     let server = Running::start_limited(LIMIT, args);
     let mut early = connect(server.addr);
-    early.write_all(&request("GET", "/channels/a", "Accept: text/event-stream\r\n", b"")).expect("sent");
+    early
+        .write_all(&request("GET", "/channels/a", "Accept: text/event-stream\r\n", b""))
+        .expect("sent");
     let mut publisher = (connect(server.addr), Vec::new());
     let mut publish = |text: &str| {
         let bytes = request("POST", "/channels/a", "", text.as_bytes());
@@ -86,8 +88,7 @@ fn overrun(args: &[&str], served_min: usize) {
         std::thread::sleep(Duration::from_millis(50));
     }
     let (used, took) = (ticks(server.pid()).zip(before).map(|(a, b)| a - b), began.elapsed());
-    let (refused, waits) =
-        (count(&mut waiting, Told::Refused), count(&mut waiting, Told::Waits));
+    let (refused, waits) = (count(&mut waiting, Told::Refused), count(&mut waiting, Told::Waits));
     println!("{served} served, {refused} refused, {waits} wait; {used:?} ticks in {took:?}");
     assert!(served < TOO_MANY, "the limit is one");
     assert!(used.is_none_or(|used| used < 50), "{used:?} hundredths of a second in {took:?}");

@@ -151,7 +151,12 @@ fn others_go_on_beside_any_neighbour() {
     let totals = BTreeMap::from([("calm".to_owned(), count)]);
     assert!(street.crowd.catch_up(&totals, PATIENCE));
     let sum = street.crowd.sum(|_| true);
-    println!("{:<44} {:>8.2} {:>8.2}", "answers to the publisher", answers.p50_ms(), answers.p99_ms());
+    println!(
+        "{:<44} {:>8.2} {:>8.2}",
+        "answers to the publisher",
+        answers.p50_ms(),
+        answers.p99_ms()
+    );
     assert_eq!((sum.lost, sum.twice, sum.gaps), (0, 0, 0), "lost, twice, gaps");
     assert_eq!(sum.delivered, count * steady);
     assert!(answers.p99_ms() < LATE_MS, "{} ms", answers.p99_ms());

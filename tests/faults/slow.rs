@@ -125,7 +125,9 @@ impl Form {
     fn attack(self, addr: SocketAddr) -> TcpStream {
         let filler = "x".repeat(7_000);
         let bytes = match self {
-            Self::Head => format!("GET /health HTTP/1.1\r\nA: {filler}\r\nB: {filler}").into_bytes(),
+            Self::Head => {
+                format!("GET /health HTTP/1.1\r\nA: {filler}\r\nB: {filler}").into_bytes()
+            }
             Self::Body => {
                 let head = "POST /channels/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000";
                 format!("{head}\r\n\r\n{filler}").into_bytes()
@@ -176,7 +178,8 @@ fn a_thousand_attackers_cost_little_and_others_do_not_notice() {
             assert_eq!(answer(&mut stream, &mut ahead).expect("an answer").status, 200);
             waits.note(began.elapsed().as_micros() as u64);
         }
-        let grown = rss_kib(server.pid()).zip(before).map(|(now, before)| now.saturating_sub(before));
+        let grown =
+            rss_kib(server.pid()).zip(before).map(|(now, before)| now.saturating_sub(before));
         let (p50, p99) = (waits.p50_ms(), waits.p99_ms());
         println!("{attackers} × {form:?}: {grown:?} KiB more, others {p50:.2} ms, p99 {p99:.2} ms");
         let most = form.cost_kib() * attackers + 4_096;

@@ -10,8 +10,8 @@ use holdline::server::LocalAddr;
 use holdline::{App, Config, ConnId, Ctx, Message};
 
 use crate::fleet::process::descriptors;
+use crate::fleet::states::{At, Leave};
 use crate::fleet::{Connected, connect, eventually, request};
-use crate::states::{At, Leave};
 use crate::support::Running;
 use std::io::Write;
 

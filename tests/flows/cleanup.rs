@@ -37,7 +37,10 @@ const STATES: &[(&str, Enter)] = &[
     ("silence", |_, _, _| {}),
     ("head", |sim, _, line| sim.send(line, b"GET /health HTTP/1.1\r\nHo")),
     ("body", |sim, desk, line| {
-        sim.send(line, b"POST /channels/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\nxy");
+        sim.send(
+            line,
+            b"POST /channels/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\nxy",
+        );
         allow(sim, desk);
     }),
     ("chunked body", |sim, desk, line| {
@@ -161,7 +164,10 @@ fn whoever_vanishes_leaves_nothing(pace: Pace) {
             let what = format!("{name}, {leave:?}");
             let most = patience(name, leave);
             let end = sim.now.mono_ms + most;
-            assert!(sim.pass_until(end, |sim| sim.engine().len() == 0), "{what}: it is still there");
+            assert!(
+                sim.pass_until(end, |sim| sim.engine().len() == 0),
+                "{what}: it is still there"
+            );
             sim.assert_deserted();
         }
     }

@@ -41,6 +41,7 @@ impl Habits {
 pub struct Member {
     pub reader: Reader,
     pub habits: Habits,
+    target: SocketAddr,
     socket: Option<TcpStream>,
     out: Vec<u8>,
     is_readable: bool,
@@ -70,6 +71,7 @@ impl Member {
 
 pub struct Crowd {
     pub members: Vec<Member>,
+    /// Where those who join from now on connect to.
     pub target: SocketAddr,
     pub rng: Rng,
     poll: Poll,
@@ -89,6 +91,7 @@ impl Crowd {
         self.members.push(Member {
             reader,
             habits,
+            target: self.target,
             socket: None,
             out: Vec::new(),
             is_readable: false,
@@ -172,8 +175,7 @@ impl Crowd {
         }
         for event in &self.events {
             let member = &mut self.members[event.token().0];
-            member.is_readable |=
-                event.is_readable() || event.is_read_closed() || event.is_error();
+            member.is_readable |= event.is_readable() || event.is_read_closed() || event.is_error();
             if event.is_writable() {
                 write(member);
             }
@@ -204,13 +206,13 @@ impl Crowd {
         member.out = member.reader.open();
         member.heard_at = now;
         member.is_readable = false;
-        let Ok(mut socket) = TcpStream::connect(self.target) else {
+        let Ok(mut socket) = TcpStream::connect(member.target) else {
             // Ports or descriptors have run out for a moment.
             member.comes_at = now + Duration::from_millis(50);
             return;
         };
         if member.habits.slow.is_some() {
-            let _ = SockRef::from(&socket).set_recv_buffer_size(4096);
+            let _ = SockRef::from(&socket).set_recv_buffer_size(16 * 1024);
         }
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut socket, Token(at), interest).expect("registers");

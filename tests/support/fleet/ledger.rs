@@ -50,7 +50,10 @@ impl Ledger {
 
     /// How many messages of these channels are still to come.
     pub fn owed(&self, totals: &BTreeMap<String, u64>) -> u64 {
-        self.last.iter().map(|(channel, last)| totals.get(channel).map_or(0, |all| all - last)).sum()
+        self.last
+            .iter()
+            .map(|(channel, last)| totals.get(channel).map_or(0, |all| all - last))
+            .sum()
     }
 
     pub fn add(&mut self, other: &Self) {

@@ -20,6 +20,7 @@ pub mod process;
 pub mod proxy;
 pub mod publisher;
 pub mod reader;
+pub mod states;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

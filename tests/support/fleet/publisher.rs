@@ -100,7 +100,8 @@ impl Work {
     }
 
     fn publish(&mut self, number: u64) {
-        let (channel, text) = (&self.load.channel, Sent::text(number, self.origin, self.load.bytes));
+        let (channel, text) =
+            (&self.load.channel, Sent::text(number, self.origin, self.load.bytes));
         let key = format!("Idempotency-Key: {channel}-{number}\r\n");
         let bytes = request("POST", &format!("/channels/{channel}"), &key, text.as_bytes());
         let deadline = Instant::now() + super::PATIENCE;

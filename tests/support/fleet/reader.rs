@@ -148,7 +148,11 @@ impl Reader {
             self.refused += 1;
             return Some(Flow::Over);
         }
-        if self.via == Via::Poll { self.take_poll(&answer) } else { self.take_raw_poll(&answer) }
+        if self.via == Via::Poll {
+            self.take_poll(&answer)
+        } else {
+            self.take_raw_poll(&answer)
+        }
         self.cursor = answer.header("holdline-cursor").expect("a cursor").to_owned();
         if answer.is_closing() {
             return Some(Flow::Over);

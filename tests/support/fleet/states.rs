@@ -4,12 +4,12 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crate::fleet::{PATIENCE, request, reset, ws};
+use super::{PATIENCE, request, reset, ws};
 
 const KEY: [u8; 4] = [1, 2, 3, 4];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum At {
+pub enum At {
     Silence,
     Head,
     Body,
@@ -30,7 +30,7 @@ pub(crate) enum At {
 }
 
 impl At {
-    pub(crate) const ALL: [Self; 17] = [
+    pub const ALL: [Self; 17] = [
         Self::Silence,
         Self::Head,
         Self::Body,
@@ -51,7 +51,7 @@ impl At {
     ];
 
     /// What is sent to get there, and what the server's answer begins with then.
-    pub(crate) fn script(self) -> (Vec<u8>, &'static str) {
+    pub fn script(self) -> (Vec<u8>, &'static str) {
         let body = b"Content-Length: 1000\r\n\r\nsome of it";
         let post = |target| {
             [format!("POST {target} HTTP/1.1\r\nHost: localhost\r\n").as_bytes(), body].concat()
@@ -67,7 +67,9 @@ impl At {
             Self::Body => (post("/channels/abandoned"), ""),
             Self::Batch => (post("/publish"), ""),
             Self::KeepAlive => (request("GET", "/health", "", b""), "HTTP/1.1 200"),
-            Self::Linger => (request("GET", "/health", "Connection: close\r\n", b""), "HTTP/1.1 200"),
+            Self::Linger => {
+                (request("GET", "/health", "Connection: close\r\n", b""), "HTTP/1.1 200")
+            }
             Self::Poll => (request("GET", "/poll?channel=abandoned&since=latest", "", b""), ""),
             Self::RawPoll => (request("GET", "/channels/abandoned?wait=25", "", b""), ""),
             Self::Events => (stream("/events?channel=abandoned"), "HTTP/1.1 200"),
@@ -92,7 +94,7 @@ impl At {
     }
 
     /// Whether it listens to the channel.
-    pub(crate) fn is_subscribed(self) -> bool {
+    pub fn is_subscribed(self) -> bool {
         matches!(
             self,
             Self::Poll
@@ -107,7 +109,7 @@ impl At {
     }
 
     /// A connection in this state, as far as the client can know.
-    pub(crate) fn enter(self, socket: TcpStream) -> TcpStream {
+    pub fn enter(self, socket: TcpStream) -> TcpStream {
         let mut stream = socket;
         let (bytes, begins) = self.script();
         stream.write_all(&bytes).expect("sent");
@@ -120,7 +122,7 @@ impl At {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Leave {
+pub enum Leave {
     Close,
     Half,
     Reset,
@@ -129,10 +131,10 @@ pub(crate) enum Leave {
 }
 
 impl Leave {
-    pub(crate) const ALL: [Self; 4] = [Self::Close, Self::Half, Self::Reset, Self::Silent];
+    pub const ALL: [Self; 4] = [Self::Close, Self::Half, Self::Reset, Self::Silent];
 
     /// What must be kept so that the connection does not end in another way.
-    pub(crate) fn leave(self, stream: TcpStream) -> Option<TcpStream> {
+    pub fn leave(self, stream: TcpStream) -> Option<TcpStream> {
         match self {
             Self::Close => None,
             Self::Half => {
@@ -151,7 +153,7 @@ impl Leave {
 
 /// Connects from one of many loopback addresses where the system has them, for one alone has ports
 /// for no more than some ten thousand connections within a minute.
-pub(crate) fn connect_from(addr: SocketAddr, number: usize) -> TcpStream {
+pub fn connect_from(addr: SocketAddr, number: usize) -> TcpStream {
     use socket2::{Domain, Socket, Type};
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     if cfg!(target_os = "linux") {
