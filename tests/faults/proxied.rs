@@ -18,7 +18,7 @@ use crate::support::Running;
 /// Comes back quickly, and takes a connection that says nothing for dead.
 const HASTY: Habits = Habits { cuts: None, away: 1..100, slow: None, silence: Some(1_500) };
 
-/// Readers of all kinds and two publishers behind the proxy, for a while.
+/// Readers of all kinds and three publishers behind the proxy, for `HOLDLINE_PROXIED_SECONDS`.
 fn journey(name: &str, plan: fn(&mut Rng) -> Plan, has_ends: bool) {
     let seed = seed();
     let server = Running::start(&["--history", "20000,1h"]);
@@ -28,14 +28,20 @@ fn journey(name: &str, plan: fn(&mut Rng) -> Plan, has_ends: bool) {
     let mut crowd = Crowd::new(proxy.addr, seed);
     for via in Via::ALL {
         for _ in 0..3 {
-            let channels: &[&str] = if Via::PROTOCOL.contains(&via) { &["a", "b"] } else { &["a"] };
+            // One message a request: that channel must not be a quick one.
+            let channels: &[&str] = match via {
+                Via::Ws | Via::Events | Via::Poll => &["a", "b"],
+                Via::Meta | Via::RawSse => &["a"],
+                Via::RawPoll => &["c"],
+            };
             crowd.join(Reader::from_the_start(via, channels, &start, origin), HASTY);
         }
     }
-    let loads = [Load::steady("a", 10), Load { bytes: 3_000, ..Load::steady("b", 30) }];
+    let large = Load { bytes: 3_000, ..Load::steady("b", 30) };
+    let loads = [Load::steady("a", 10), large, Load::steady("c", 150)];
     let start = |load| Publisher::start(proxy.addr, load, origin);
     let publishers = loads.map(start);
-    crowd.run(Duration::from_millis(number("HOLDLINE_SECONDS", 3) * 1_000), |_| false);
+    crowd.run(Duration::from_millis(number("HOLDLINE_PROXIED_SECONDS", 2) * 1_000), |_| false);
     let totals: BTreeMap<String, u64> =
         publishers.into_iter().map(|p| (p.load.channel.clone(), p.stop().0)).collect();
     let is_complete = crowd.catch_up(&totals, PATIENCE);
@@ -89,7 +95,7 @@ fn anything(rng: &mut Rng) -> Plan {
     const ENDS: [End; 5] = [End::Reset, End::Close, End::HalfUp, End::HalfDown, End::Vanish];
     let end = rng.bool().then(|| (rng.u64(5..3_000), ENDS[rng.usize(..ENDS.len())]));
     // An answer byte by byte would never be whole before the end.
-    Plan { up: way(rng, 1), down: way(rng, 500), end }
+    Plan { up: way(rng, 10), down: way(rng, 500), end }
 }
 
 journeys! {

@@ -165,7 +165,7 @@ fn whoever_vanishes_leaves_nothing(pace: Pace) {
             let most = patience(name, leave);
             let end = sim.now.mono_ms + most;
             assert!(
-                sim.pass_until(end, |sim| sim.engine().len() == 0),
+                sim.pass_until(end, |sim| sim.engine().is_empty()),
                 "{what}: it is still there"
             );
             sim.assert_deserted();

@@ -319,7 +319,7 @@ impl Work {
         if event.token() == LISTENER {
             return; // it is asked in each turn
         }
-        let (at, is_client) = (event.token().0 / 2, event.token().0.is_multiple_of(2));
+        let (at, is_client) = (event.token().0 / 2, event.token().0 & 1 == 0);
         let Some(link) = &mut self.links[at] else { return };
         let (reads, writes) = match is_client {
             true => (&mut link.up, &mut link.down),

@@ -49,7 +49,7 @@ pub enum Flow {
 
 enum Stage {
     Head,
-    Blocks(Stream),
+    Blocks(Box<Stream>),
     Frames,
 }
 
@@ -188,7 +188,7 @@ impl Reader {
                     101 => Stage::Frames,
                     200 => {
                         let coding = head.header("transfer-encoding");
-                        Stage::Blocks(Stream::new(coding == Some("chunked")))
+                        Stage::Blocks(Box::new(Stream::new(coding == Some("chunked"))))
                     }
                     _ => {
                         self.refused += 1;
