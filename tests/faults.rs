@@ -8,6 +8,8 @@
 
 #[path = "faults/abandoned.rs"]
 mod abandoned;
+#[path = "faults/books.rs"]
+mod books;
 #[path = "faults/delivery.rs"]
 mod delivery;
 #[path = "faults/descriptors.rs"]
