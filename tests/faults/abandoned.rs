@@ -1,7 +1,7 @@
 //! Connections that are opened by the thousand and abandoned, in every state, round after round: the
 //! server is then as it was.
 
-use crate::fleet::process::{descriptors, raise_descriptors, rss_kib};
+use crate::fleet::process::{descriptors, room_for, rss_kib};
 use crate::fleet::states::{At, Leave, connect_from};
 use crate::fleet::{Connected, call, eventually, number};
 use crate::support::Running;
@@ -13,9 +13,8 @@ const SLACK_KIB: u64 = 2_048;
 #[test]
 fn thousands_of_connections_are_abandoned_and_nothing_is_left_of_them() {
     let rounds = number("HOLDLINE_ROUNDS", 3) as usize;
-    let connections = number("HOLDLINE_CONNECTIONS", 2_000) as usize;
-    let most = raise_descriptors().saturating_sub(500) as usize;
-    let connections = connections.min(most);
+    let (connections, _guard) = room_for(number("HOLDLINE_CONNECTIONS", 2_000));
+    let connections = connections as usize;
     let server = Running::start(&[]);
     let pid = server.pid();
     call(server.addr, "GET", "/health", b"");

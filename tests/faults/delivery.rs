@@ -22,7 +22,7 @@ fn clients_that_are_cut_at_random_get_all_of_what_was_published() {
     let (seconds, seed) = (number("HOLDLINE_SECONDS", 8), seed());
     // All of it can be kept, so that a gap has no excuse.
     let history = (rate * seconds * 2).to_string();
-    let server = Running::start(&["--history", &format!("{history},1h")]);
+    let server = Running::start(&["--history", &format!("{history},1h,64M")]);
     let (origin, start) = (Instant::now(), start_of(server.addr));
     let mut crowd = Crowd::new(server.addr, seed);
     for via in Via::PROTOCOL {

