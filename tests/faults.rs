@@ -1,6 +1,6 @@
 //! Faults on real sockets: networks that stall, break and lie, clients that stop or never read, a
-//! machine that runs out of descriptors. Nothing may be lost unannounced, and nothing of a client may
-//! be left when it has gone.
+//! machine that runs out of descriptors. Nothing may be lost unannounced, and nothing of a client
+//! may be left when it has gone.
 //!
 //! Small by default; `.ci/run faults` sets the sizes (see CONTRIBUTING.md).
 #![cfg(feature = "cli")]

@@ -1,14 +1,15 @@
-//! A soak by one command: mixed clients for minutes, their books, and the server's memory over time.
+//! A soak by one command: mixed clients for minutes, their books, and the server's memory over
+//! time.
 //!
 //! ```sh
 //! HOLDLINE_MINUTES=10 cargo test --release --test soak -- --nocapture
 //! ```
 //!
 //! Readers on all transports: steady ones, ones that are cut, ones behind a proxy with faults, slow
-//! ones, a mass that goes and comes back at once; publishers at several rates; strangers that vanish
-//! from every state. It prints a line every few seconds, and writes `soak.svg` and `soak.tsv` into
-//! `target/soak`. It fails if a message is lost or comes twice, or if something is left at the end.
-//! Without `HOLDLINE_MINUTES` it takes some seconds.
+//! ones, a mass that goes and comes back at once; publishers at several rates; strangers that
+//! vanish from every state. It prints a line every few seconds, and writes `soak.svg` and
+//! `soak.tsv` into `target/soak`. It fails if a message is lost or comes twice, or if something is
+//! left at the end. Without `HOLDLINE_MINUTES` it takes some seconds.
 #![cfg(feature = "cli")]
 #![allow(missing_docs, unreachable_pub)]
 
@@ -41,6 +42,7 @@ const CUT: Habits =
     Habits { cuts: Some(1_000..10_000), away: 0..2_000, slow: None, silence: Some(20_000) };
 const PROXIED: Habits = Habits { cuts: None, away: 5..500, slow: None, silence: Some(20_000) };
 const SLOW: Habits = Habits { cuts: None, away: 5..500, slow: Some((3_000, 50)), silence: None };
+const MASS: Habits = Habits { cuts: None, away: 1_000..1_300, slow: None, silence: None };
 /// What each part of the readers does; the rest is the mass.
 const PARTS: [(Habits, u64); 4] = [(Habits::STEADY, 30), (CUT, 30), (PROXIED, 15), (SLOW, 5)];
 
@@ -93,7 +95,7 @@ impl Soak {
         }
         soak.crowd.target = addr;
         let first = soak.crowd.members.len();
-        soak.join(Habits::STEADY, (clients / 5).max(6), &start);
+        soak.join(MASS, (clients / 5).max(6), &start);
         soak.mass = first..soak.crowd.members.len();
         soak.publishers = loads().map(|load| Publisher::start(addr, load, origin)).into();
         soak

@@ -1,5 +1,5 @@
-//! The books themselves: that a loss, a repetition and an announced gap are told apart, and that the
-//! proxy does what its plans say.
+//! The books themselves: that a loss, a repetition and an announced gap are told apart, and that
+//! the proxy does what its plans say.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -43,8 +43,8 @@ fn quantiles_are_those_of_what_was_noted() {
     assert_eq!((waits.quantile(1.0), waits.count), (100_000, 1_000));
 }
 
-/// A server that says this and then nothing, behind a proxy with this plan: what a client gets of it,
-/// and after how long it ends.
+/// A server that says this and then nothing, behind a proxy with this plan: what a client gets of
+/// it, and after how long it ends.
 fn behind(plan: &Plan, says: &[u8]) -> (std::io::Result<Vec<u8>>, Duration) {
     let server = TcpListener::bind("127.0.0.1:0").expect("a port");
     let plan = plan.clone();

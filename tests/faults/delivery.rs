@@ -1,5 +1,5 @@
-//! The delivery test as others publish it: clients that lose their connection for up to two seconds,
-//! at random, while a channel publishes at a steady rate. What share of it do they get?
+//! The delivery test as others publish it: clients that lose their connection for up to two
+//! seconds, at random, while a channel publishes at a steady rate. What share of it do they get?
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

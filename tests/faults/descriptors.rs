@@ -1,5 +1,6 @@
-//! Descriptors run out for real: the kernel gives no more. Whoever is connected goes on, whoever is too
-//! much is told or waits, nobody hangs, the loop does not spin, and when some leave, others come in.
+//! Descriptors run out for real: the kernel gives no more. Whoever is connected goes on, whoever is
+//! too much is told or waits, nobody hangs, the loop does not spin, and when some leave, others
+//! come in.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;

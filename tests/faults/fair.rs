@@ -1,6 +1,6 @@
-//! Fairness: what steady readers notice of a neighbour that floods, sends the largest messages, leaves
-//! or comes back by the thousand, or listens to everything. Prints their latency beside what it is
-//! without; only what would be a fault on any machine fails.
+//! Fairness: what steady readers notice of a neighbour that floods, sends the largest messages,
+//! leaves or comes back by the thousand, or listens to everything. Prints their latency beside what
+//! it is without; only what would be a fault on any machine fails.
 
 use std::collections::BTreeMap;
 use std::io::Write;

@@ -1,5 +1,5 @@
-//! Readers and publishers behind a proxy with faults, one kind at a time and all at random: nothing is
-//! lost unannounced, nothing comes twice, all in order; and the server lets go of who has gone.
+//! Readers and publishers behind a proxy with faults, one kind at a time and all at random: nothing
+//! is lost unannounced, nothing comes twice, all in order; and the server lets go of who has gone.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

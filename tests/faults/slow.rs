@@ -1,5 +1,5 @@
-//! Slowloris in its three forms: a head, a body, and an answer, each a byte at a time. The attackers
-//! are ended at the stated times, cost little, and others do not notice.
+//! Slowloris in its three forms: a head, a body, and an answer, each a byte at a time. The
+//! attackers are ended at the stated times, cost little, and others do not notice.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,7 +1,8 @@
-//! Clients whose process is stopped in the middle of a stream (SIGSTOP): publishers and other readers do
-//! not notice, memory stays bounded, and whoever is continued goes on from what is kept.
+//! Clients whose process is stopped in the middle of a stream (SIGSTOP): publishers and other
+//! readers do not notice, memory stays bounded, and whoever is continued goes on from what is kept.
 //!
-//! The client is `cat`, whose standard input is the socket: its process can be stopped, a thread cannot.
+//! The client is `cat`, whose standard input is the socket: its process can be stopped, a thread
+//! cannot.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

@@ -1,6 +1,6 @@
-//! Clients that vanish: from every state and in every way, over real sockets. What is left of them is
-//! no connection, no subscription and no descriptor. `tests/flows/cleanup.rs` looks at the same more
-//! closely, where time is virtual.
+//! Clients that vanish: from every state and in every way, over real sockets. What is left of them
+//! is no connection, no subscription and no descriptor. `tests/flows/cleanup.rs` looks at the same
+//! more closely, where time is virtual.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -82,7 +82,8 @@ fn whoever_vanishes_from_any_state_in_any_way_leaves_no_connection() {
         let streams = At::ALL.map(|at| at.enter(connect(addr)));
         let kept = streams.map(|stream| how.leave(stream));
         Connected::default().wait_while(addr, || {
-            // What the kernel takes for the silent ones has an end: then they are known to be stuck.
+            // What the kernel takes for the silent ones has an end: then they are known to be
+            // stuck.
             if how == Leave::Silent {
                 fill(&running, "abandoned");
             }

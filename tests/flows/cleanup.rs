@@ -1,6 +1,6 @@
-//! Clients that vanish, from every state and in every way: no slot, no subscription, no timer and no
-//! byte of a publication is left of them. Those who say so are gone at once, those who are owed an
-//! answer with it, and those who say nothing when their time is over.
+//! Clients that vanish, from every state and in every way: no slot, no subscription, no timer and
+//! no byte of a publication is left of them. Those who say so are gone at once, those who are owed
+//! an answer with it, and those who say nothing when their time is over.
 
 use holdline::Config;
 

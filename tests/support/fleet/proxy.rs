@@ -1,6 +1,6 @@
 //! A proxy with faults: between clients and a server it stalls, resets, half-closes, delays, splits
-//! and buffers, on one thread of its own. What happens to a connection is its `Plan`, which a seed or
-//! a test draws when it comes.
+//! and buffers, on one thread of its own. What happens to a connection is its `Plan`, which a seed
+//! or a test draws when it comes.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -26,8 +26,8 @@ pub struct Way {
     pub piece: Option<usize>,
     /// Forwards what came only after up to so many milliseconds.
     pub delay_ms: u64,
-    /// Holds what comes until there are so many bytes, the sender has ended, or so many milliseconds
-    /// are over: a proxy that buffers.
+    /// Holds what comes until there are so many bytes, the sender has ended, or so many
+    /// milliseconds are over: a proxy that buffers.
     pub hold: Option<(usize, u64)>,
     /// After so many bytes forwards nothing for so many milliseconds.
     pub stall: Option<(u64, u64)>,

@@ -1,5 +1,6 @@
 //! Publishers, each a thread of its own: numbered messages at a steady rate, each sent again under
-//! the same key until it is answered, so that a connection that breaks neither loses nor doubles it.
+//! the same key until it is answered, so that a connection that breaks neither loses nor doubles
+//! it.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};

@@ -1,4 +1,5 @@
-//! Every state in which a client can leave a connection, as bytes on a socket, and every way to leave.
+//! Every state in which a client can leave a connection, as bytes on a socket, and every way to
+//! leave.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
