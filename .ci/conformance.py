@@ -33,6 +33,8 @@ TABLES = [
     ("The protocol as clients see it", "flows of the real binary over sockets",
      ["wire_messages", "wire_process", "wire_protocol", "wire_raw", "wire_resume", "wire_service", "wire_ws"]),
     ("Behaviour in virtual time", "simulated flows, most of them also a byte at a time", ["flows", "reviewed"]),
+    ("Faults on real sockets", "a proxy that stalls, resets, half-closes, delays, splits and buffers; stopped clients; "
+     "no descriptors left; thousands of abandoned connections; slowloris; a soak", ["faults", "soak"]),
     ("Random worlds with an oracle", "a short run; a million steps below", ["chaos"]),
     ("Fuzz targets over their corpora", "every input found so far that shows something new", ["corpora"]),
 ]

@@ -4,6 +4,8 @@
 
 #[path = "flows/budget.rs"]
 mod budget;
+#[path = "flows/cleanup.rs"]
+mod cleanup;
 #[path = "flows/desk.rs"]
 mod desk;
 #[path = "flows/drain.rs"]

@@ -15,7 +15,17 @@ pub struct Running {
 impl Running {
     /// Starts the binary with `args` after `--listen 127.0.0.1:0` and waits for its first line.
     pub fn start(args: &[&str]) -> Self {
-        let child = Command::new(env!("CARGO_BIN_EXE_holdline"))
+        Self::spawn(&mut Command::new(env!("CARGO_BIN_EXE_holdline")), args)
+    }
+
+    /// The same in a process that may have no more than so many descriptors.
+    pub fn start_limited(descriptors: u32, args: &[&str]) -> Self {
+        let script = format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"");
+        Self::spawn(Command::new("sh").args(["-c", &script, env!("CARGO_BIN_EXE_holdline")]), args)
+    }
+
+    fn spawn(command: &mut Command, args: &[&str]) -> Self {
+        let child = command
             .args(["--listen", "127.0.0.1:0", "--log-level", "error"])
             .args(args)
             .stdin(Stdio::null())

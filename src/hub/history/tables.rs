@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Channel, ChannelIndex, Evicted, History, HistoryLimits, Inner, Recent};
+use super::{Channel, ChannelIndex, Evicted, History, HistoryLimits, Inner};
 use crate::message::{Publication, map_bytes, on_heap};
 use crate::time::Now;
 
