@@ -86,11 +86,9 @@ mod tests {
     #[test]
     fn each_dialect_says_who_came_and_went() {
         let join = r#"{"op":"join","channel":"news","connection":"00000000000000c8","user":null}"#;
-        let frame = format!("\u{81}\u{4d}{join}");
-        assert_eq!(join.len(), 0x4d);
         let mut out = Vec::new();
         Dialect::WsJson.presence(&mut out, "news", Presence::Join(0xc8));
-        assert_eq!(out, frame.chars().map(|one| one as u8).collect::<Vec<_>>());
+        assert_eq!(out, [&[0x81, join.len() as u8], join.as_bytes()].concat());
         assert_eq!(told(Dialect::Poll, Presence::Join(0xc8)), join);
         let block = format!("event: presence\ndata: {join}\n\n");
         assert_eq!(told(Dialect::SseJson(Framing::Bare), Presence::Join(0xc8)), block);
