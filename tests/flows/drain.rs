@@ -33,7 +33,9 @@ fn farewells(sim: &mut Sim, lines: &[usize]) -> Vec<(u64, usize)> {
         let before = told.len();
         for line in lines {
             let is_new = !told.iter().any(|(_, known)| known == line);
-            if is_new && (!sim.lines[*line].received.is_empty() || sim.lines[*line].is_finished) {
+            // Where many linger already, one that is owed nothing is closed without a word.
+            let has_ended = sim.lines[*line].is_finished || sim.is_closed(*line);
+            if is_new && (!sim.lines[*line].received.is_empty() || has_ended) {
                 told.push((sim.now.mono_ms - start, *line));
             }
         }
