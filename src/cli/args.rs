@@ -101,7 +101,14 @@ const OPTIONS: &[Opt] = &[
         value: "BYTES",
         help: "what clients may make the server hold; history gives way first\n\
                [default: a quarter of the memory, at most 512M]",
-        set: |s, v| size(v).map(|bytes| s.config.memory_bytes = bytes.max(1)),
+        set: |s, v| match size(v)? {
+            // What the tables for a few connections take.
+            0..0x1_0000 => Err("at least 64K".to_owned()),
+            bytes => {
+                s.config.memory_bytes = bytes;
+                Ok(())
+            }
+        },
     },
     Opt {
         name: "data",
@@ -462,6 +469,7 @@ mod tests {
         let cases: &[&[&str]] = &[
             &["--lissten", "7070"],
             &["--memory", "much"],
+            &["--memory", "63K"],
             &["--memory"],
             &["extra"],
             &["--heartbeat", "25"],
