@@ -352,7 +352,8 @@ impl Crowd {
             let now = Instant::now();
             client.away_since = Some(now);
             self.seen.farewells.push((client.transport, now));
-            let retry = between(text, "\"retry_ms\":", "}").or(between(text, "\"retry_ms\":", ","));
+            let retry =
+                between(text, "\"retry_ms\":", "}").or_else(|| between(text, "\"retry_ms\":", ","));
             let digits: String =
                 retry.unwrap_or("1000").chars().take_while(char::is_ascii_digit).collect();
             self.come_back(index, Duration::from_millis(digits.parse().unwrap_or(1_000)));
