@@ -183,6 +183,7 @@ impl Core {
         if slot.flags.has(Flags::CLOSED) {
             return;
         }
+        slot.flags.clear(Flags::ASIDE);
         if slot.has_backlog() || slot.flags.has(Flags::BLOCKED) {
             return write(&mut slot.extra().outbox);
         }

@@ -72,6 +72,8 @@ impl Flags {
     pub(crate) const UNTOLD: Self = Self(1 << 15);
     /// Another connection goes on under the name that this one had.
     pub(crate) const RENAMED: Self = Self(1 << 16);
+    /// Its own bytes of this turn are about presence alone, which says no position: a heartbeat does.
+    pub(crate) const ASIDE: Self = Self(1 << 17);
 
     pub(crate) fn has(self, flag: Self) -> bool {
         self.0 & flag.0 != 0

@@ -689,3 +689,30 @@ fn a_name_says_nothing_about_a_place_in_a_table() {
     let mut other = Sim::new(Config::default().open(), 1, 8);
     assert_ne!(socket(&mut other, "").1, names[0]);
 }
+
+/// Comings and goings say no position: a heartbeat does, however many of them there are.
+#[test]
+fn a_listener_that_is_only_told_who_comes_is_told_its_position_too() {
+    for target in ["/events?channel=a&presence=1", "/ws?channel=a&presence=1"] {
+        let mut sim = Sim::open(Pace::Whole);
+        let line = match target.starts_with("/ws") {
+            true => Ws::open(&mut sim, 0, target).line,
+            false => Sse::open(&mut sim, 0, target).line,
+        };
+        sim.publish("b", "elsewhere");
+        sim.lines[line].received.clear();
+        let wanted = sim.id(1);
+        let is_told = |sim: &Sim| {
+            let received = &sim.lines[line].received;
+            received.windows(wanted.len()).any(|part| part == wanted.as_bytes())
+        };
+        for _ in 0..13 {
+            let (other, _) = socket(&mut sim, "?channel=a");
+            sim.pass(2_000);
+            sim.close(other.line);
+            sim.settle();
+        }
+        assert!(!sim.lines[line].received.is_empty(), "{target}: it was told who came");
+        assert!(is_told(&sim), "{target}: 26 s and no position");
+    }
+}

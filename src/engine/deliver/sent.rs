@@ -16,7 +16,8 @@ impl Core {
             lent;
         if let Some(slot) = self.slots.get_mut(index) {
             if n > 0 {
-                slot.last_out = now;
+                let is_aside = matches!(lent, Lent::Arena(_)) && slot.flags.has(Flags::ASIDE);
+                slot.last_out = if is_aside { slot.last_out } else { now };
                 slot.progress = now;
                 slot.flags.clear(Flags::STANDING);
             }

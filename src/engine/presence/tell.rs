@@ -134,6 +134,9 @@ impl Core {
         if fits {
             self.reply(index, |out| out.extend_from_slice(&bytes));
         }
+        if let (0, Some(slot)) = (waiting, self.slots.get_mut(index)) {
+            slot.flags.set(Flags::ASIDE);
+        }
     }
 
     /// A listener for which too much waited is told that it missed something.
