@@ -117,8 +117,11 @@ fn a_restart_with_its_history_is_no_gap_for_anyone() {
     let mut first = activate(&listener, &data, drain);
     let mut crowd = Crowd::new(addr, "news");
     crowd.add(count, Duration::from_secs(if is_full() { 5 } else { 1 }), false);
-    let news = Publisher::start(addr, "news", Duration::from_millis(100), 100);
-    assert!(crowd.run(Duration::from_secs(60), |crowd| crowd.clients.iter().all(|c| c.last > 0)));
+    let every = Duration::from_millis(if is_full() { 1_000 } else { 100 });
+    let news = Publisher::start(addr, "news", every, 100);
+    let are_here =
+        crowd.run(Duration::from_secs(60), |crowd| crowd.clients.iter().all(|c| c.last > 0));
+    assert!(are_here, "{} of {count} are here", crowd.greeted());
     println!("{count} clients are here, {} KiB", kib(first.id(), "VmRSS"));
 
     let told = Instant::now();
