@@ -67,8 +67,8 @@ pub struct Config {
     /// readers pin counts. Connections, with all that is unfinished on them and the buffers of the
     /// loop, hold at most half; channels and idempotency keys at most a quarter. Near its half no new
     /// connection is let in (503); beyond it, or when nothing is left to give way, whoever comes to
-    /// hold more is refused (503, close 1013). The process as a whole has besides what it begins with,
-    /// and what its allocator cannot use again at once: count on a sixth of the budget and 4 MiB.
+    /// hold more is refused (503, close 1013). An eighth of the budget is for what an allocator cannot
+    /// use again at once, the shares are of the rest. The process has besides what it begins with.
     pub memory_bytes: usize,
     /// Messages kept per channel. Default 1 000.
     pub history_messages: usize,

@@ -425,6 +425,10 @@ impl Core {
         if dialect == Dialect::Poll {
             return false;
         }
+        let is_kept = |slot: &Slot| slot.has_backlog() || slot.flags.has(Flags::BLOCKED);
+        if self.slots.get(index).is_some_and(is_kept) && !self.has_room(self.delivery.limits.bytes) {
+            return false; // it would wait in memory that is not there
+        }
         self.fill_wants(index);
         let (run, pulled) = self.pull(self.delivery.limits);
         let is_all = self.delivery.lost.is_empty() && !pulled.more;

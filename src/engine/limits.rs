@@ -200,7 +200,11 @@ impl Core {
         if client.is_remote {
             slot.flags.set(Flags::REMOTE);
         }
-        let is_known = self.address(index).is_some_and(|address| address.key == client.key);
+        // Who shares the entry of all others goes on to, until it has its own.
+        let shares = || self.addresses.find(client.key).is_none();
+        let is_known = self.address(index).is_some_and(|address| {
+            address.key == client.key || (address.key == Key::Others && shares())
+        });
         if is_known || self.addresses.is_off() || self.count_for(index, client.key) {
             return None;
         }
@@ -295,11 +299,12 @@ impl Core {
         let shared_wait = self.channel_rates.wait_us(key, shared, now_us);
         let Some(address) = self.address_mut(index) else { return Ok(()) };
         // All are asked before any is charged.
-        for (wait_us, refusal) in [
+        let waits = [
             (address.wait_us(Counted::Publishes, own, 1, now_us), PUBLISHES),
             (address.wait_us(Counted::NewChannels, new, names, now_us), NEW_CHANNELS),
             (shared_wait, CHANNEL),
-        ] {
+        ];
+        if let Some((wait_us, refusal)) = waits.into_iter().max_by_key(|(wait_us, _)| *wait_us) {
             if wait_us > 0 {
                 return Err(refusal.after_us(wait_us));
             }

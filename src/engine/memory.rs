@@ -53,7 +53,11 @@ pub(crate) fn pull_bytes(memory_bytes: usize) -> usize {
 impl Engine {
     /// Tells applications whose messages found no memory that there is some again.
     pub(crate) fn feed_starved(&mut self) {
-        while self.core.has_fed() {
+        // Who finds none again waits for the next turn, in which what was lent to this one is free.
+        for _ in 0..self.core.held.starved.len() {
+            if !self.core.has_fed() {
+                return;
+            }
             let Some((id, _)) = self.core.held.starved.pop_front() else { return };
             let Some(index) = self.core.slots.find(id) else { continue };
             let Some(slot) = self.core.slots.get_mut(index) else { continue };
@@ -128,7 +132,9 @@ impl Core {
         let arena = (self.arena.len() + len).saturating_sub(2 * self.config.arena_bytes);
         let more = if is_kept { len } else { arena };
         let has_room = more == 0 || self.has_room(more);
-        if !has_room {
+        let slot = self.slots.find(id).and_then(|index| self.slots.get_mut(index));
+        // Once each: who is to be told already is told.
+        if !has_room && slot.is_some_and(|slot| slot.flags.raise(Flags::WANTS_WRITABLE)) {
             self.held.starved.push_back((id, len));
         }
         has_room

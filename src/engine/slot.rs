@@ -74,6 +74,8 @@ impl Flags {
     pub(crate) const RENAMED: Self = Self(1 << 16);
     /// Its own bytes of this turn are about presence alone, which says no position: a heartbeat does.
     pub(crate) const ASIDE: Self = Self(1 << 17);
+    /// Is or was told of some channel who joins and leaves.
+    pub(crate) const WATCHES: Self = Self(1 << 18);
 
     pub(crate) fn has(self, flag: Self) -> bool {
         self.0 & flag.0 != 0

@@ -614,9 +614,6 @@ impl Core {
         }
         let is_kept = slot.has_backlog() || slot.flags.has(Flags::BLOCKED);
         if !self.has_room_to_send(id, is_kept, bytes.len()) {
-            if let Some(slot) = self.slots.get_mut(index) {
-                slot.flags.set(Flags::WANTS_WRITABLE);
-            }
             return Queued::Full;
         }
         let opcode = if kind == Kind::Text { Opcode::Text } else { Opcode::Binary };

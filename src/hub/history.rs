@@ -33,6 +33,8 @@ const SWEEP_MS: u64 = 30_000;
 #[derive(Clone, Debug)]
 pub struct HistoryLimits {
     memory_bytes: usize,
+    /// What may be counted: the rest is for what an allocator cannot use again at once.
+    usable_bytes: usize,
     messages: usize,
     age_ms: u64,
     bytes: usize,
@@ -51,6 +53,7 @@ impl From<&Config> for HistoryLimits {
         let memory_bytes = if config.memory_bytes == 0 { 64 * MIB } else { config.memory_bytes };
         Self {
             memory_bytes,
+            usable_bytes: memory_bytes - memory_bytes / 8,
             messages: config.history_messages,
             age_ms: config.history_age.as_millis() as u64,
             bytes: config.history_bytes,
@@ -673,10 +676,10 @@ impl Inner {
         loop {
             // Do not empty history for nothing.
             let needed = pinned.saturating_add(others).saturating_add(weight);
-            if needed > limits.memory_bytes {
+            if needed > limits.usable_bytes {
                 return Err(MEMORY_FULL);
             }
-            if needed + self.held + self.index_bytes(limits) <= limits.memory_bytes {
+            if needed + self.held + self.index_bytes(limits) <= limits.usable_bytes {
                 return Ok(());
             }
             let from = evicted.len();

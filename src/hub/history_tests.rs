@@ -24,6 +24,7 @@ fn seconds(seconds: u64) -> Now {
 fn history(config: Config) -> History {
     let mut history = History::new(&config, Epoch::from_random(7), START);
     history.limits.counts_tables = false;
+    history.limits.usable_bytes = history.limits.memory_bytes;
     history
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{Change, WatchIndex};
 use crate::collections::slots::ConnId;
 use crate::engine::core::Core;
-use crate::engine::slot::Flags;
+use crate::engine::slot::{Flags, Slot};
 use crate::hub::RoomIndex;
 use crate::wire::dialect::{Dialect, Presence as News};
 
@@ -99,8 +99,11 @@ impl Core {
         // Nobody comes or goes by being told.
         for place in 0..self.roster.members(room).len() {
             let index = self.roster.members(room)[place];
-            self.tell_member(index, room, telling);
-            self.weigh(index);
+            let watches = |slot: &Slot| slot.flags.has(Flags::WATCHES);
+            if self.slots.get(index).is_some_and(watches) {
+                self.tell_member(index, room, telling);
+                self.weigh(index);
+            }
         }
     }
 
@@ -108,15 +111,20 @@ impl Core {
     fn tell_member(&mut self, index: u32, room: RoomIndex, telling: &mut Telling) {
         let half = self.config.outbox_bytes_max / 2;
         let Some(id) = self.slots.id(index) else { return };
+        let has_room = self.has_room(half);
         let Some(slot) = self.slots.get_mut(index) else { return };
+        if !slot.flags.has(Flags::WATCHES) {
+            return;
+        }
         let Some(dialect) = slot.dialect() else { return };
+        let is_kept = slot.has_backlog() || slot.flags.has(Flags::BLOCKED);
         let waiting = slot.own_len() + slot.extra.as_ref().map_or(0, |extra| extra.told.len());
         let Some(sub) = slot.sub_in(room).filter(|sub| sub.watches) else { return };
         let bytes = telling.of(dialect, id);
         if bytes.is_empty() {
             return;
         }
-        let fits = waiting + bytes.len() <= half;
+        let fits = waiting + bytes.len() <= half && (!is_kept || has_room);
         if dialect == Dialect::Poll {
             if fits {
                 append(&mut slot.extra().told, &bytes);

@@ -100,7 +100,7 @@ impl Inner {
         let names = self.names.bytes_with(name) - self.names.bytes();
         let more = names + self.slots_more() * CHANNEL_BYTES;
         let is_over =
-            limits.counts_tables && self.fixed_bytes(limits) + more > limits.memory_bytes / 4;
+            limits.counts_tables && self.fixed_bytes(limits) + more > limits.usable_bytes / 4;
         is_over || self.channels.len() >= limits.channels_max
     }
 
@@ -155,32 +155,32 @@ impl History {
     /// Whether connections may hold no more: they have their half of the budget, or all of it is in
     /// use and nothing is left to give way.
     pub(crate) fn is_short(&self) -> bool {
-        self.is_over(self.limits.memory_bytes / 2)
+        self.is_over(self.limits.usable_bytes / 2)
     }
 
     /// Whether no more connections are let in, so that those that are here have something left.
     pub(crate) fn is_tight(&self) -> bool {
-        self.is_over(self.limits.memory_bytes / 16 * 7)
+        self.is_over(self.limits.usable_bytes / 16 * 7)
     }
 
     /// Whether connections may hold `more` bytes.
     pub(crate) fn has_room(&self, more: usize) -> bool {
         // Whether history can give way for it is not asked: that shows when the bytes are there.
-        !self.is_short() && self.budget.connections() + more <= self.limits.memory_bytes / 2
+        !self.is_short() && self.budget.connections() + more <= self.limits.usable_bytes / 2
     }
 
-    /// The budget.
+    /// What may be counted.
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.limits.memory_bytes
+        self.limits.usable_bytes
     }
 
     fn is_over(&self, share: usize) -> bool {
-        self.budget.connections() > share || self.budget.total() > self.limits.memory_bytes
+        self.budget.connections() > share || self.budget.total() > self.limits.usable_bytes
     }
 
     /// Lets go of publications, oldest first, for what connections have come to hold.
     pub(crate) fn give_way(&self, now: Now) {
-        if self.budget.total() <= self.limits.memory_bytes {
+        if self.budget.total() <= self.limits.usable_bytes {
             return;
         }
         let mut evicted = Evicted::new();
