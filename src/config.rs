@@ -86,7 +86,8 @@ pub struct Config {
     pub message_bytes_max: usize,
     /// How long an idempotency key is remembered. Default 5 min.
     pub idempotency_window: Duration,
-    /// Bytes of the idempotency keys remembered at a time, some 150 each. Default 8 MiB.
+    /// Bytes of the idempotency keys remembered at a time, some 150 each. Default 64 MiB; at most an
+    /// eighth of `memory_bytes`.
     pub idempotency_bytes_max: usize,
     /// Channels that keep and owe only the newest publication of each event name: names, in which `*`
     /// stands for any run of characters (`sensors.*`). What is skipped is no gap. Default none.
@@ -246,7 +247,7 @@ impl Default for Config {
             channel_memory: Duration::from_secs(3_600),
             message_bytes_max: 64 * KIB,
             idempotency_window: Duration::from_secs(300),
-            idempotency_bytes_max: 8 * MIB,
+            idempotency_bytes_max: 64 * MIB,
             latest: Vec::new(),
             data: None,
             connections_max: 0,

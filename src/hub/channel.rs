@@ -225,7 +225,7 @@ impl Channel {
         }
         // A burst must not leave its table behind.
         for ring in [&mut self.ring, &mut self.passing] {
-            if ring.capacity() > 64 && ring.len() < ring.capacity() / 4 {
+            if (ring.capacity() > 64 || ring.is_empty()) && ring.len() < ring.capacity() / 4 {
                 ring.shrink_to(ring.len() * 2);
             }
         }

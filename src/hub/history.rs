@@ -61,7 +61,7 @@ impl From<&Config> for HistoryLimits {
             recent_bytes: config.recent_bytes.min(memory_bytes / 2),
             channels_max: config.channels_max,
             channel_memory_ms: config.channel_memory.as_millis() as u64,
-            keys_bytes_max: config.idempotency_bytes_max,
+            keys_bytes_max: config.idempotency_bytes_max.min(memory_bytes / 8),
             key_window_ms: config.idempotency_window.as_millis() as u64,
             latest: config.latest.clone(),
             counts_tables: true,
@@ -104,6 +104,8 @@ struct Inner {
     held: usize,
     /// How far any loop has taken the order in.
     taken: u64,
+    /// Has only just got its place and is not let go of; 0: none.
+    fresh: u64,
     /// What has been superseded since then, and passes until the next look.
     late: Vec<(ChannelIndex, u64)>,
     conflated: u64,
@@ -228,6 +230,7 @@ impl History {
                 recent_gone: 0,
                 held: 0,
                 taken: 0,
+                fresh: 0,
                 late: Vec::new(),
                 conflated: 0,
                 folded_floor: 0,
@@ -298,8 +301,10 @@ impl History {
                 if let Some(key) = key {
                     inner.keys.insert(key, seq, now.mono_ms + limits.key_window_ms);
                 }
-                // Tables may have grown for it.
+                // Tables may have grown for it. What it was for stays.
+                inner.fresh = seq;
                 let _ = inner.make_room(0, &self.budget, limits, now, &mut evicted);
+                inner.fresh = 0;
                 let subscribers = inner.channels[index as usize].subscribers;
                 Ok(Published { id: self.cursor(seq), subscribers })
             }
@@ -366,7 +371,13 @@ impl History {
         let index = inner.find_or_add(channel, &self.limits, now)?;
         let (epoch, limits) = (self.epoch, &self.limits);
         if inner.channels.len() > count {
-            inner.make_room(0, &self.budget, limits, now, &mut evicted)?;
+            let made = inner.make_room(0, &self.budget, limits, now, &mut evicted);
+            if let Err(refusal) = made {
+                inner.remove_channel(index);
+                inner.shrink_channels();
+                self.note_tables(&inner);
+                return Err(refusal);
+            }
             self.note_tables(&inner);
         }
         let entry = &mut inner.channels[index as usize];
@@ -698,6 +709,10 @@ impl Inner {
             if !self.is_oldest_kept(seq, index) {
                 continue;
             }
+            if self.is_fresh(seq) {
+                self.order.push_front((seq, index));
+                return false;
+            }
             self.channels[index as usize].hide_oldest(now.unix_ms);
             while self.recent.front().is_some_and(|recent| recent.seq <= seq) {
                 self.drop_recent(evicted);
@@ -705,9 +720,16 @@ impl Inner {
             self.trim(index, evicted);
             return true;
         }
-        let some = !self.recent.is_empty();
-        self.drop_recent(evicted);
+        let some = self.recent.front().is_some_and(|recent| !self.is_fresh(recent.seq));
+        if some {
+            self.drop_recent(evicted);
+        }
         some
+    }
+
+    /// Whether it has only just got its place: then it stays.
+    fn is_fresh(&self, seq: u64) -> bool {
+        seq == self.fresh
     }
 
     fn is_oldest_kept(&self, seq: u64, index: ChannelIndex) -> bool {

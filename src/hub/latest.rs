@@ -81,7 +81,9 @@ impl Newest {
             self.sorted.remove(at);
         }
         // A burst must not leave its table behind.
-        if self.sorted.capacity() > 64 && self.sorted.len() < self.sorted.capacity() / 4 {
+        if (self.sorted.capacity() > 64 || self.sorted.is_empty())
+            && self.sorted.len() < self.sorted.capacity() / 4
+        {
             self.sorted.shrink_to(self.sorted.len() * 2);
         }
     }
