@@ -106,7 +106,7 @@ impl Core {
             0 => 1024 - 64,
             max => max as usize,
         };
-        let held = Held::new(&config, history.memory_bytes());
+        let held = Held::new(&config, history.usable_bytes());
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut core = Self {
             limits: ConnLimits::from(&*config),
@@ -127,7 +127,7 @@ impl Core {
             closes: VecDeque::new(),
             resumed: VecDeque::new(),
             writable: Vec::new(),
-            delivery: Delivery::new(history.memory_bytes()),
+            delivery: Delivery::new(history.usable_bytes()),
             held,
             now,
             started: now,

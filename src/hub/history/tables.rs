@@ -170,7 +170,7 @@ impl History {
     }
 
     /// What may be counted.
-    pub(crate) fn memory_bytes(&self) -> usize {
+    pub(crate) fn usable_bytes(&self) -> usize {
         self.limits.usable_bytes
     }
 
