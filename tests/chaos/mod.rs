@@ -2,8 +2,10 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod asker;
+pub mod crowd;
 pub mod cuts;
 pub mod fuzz;
+pub mod network;
 pub mod oracle;
 pub mod publisher;
 pub mod reading;

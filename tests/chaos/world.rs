@@ -3,12 +3,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use holdline::{Config, Message};
+use holdline::{Config, Message, Rate};
 
 use super::asker::Desk;
+use super::crowd::Crowd;
+use super::network::{ADDRESSES, Place};
 use super::oracle::{Verdict, judge};
 use super::publisher::{Listener, Publisher, Sending, members};
-use super::sim::{Chance, Sim, ws};
+use super::sim::{Chance, Sim};
 use super::traveller::{Manner, Traveller, Via};
 use super::truth::{At, Kind, Spec, Truth, event, kind, name, payload};
 
@@ -25,6 +27,10 @@ pub struct Rules {
     pub publishes: bool,
     /// An application decides who may, and takes its time.
     pub asks: bool,
+    /// Most come from a few addresses, which may do little at a time.
+    pub limits: bool,
+    /// There is so little memory that connections are refused and shed.
+    pub is_tight: bool,
 }
 
 pub struct World {
@@ -40,6 +46,9 @@ pub struct World {
     /// Nobody publishes any more.
     is_resting: bool,
     desk: Desk,
+    crowd: Crowd,
+    /// Whether an application allows everything to those that are elsewhere; else they only read.
+    is_public: bool,
 }
 
 /// What a line was given to publish, in order.
@@ -58,7 +67,10 @@ impl Default for Given {
 impl World {
     pub fn new(chance: impl Into<Chance>, rules: Rules) -> Self {
         let mut rng = chance.into();
-        let config = config(&mut rng, rules);
+        let mut config = config(&mut rng, rules);
+        if rules.limits {
+            limit(&mut config, &mut rng);
+        }
         let loops = rng.usize(1..=3);
         let mut sim = Sim::new(config, loops, rng);
         let mut truth = Truth::default();
@@ -70,7 +82,11 @@ impl World {
             let more = (0..channels).filter(|one| *one != first && sim.rng.bool());
             Traveller::new([first].into_iter().chain(more.collect::<Vec<_>>()).collect())
         });
-        let travellers = travellers.collect();
+        let mut travellers: Vec<_> = travellers.collect();
+        for traveller in travellers.iter_mut().filter(|_| rules.limits) {
+            traveller.address = Some(sim.rng.u8(..=ADDRESSES)).filter(|address| *address > 0);
+        }
+        let is_public = rules.asks || (rules.limits && sim.rng.bool());
         let listeners = (0..3).map(|n| Listener::new(n % channels)).collect();
         let publishers = (0..3).map(|_| Publisher::default()).collect();
         let mut world = Self {
@@ -84,14 +100,37 @@ impl World {
             given: HashMap::new(),
             is_resting: false,
             desk: Desk::default(),
+            crowd: Crowd::default(),
+            is_public,
         };
+        if !rules.asks {
+            world.desk.rest(&mut world.sim);
+        }
         (0..world.sim.loops.len()).for_each(|number| world.employ(number));
         world
     }
 
     fn employ(&mut self, number: usize) {
-        if self.rules.asks {
+        if self.is_public {
             self.desk.employ(&mut self.sim, number);
+        }
+    }
+
+    /// Where whoever has this address comes from now.
+    fn place(&mut self, address: Option<u8>) -> Place {
+        match address {
+            None => Place::Here,
+            Some(number) if self.sim.rng.bool() => Place::Direct(number),
+            Some(number) => Place::Proxied(number),
+        }
+    }
+
+    /// Where somebody comes from who wants to publish.
+    fn place_to_publish(&mut self) -> Place {
+        let number = self.sim.rng.u8(..=ADDRESSES);
+        match self.place(Some(number).filter(|number| self.rules.limits && *number > 0)) {
+            Place::Direct(number) if !self.is_public => Place::Proxied(number),
+            place => place,
         }
     }
 
@@ -101,7 +140,9 @@ impl World {
             0..25 => publish_directly(&mut self.sim, &mut self.truth, self.channels),
             25..40 if self.rules.publishes => self.publish_by_clients(),
             40..75 => self.disturb(),
-            75..84 => self.listen(),
+            75..82 => self.listen(),
+            82..84 if self.rules.limits || self.rules.is_tight => self.mob(),
+            82..84 => self.listen(),
             84 => self.count_heads(),
             85..87 if self.rules.forgets => self.delete(),
             87 if self.rules.restarts && self.sim.rng.bool() => self.restart(),
@@ -111,6 +152,9 @@ impl World {
             97 => {
                 let ms = self.sim.rng.u64(..30_000);
                 self.pass(ms);
+                if self.sim.rng.u8(..4) == 0 {
+                    self.stand_still();
+                }
             }
             _ => {
                 let ms = self.sim.rng.u64(..1_000);
@@ -138,6 +182,30 @@ impl World {
         }
     }
 
+    /// Long enough for something to end: a grace, a heartbeat, a stall, the lease of a list, an idle
+    /// connection, a key. Some of those who do not read go on not reading.
+    fn stand_still(&mut self) {
+        let ends = [5_000, 25_000, 30_000, 60_000, 75_000, 130_000, 300_000];
+        let ms = pick(&mut self.sim.rng, &ends);
+        for one in 0..self.travellers.len() {
+            let line = self.travellers[one].link.as_ref().map(|link| link.line);
+            if let Some(line) = line.filter(|_| self.sim.rng.u8(..4) == 0) {
+                let window = self.sim.rng.usize(..2_000);
+                self.sim.stall(line, window);
+            }
+        }
+        let around = self.sim.rng.u64(..2_000);
+        self.pass(ms - 1_000 + around);
+    }
+
+    /// Many come at once, and want something or nothing; or some of them go.
+    fn mob(&mut self) {
+        let number = self.sim.rng.u8(..=ADDRESSES);
+        let place = self.place(Some(number).filter(|number| self.rules.limits && *number > 0));
+        let Self { sim, crowd, channels, .. } = self;
+        if sim.rng.bool() { crowd.come(sim, place, *channels) } else { crowd.thin(sim) }
+    }
+
     fn pass(&mut self, ms: u64) {
         let end = self.sim.now.mono_ms + ms;
         let Self { sim, truth, travellers, channels, is_resting, .. } = self;
@@ -162,7 +230,7 @@ impl World {
     fn publish_by_clients(&mut self) {
         match self.sim.rng.u8(..5) {
             0..2 => self.publish_by_command(),
-            2 => self.publish_by_frame(),
+            2 => (0..self.sim.rng.usize(1..4)).for_each(|_| self.publish_by_frame()),
             _ => self.publish_by_request(),
         }
     }
@@ -174,6 +242,8 @@ impl World {
                 traveller.speaks_json()
                     && traveller.position.is_some()
                     && traveller.outstanding.len() < 3
+                    && traveller.is_settled()
+                    && (self.is_public || !traveller.is_elsewhere())
             })
             .collect();
         if on_ws.is_empty() {
@@ -182,11 +252,7 @@ impl World {
         let (number, spec) = new_spec(&mut self.sim, &mut self.truth, self.channels);
         let traveller = &mut self.travellers[on_ws[self.sim.rng.usize(..on_ws.len())]];
         let line = traveller.link.as_ref().map_or(0, |link| link.line);
-        let members = members(number, spec).join(",");
-        let command = format!(r#"{{"op":"publish","ref":{number},{members}}}"#);
-        let key = self.sim.rng.u32(..).to_be_bytes();
-        self.sim.send(line, &ws::frame(ws::TEXT, command.as_bytes(), key));
-        traveller.outstanding.push_back(number);
+        traveller.publish(&mut self.sim, number, &members(number, spec).join(","));
         self.given.entry(line).or_default().numbers.push_back(number);
     }
 
@@ -210,8 +276,21 @@ impl World {
         });
         let new = new.collect();
         let publisher = self.sim.rng.usize(..self.publishers.len());
-        let messages = self.publishers[publisher].choose(&mut self.sim, new);
-        let line = self.publishers[publisher].publish(&mut self.sim, messages.clone());
+        self.publish_by(publisher, new);
+    }
+
+    fn publish_by(&mut self, publisher: usize, new: Vec<Sending>) {
+        let place = self.place_to_publish();
+        let publisher = &mut self.publishers[publisher];
+        if !publisher.patience.is_over(&self.sim) {
+            return;
+        }
+        publisher.come_from(place);
+        let messages = publisher.choose(&mut self.sim, new);
+        if messages.is_empty() {
+            return;
+        }
+        let Some(line) = publisher.publish(&mut self.sim, messages.clone()) else { return };
         // What comes twice has one place: of either line, only the answers tell what it was.
         for again in messages.iter().filter(|message| message.is_again) {
             let has = |given: &&mut Given| given.numbers.contains(&again.number);
@@ -226,7 +305,7 @@ impl World {
     fn attribute(&mut self) {
         let epoch = self.truth.epoch();
         // Where some are refused the answers and the readers tell which.
-        let is_sure = self.sim.config.memory_bytes == 0 && !self.rules.asks;
+        let is_sure = self.sim.config.memory_bytes == 0 && !self.rules.asks && !self.rules.limits;
         for number in 0..self.sim.loops.len() {
             for (line, seq) in std::mem::take(&mut self.sim.loops[number].published) {
                 let line = line.or_else(|| self.kept_by(number)).filter(|_| is_sure);
@@ -264,7 +343,8 @@ impl World {
         }
     }
 
-    fn manner(&mut self) -> Manner {
+    fn manner(&mut self, address: Option<u8>) -> Manner {
+        let place = self.place(address);
         let rng = &mut self.sim.rng;
         Manner {
             gap_live: rng.u8(..8) == 0,
@@ -276,16 +356,23 @@ impl World {
                 rng,
                 &["", "&presence=1", "&presence=1", "&heartbeat=10", "&v=1", "&lang=en"],
             ),
+            place,
+            is_shared: matches!(place, Place::Proxied(_)) && rng.bool(),
         }
     }
 
     fn connect(&mut self, traveller: usize) {
-        let (via, manner) = (self.via(traveller), self.manner());
+        if !self.travellers[traveller].may_come(&self.sim) {
+            return;
+        }
+        let (via, manner) = (self.via(traveller), self.manner(self.travellers[traveller].address));
         let number = self.sim.rng.usize(..self.sim.loops.len());
         self.travellers[traveller].open(&mut self.sim, &self.truth, number, via, manner);
         if self.sim.rng.bool() {
-            let line = self.travellers[traveller].link.as_ref().map_or(0, |link| link.line);
-            self.sim.lines[line].window = self.sim.rng.usize(1..5_000);
+            let window = self.sim.rng.usize(1..5_000);
+            if let Some(link) = &self.travellers[traveller].link {
+                self.sim.lines[link.line].window = window;
+            }
         }
     }
 
@@ -344,7 +431,8 @@ impl World {
     fn change_channels(&mut self, one: usize) {
         let Self { sim, travellers, .. } = self;
         let traveller = &mut travellers[one];
-        if !traveller.speaks_json() || traveller.position.is_none() || traveller.has_window() {
+        let is_ready = traveller.speaks_json() && traveller.is_settled();
+        if !is_ready || traveller.position.is_none() || traveller.has_window() {
             return;
         }
         let others: Vec<_> =
@@ -373,8 +461,10 @@ impl World {
         let one = self.sim.rng.usize(..self.listeners.len());
         let number = self.sim.rng.usize(..self.sim.loops.len());
         let line = self.listeners[one].line();
+        let place = self.place_to_publish();
         match (line, self.sim.rng.u8(..6)) {
-            (None, _) => self.listeners[one].open(&mut self.sim, number),
+            (None, _) if !self.listeners[one].patience.is_over(&self.sim) => {}
+            (None, _) => self.listeners[one].open(&mut self.sim, number, place),
             (Some(line), 0) => {
                 self.break_off(line);
                 self.listeners[one].lose();
@@ -452,25 +542,26 @@ impl World {
         self.read();
     }
 
-    /// Nobody publishes or disturbs any more: everyone must come to know where the order ends.
+    /// Nobody publishes or disturbs any more: everyone must come to know where the order ends. Where
+    /// not all may be here at a time, they take turns.
     pub fn come_to_rest(&mut self) {
         self.is_resting = true;
         self.desk.rest(&mut self.sim);
-        for one in 0..self.travellers.len() {
-            match self.travellers[one].link.as_ref().map(|link| link.line) {
-                Some(line) => self.sim.unstall(line),
-                None => self.connect(one),
-            }
+        let take_turns = self.rules.limits || self.sim.config.memory_bytes > 0;
+        if take_turns {
+            self.make_room();
         }
-        self.publishers.iter().for_each(|publisher| publisher.unstall(&mut self.sim));
-        for _ in 0..80 {
+        self.finish_publishing(take_turns);
+        for round in 0..600 {
+            let mut is_done = round >= 80;
+            for one in 0..self.travellers.len() {
+                is_done &= self.come_to_head(one, take_turns);
+            }
+            if is_done || (round >= 80 && !take_turns) {
+                break;
+            }
             self.pass(1_000);
             self.catch_up();
-            for one in 0..self.travellers.len() {
-                if self.travellers[one].link.is_none() {
-                    self.connect(one);
-                }
-            }
         }
         let head = self.sim.id(self.sim.history.head());
         assert!(self.publishers.iter().all(Publisher::is_answered), "a publisher waits");
@@ -478,8 +569,63 @@ impl World {
             assert!(traveller.outstanding.is_empty(), "reader {number} waits for an answer");
             let via = traveller.link.as_ref().map(|link| link.via);
             let position = traveller.position.as_deref();
-            assert_eq!(position, Some(&*head), "reader {number} by {via:?} is not there");
+            let refused = &traveller.patience;
+            let why = || format!("reader {number} by {via:?} is not there: {refused:?}");
+            assert_eq!(position, Some(&*head), "{}", why());
         }
+    }
+
+    /// All go that are here for nothing that comes to an end.
+    fn make_room(&mut self) {
+        let Self { sim, crowd, listeners, travellers, .. } = self;
+        crowd.leave(sim);
+        std::mem::take(&mut sim.idle).into_iter().for_each(|line| sim.close(line));
+        for listener in listeners {
+            if let Some(line) = listener.line() {
+                sim.close(line);
+                listener.lose();
+            }
+        }
+        for traveller in travellers.iter_mut() {
+            traveller.depart(sim);
+        }
+        sim.settle();
+    }
+
+    /// Those who publish do so until nothing is left that they were refused.
+    fn finish_publishing(&mut self, take_turns: bool) {
+        for round in 0.. {
+            self.publishers.iter().for_each(|publisher| publisher.unstall(&mut self.sim));
+            self.pass(1_000);
+            self.catch_up();
+            let is_done = |publisher: &Publisher| publisher.is_done(&self.sim);
+            if self.publishers.iter().all(is_done) {
+                break;
+            }
+            assert!(round < 600, "a publisher is never let in: {:?}", self.publishers);
+            for one in 0..self.publishers.len() {
+                if self.publishers[one].is_answered() && !self.publishers[one].is_done(&self.sim) {
+                    self.publish_by(one, Vec::new());
+                }
+            }
+        }
+        if take_turns {
+            self.publishers.iter_mut().for_each(|publisher| publisher.leave(&mut self.sim));
+        }
+    }
+
+    /// One reader comes, or goes if it knows where the order ends; whether it does.
+    fn come_to_head(&mut self, one: usize, take_turns: bool) -> bool {
+        let head = self.sim.id(self.sim.history.head());
+        let traveller = &mut self.travellers[one];
+        let is_there = traveller.position.as_deref() == Some(&*head);
+        match traveller.link.as_ref().map(|link| link.line) {
+            Some(_) if is_there && take_turns => traveller.depart(&mut self.sim),
+            Some(line) => self.sim.unstall(line),
+            None if is_there && take_turns => {}
+            None => self.connect(one),
+        }
+        is_there
     }
 
     /// Everyone reads and asks until that brings nobody any further.
@@ -503,6 +649,9 @@ impl World {
         self.sim.pass(60_000);
         self.attribute();
         self.listeners.iter_mut().for_each(Listener::lose);
+        let travellers = self.travellers.iter().map(|one| &one.patience);
+        let patient = travellers.chain(self.publishers.iter().map(|one| &one.patience));
+        let patient = patient.chain(self.listeners.iter().map(|one| &one.patience));
         let mut all = Verdict::default();
         for (number, traveller) in self.travellers.iter().enumerate() {
             all.add(&judge(&format!("reader {number}"), &traveller.log, &self.truth));
@@ -510,6 +659,7 @@ impl World {
         for listener in &self.listeners {
             listener.judge(&self.truth);
         }
+        patient.for_each(|patience| all.add_refused(&patience.refused));
         all.published = self.sim.history.head();
         all.conflated = self.sim.history.stats().conflated;
         all.unknown = all.published - self.truth.known(self.truth.epoch());
@@ -566,6 +716,30 @@ fn latest(patterns: &[String]) -> Vec<usize> {
     (0..5).filter(is_named).collect()
 }
 
+/// Limits so low that everyone meets them, and no higher than that somebody who obeys gets on.
+fn limit(config: &mut Config, rng: &mut Chance) {
+    fn rate(rng: &mut Chance, burst: u32, every_ms: u64) -> Rate {
+        match rng.u8(..4) {
+            0 => Rate::OFF,
+            _ => Rate {
+                burst: rng.u32(1..=burst),
+                every: Duration::from_millis(rng.u64(1..=every_ms)),
+            },
+        }
+    }
+    config.open = false;
+    config.local_publish = true;
+    config.trusted_proxies = vec!["127.0.0.0/8".into()];
+    config.addresses_max = pick(rng, &[1, 2, 100, 100]);
+    config.accepts_per_address = rate(rng, 6, 3_000);
+    config.connections_per_address_max = rng.u32(..5);
+    config.polls_per_address_max = rng.u32(..3);
+    config.publishes_per_address = rate(rng, 8, 2_000);
+    config.new_channels_per_address = rate(rng, 4, 5_000);
+    config.operations_per_connection = rate(rng, 6, 1_000);
+    config.publishes_per_channel = rate(rng, 8, 2_000);
+}
+
 fn config(rng: &mut Chance, rules: Rules) -> Config {
     let mut config = Config { open: true, ..Config::default() };
     let patterns: &[&str] = pick(rng, &[&[], &[], &["c0"], &["c1", "c2"], &["*"]]);
@@ -591,11 +765,13 @@ fn config(rng: &mut Chance, rules: Rules) -> Config {
         config.recent_bytes = pick(rng, &[0, 600, 3_000, 1_000_000]);
         config.history_bytes = pick(rng, &[100, 3_000, 1_000_000]);
         config.history_age = Duration::from_secs(pick(rng, &[2, 20, 300]));
-        // Not so little that connections are refused: the readers take that for a fault.
-        config.memory_bytes = pick(rng, &[0, 0, 500_000]);
+        config.memory_bytes = pick(rng, &[0, 0, 50_000, 500_000]);
         config.channel_memory = Duration::from_secs(pick(rng, &[1, 60, 3_600]));
     } else {
         config.history_age = Duration::from_secs(100_000);
+    }
+    if rules.is_tight {
+        config.memory_bytes = pick(rng, &[60_000, 100_000, 200_000, 300_000]);
     }
     config
 }
