@@ -137,9 +137,9 @@ fn whoever_obeys_its_limits_misses_nothing() {
     let rules = Rules { limits: true, forgets: true, publishes: true, ..Rules::default() };
     let mut all = all;
     all.add(&run_world(9_000, rules));
-    for what in ["429", "soft", "rate_limited", "4429"] {
+    for (what, least) in [("429", 200), ("soft", 40), ("rate_limited", 80), ("4429", 5)] {
         let count = all.refused.get(what).copied().unwrap_or(0);
-        assert!(count > 50 || !is_whole(), "{what} in {all}");
+        assert!(count > least || !is_whole(), "{what} in {all}");
     }
 }
 
@@ -148,9 +148,9 @@ fn whoever_obeys_its_limits_misses_nothing() {
 fn where_there_is_no_memory_all_are_served_once_there_is() {
     let rules = Rules { is_tight: true, forgets: true, publishes: true, ..Rules::default() };
     let all = run_world(10_000, rules);
-    for what in ["503", "soft", "overloaded", "1013"] {
+    for (what, least) in [("503", 100), ("soft", 20), ("1013", 1)] {
         let count = all.refused.get(what).copied().unwrap_or(0);
-        assert!(count > 10 || !is_whole(), "{what} in {all}");
+        assert!(count > least || !is_whole(), "{what} in {all}");
     }
 }
 

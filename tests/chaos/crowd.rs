@@ -10,6 +10,12 @@ pub struct Crowd {
     lines: Vec<usize>,
 }
 
+/// How long what it begins is said to be, and how much of that comes at first.
+const WHOLE: usize = 60_000;
+const FIRST: usize = 15_000;
+/// How much more may come, which is never all.
+const MORE: usize = 500;
+
 impl Crowd {
     /// Some come, all from one place, and each begins something that it does not finish.
     pub fn come(&mut self, sim: &mut Sim, place: Place, channels: usize) {
@@ -20,7 +26,7 @@ impl Crowd {
             let channel = name(sim.rng.usize(..channels));
             let mut bytes = match sim.rng.u8(..6) {
                 0 => Vec::new(),
-                1 => request("POST", "/publish", "", &[b'x'; 60_000]),
+                1 => request("POST", "/publish", "", &[b'x'; WHOLE]),
                 2 => ws::upgrade(&format!("/channels/{channel}"), None).into(),
                 3 => ws::upgrade(&format!("/ws?channel={channel}&presence=1"), None).into(),
                 4 => request("GET", &format!("/poll?channel={channel}&since=latest"), "", b""),
@@ -29,15 +35,24 @@ impl Crowd {
             let is_post = bytes.first() == Some(&b'P');
             bytes = if bytes.is_empty() { bytes } else { place.pass_on(sim, bytes) };
             if is_post {
-                bytes.truncate(sim.rng.usize(..30_000));
+                bytes.truncate(sim.rng.usize(..FIRST));
             } else if bytes.windows(7).any(|seven| seven == b"Upgrade") {
-                bytes.extend(ws::frame(ws::BINARY, &[0; 30_000], [0; 4]));
-                bytes.truncate(bytes.len() - sim.rng.usize(1..30_000));
+                let whole = bytes.len() + FIRST;
+                bytes.extend(ws::frame(ws::BINARY, &[0; WHOLE], [0; 4]));
+                bytes.truncate(whole - sim.rng.usize(..FIRST));
             }
             sim.send(line, &bytes);
             if sim.rng.bool() {
                 sim.stall(line, 100);
             }
+        }
+    }
+
+    /// Those that are here go on with what they have begun.
+    pub fn push(&mut self, sim: &mut Sim) {
+        for line in &self.lines {
+            let len = sim.rng.usize(..MORE);
+            sim.send(*line, &vec![b'0'; len]);
         }
     }
 

@@ -216,7 +216,7 @@ impl Traveller {
         while let Some(frame) = ws::take_frame(&mut sim.lines[line].received) {
             let key = sim.rng.u32(..).to_be_bytes();
             match frame.opcode {
-                ws::PING => sim.send(line, &ws::frame(ws::PONG, &frame.payload, key)),
+                ws::PING => self.send(sim, &ws::frame(ws::PONG, &frame.payload, key)),
                 ws::CLOSE => {
                     let code = frame.code().expect("a code");
                     let is_answer = code == 1000 && link_is_leaving;

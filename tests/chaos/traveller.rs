@@ -138,6 +138,8 @@ pub struct Traveller {
     /// How many channels it leaves without an answer.
     pub leaving: usize,
     next: u32,
+    /// The end of a frame whose beginning has been sent.
+    rest: Vec<u8>,
 }
 
 impl Traveller {
@@ -158,6 +160,7 @@ impl Traveller {
             again: Vec::new(),
             leaving: 0,
             next: 0,
+            rest: Vec::new(),
         }
     }
 
@@ -206,6 +209,7 @@ impl Traveller {
         self.seen.clear();
         self.outstanding.clear();
         self.commands.clear();
+        self.rest.clear();
         self.again.clear();
         self.leaving = 0;
         if let Some(window) = self.window.take() {
@@ -334,10 +338,20 @@ impl Traveller {
 
     /// Sends a command, which may be refused and sent again.
     fn command(&mut self, sim: &mut Sim, reference: u32, command: String) {
-        let Some(link) = &self.link else { return };
         let key = sim.rng.u32(..).to_be_bytes();
-        sim.send(link.line, &ws::frame(ws::TEXT, command.as_bytes(), key));
+        let mut bytes = ws::frame(ws::TEXT, command.as_bytes(), key);
+        let rest = if sim.rng.u8(..4) == 0 { sim.rng.usize(1..bytes.len()) } else { 0 };
+        let rest = bytes.split_off(bytes.len() - rest);
+        self.send(sim, &bytes);
+        self.rest = rest;
         self.commands.insert(reference, command);
+    }
+
+    /// Sends a frame, behind what is left of the one before it.
+    pub fn send(&mut self, sim: &mut Sim, frame: &[u8]) {
+        let Some(link) = &self.link else { return };
+        let rest = std::mem::take(&mut self.rest);
+        sim.send(link.line, &[&rest[..], frame].concat());
     }
 
     pub fn publish(&mut self, sim: &mut Sim, number: u64, members: &str) {
@@ -355,6 +369,9 @@ impl Traveller {
     /// Sends again what may be by now.
     pub fn try_again(&mut self, sim: &mut Sim) {
         let now = sim.now.mono_ms;
+        if !self.rest.is_empty() && sim.rng.u8(..4) == 0 {
+            self.send(sim, &[]);
+        }
         let Some(link) = &mut self.link else { return };
         if link.ask_at_ms.is_some_and(|at| at <= now) {
             link.ask_at_ms = None;
@@ -405,7 +422,7 @@ impl Traveller {
         link.is_leaving = true;
         self.again.clear();
         let key = sim.rng.u32(..).to_be_bytes();
-        sim.send(link.line, &ws::close(1000, key));
+        self.send(sim, &ws::close(1000, key));
     }
 
     pub fn unsubscribe(&mut self, sim: &mut Sim, one: usize) {

@@ -203,7 +203,11 @@ impl World {
         let number = self.sim.rng.u8(..=ADDRESSES);
         let place = self.place(Some(number).filter(|number| self.rules.limits && *number > 0));
         let Self { sim, crowd, channels, .. } = self;
-        if sim.rng.bool() { crowd.come(sim, place, *channels) } else { crowd.thin(sim) }
+        match sim.rng.u8(..4) {
+            0 => crowd.come(sim, place, *channels),
+            1 => crowd.thin(sim),
+            _ => crowd.push(sim),
+        }
     }
 
     fn pass(&mut self, ms: u64) {
