@@ -772,6 +772,8 @@ fn config(rng: &mut Chance, rules: Rules) -> Config {
         config.memory_bytes = pick(rng, &[0, 0, 50_000, 500_000]);
         config.channel_memory = Duration::from_secs(pick(rng, &[1, 60, 3_600]));
     } else {
+        config.history_messages = 100_000;
+        config.history_bytes = 60_000_000;
         config.history_age = Duration::from_secs(100_000);
     }
     if rules.is_tight {
