@@ -13,7 +13,7 @@ pub struct Crowd {
 /// How long what it begins is said to be, and how much of that comes at first.
 const WHOLE: usize = 60_000;
 const FIRST: usize = 15_000;
-/// How much more may come, which is never all.
+/// How much more may come at a time: never so often that it would be all.
 const MORE: usize = 500;
 
 impl Crowd {

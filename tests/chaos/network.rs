@@ -51,8 +51,11 @@ impl Place {
     pub fn pass_on(self, sim: &mut Sim, mut bytes: Vec<u8>) -> Vec<u8> {
         let Self::Proxied(number) = self else { return bytes };
         let address = address(number, sim.rng.usize(1..9) as u16);
-        let claimed = ["", "198.51.100.7, ", "127.0.0.1\r\nx-forwarded-for: "];
-        let claimed = claimed[sim.rng.usize(..claimed.len())];
+        let claimed = match sim.rng.u8(..3) {
+            0 => String::new(),
+            1 => format!("198.51.100.{}, ", sim.rng.u8(..)),
+            _ => format!("198.51.100.{}\r\nx-forwarded-for: ", sim.rng.u8(..)),
+        };
         let at = bytes.windows(2).position(|two| two == b"\r\n").expect("a request line") + 2;
         bytes.splice(at..at, format!("X-Forwarded-For: {claimed}{address}\r\n").into_bytes());
         bytes

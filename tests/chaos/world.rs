@@ -487,6 +487,7 @@ impl World {
         self.sim.settle();
         self.attribute();
         let answer = self.sim.answer(line);
+        self.count_addresses(line);
         self.sim.close(line);
         let Some(list) = answer.filter(|answer| answer.status == 200) else { return };
         let list = list.json();
@@ -494,6 +495,19 @@ impl World {
             list["members"].as_array().expect("members").iter().map(|m| &m["connection"]).collect();
         let is_twice = |at: usize| names[..at].contains(&names[at]);
         assert!(!(0..names.len()).any(is_twice), "one name for two: {list}");
+    }
+
+    /// Limits count for those who are there, whatever they claim, and for all who share an entry.
+    fn count_addresses(&mut self, line: usize) {
+        self.sim.ask(line, "GET", "/stats", b"");
+        self.sim.settle();
+        self.attribute();
+        let Some(answer) = self.sim.answer(line).filter(|answer| answer.status == 200) else {
+            return;
+        };
+        let count = answer.json()["addresses"].as_u64().expect("a number");
+        let most = if self.rules.limits { u64::from(ADDRESSES) + 1 } else { 0 };
+        assert!(count <= most * self.sim.loops.len() as u64, "{count} addresses");
     }
 
     fn delete(&mut self) {
@@ -537,7 +551,9 @@ impl World {
             if grace > 0 {
                 let ms = self.sim.rng.u64(..grace / 5);
                 self.pass(ms);
-                self.publish_by_clients();
+                if self.rules.publishes {
+                    self.publish_by_clients();
+                }
             }
         }
         self.attribute();
