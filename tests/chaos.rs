@@ -1,9 +1,11 @@
 //! A seeded random world, judged by an oracle: readers on every transport that are cut at any byte,
 //! stall, change transport and loop, and go on with the one string they remember; publishers of all
-//! kinds, who send again what was not answered; a history that forgets; restarts. What each reader
-//! got, together with the gaps that were announced to it, must be what was published, to the byte
-//! and in order, and no position may be told too early; and when all have gone nothing is left. On
-//! some channels only the newest of each event name is owed.
+//! kinds, who send again what was not answered; a history that forgets; restarts; addresses that may
+//! do little at a time, some behind a proxy; crowds that leave no memory; long pauses. Who is refused
+//! waits as it was told, comes again, and is let in. What each reader got, together with the gaps
+//! that were announced to it, must be what was published, to the byte and in order, and no position
+//! may be told too early; and when all have gone nothing is left. On some channels only the newest of
+//! each event name is owed.
 //!
 //! A failure names its seed, and `HOLDLINE_SEED=7 cargo test --test chaos NAME` shows it again.
 //! Without more it is a matter of seconds. For longer, here a million steps over all worlds:

@@ -27,8 +27,8 @@ impl Crowd {
             let mut bytes = match sim.rng.u8(..6) {
                 0 => Vec::new(),
                 1 => request("POST", "/publish", "", &[b'x'; WHOLE]),
-                2 => ws::upgrade(&format!("/channels/{channel}"), None).into(),
-                3 => ws::upgrade(&format!("/ws?channel={channel}&presence=1"), None).into(),
+                2 => ws::upgrade(&format!("/channels/{channel}"), None),
+                3 => ws::upgrade(&format!("/ws?channel={channel}&presence=1"), None),
                 4 => request("GET", &format!("/poll?channel={channel}&since=latest"), "", b""),
                 _ => request("GET", &format!("/events?channel={channel}"), "", b""),
             };
@@ -49,7 +49,7 @@ impl Crowd {
     }
 
     /// Those that are here go on with what they have begun.
-    pub fn push(&mut self, sim: &mut Sim) {
+    pub fn push(&self, sim: &mut Sim) {
         for line in &self.lines {
             let len = sim.rng.usize(..MORE);
             sim.send(*line, &vec![b'0'; len]);

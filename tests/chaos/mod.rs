@@ -9,6 +9,8 @@ pub mod network;
 pub mod oracle;
 pub mod publisher;
 pub mod reading;
+pub mod rest;
+pub mod settings;
 #[path = "../support/sim.rs"]
 pub mod sim;
 pub mod strangers;

@@ -3,13 +3,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use holdline::{Config, Message, Rate};
+use holdline::Message;
 
 use super::asker::Desk;
 use super::crowd::Crowd;
 use super::network::{ADDRESSES, Place};
-use super::oracle::{Verdict, judge};
 use super::publisher::{Listener, Publisher, Sending, members};
+use super::settings::{config, latest, limit, pick};
 use super::sim::{Chance, Sim};
 use super::traveller::{Manner, Traveller, Via};
 use super::truth::{At, Kind, Spec, Truth, event, kind, name, payload};
@@ -37,16 +37,16 @@ pub struct World {
     pub sim: Sim,
     pub truth: Truth,
     pub travellers: Vec<Traveller>,
-    rules: Rules,
+    pub(super) rules: Rules,
     channels: usize,
-    listeners: Vec<Listener>,
-    publishers: Vec<Publisher>,
+    pub(super) listeners: Vec<Listener>,
+    pub(super) publishers: Vec<Publisher>,
     /// What each line has been given to publish and nobody has seen published.
     given: HashMap<usize, Given>,
     /// Nobody publishes any more.
-    is_resting: bool,
-    desk: Desk,
-    crowd: Crowd,
+    pub(super) is_resting: bool,
+    pub(super) desk: Desk,
+    pub(super) crowd: Crowd,
     /// Whether an application allows everything to those that are elsewhere; else they only read.
     is_public: bool,
 }
@@ -210,7 +210,7 @@ impl World {
         }
     }
 
-    fn pass(&mut self, ms: u64) {
+    pub(super) fn pass(&mut self, ms: u64) {
         let end = self.sim.now.mono_ms + ms;
         let Self { sim, truth, travellers, channels, is_resting, .. } = self;
         sim.pass_until(end, |sim| {
@@ -272,7 +272,7 @@ impl World {
         }
     }
 
-    fn publish_by_request(&mut self) {
+    pub(super) fn publish_by_request(&mut self) {
         let count = if self.sim.rng.bool() { 1 } else { self.sim.rng.usize(1..6) };
         let new = (0..count).map(|_| {
             let (number, spec) = new_spec(&mut self.sim, &mut self.truth, self.channels);
@@ -283,7 +283,7 @@ impl World {
         self.publish_by(publisher, new);
     }
 
-    fn publish_by(&mut self, publisher: usize, new: Vec<Sending>) {
+    pub(super) fn publish_by(&mut self, publisher: usize, new: Vec<Sending>) {
         let place = self.place_to_publish();
         let publisher = &mut self.publishers[publisher];
         if !publisher.patience.is_over(&self.sim) {
@@ -306,7 +306,7 @@ impl World {
     }
 
     /// Ties seqs that were given out while a line was read to what that line was given.
-    fn attribute(&mut self) {
+    pub(super) fn attribute(&mut self) {
         let epoch = self.truth.epoch();
         // Where some are refused the answers and the readers tell which.
         let is_sure = self.sim.config.memory_bytes == 0 && !self.rules.asks && !self.rules.limits;
@@ -365,7 +365,7 @@ impl World {
         }
     }
 
-    fn connect(&mut self, traveller: usize) {
+    pub(super) fn connect(&mut self, traveller: usize) {
         if !self.travellers[traveller].may_come(&self.sim) {
             return;
         }
@@ -561,133 +561,6 @@ impl World {
         self.employ(number);
         self.read();
     }
-
-    /// Nobody publishes or disturbs any more: everyone must come to know where the order ends. Where
-    /// not all may be here at a time, they take turns.
-    pub fn come_to_rest(&mut self) {
-        self.is_resting = true;
-        self.desk.rest(&mut self.sim);
-        let take_turns = self.rules.limits || self.sim.config.memory_bytes > 0;
-        if take_turns {
-            self.make_room();
-        }
-        self.finish_publishing(take_turns);
-        for round in 0..600 {
-            let mut is_done = round >= 80;
-            for one in 0..self.travellers.len() {
-                is_done &= self.come_to_head(one, take_turns);
-            }
-            if is_done || (round >= 80 && !take_turns) {
-                break;
-            }
-            self.pass(1_000);
-            self.catch_up();
-        }
-        let head = self.sim.id(self.sim.history.head());
-        assert!(self.publishers.iter().all(Publisher::is_answered), "a publisher waits");
-        for (number, traveller) in self.travellers.iter().enumerate() {
-            assert!(traveller.outstanding.is_empty(), "reader {number} waits for an answer");
-            let via = traveller.link.as_ref().map(|link| link.via);
-            let position = traveller.position.as_deref();
-            let refused = &traveller.patience;
-            let why = || format!("reader {number} by {via:?} is not there: {refused:?}");
-            assert_eq!(position, Some(&*head), "{}", why());
-        }
-    }
-
-    /// All go that are here for nothing that comes to an end.
-    fn make_room(&mut self) {
-        let Self { sim, crowd, listeners, travellers, .. } = self;
-        crowd.leave(sim);
-        std::mem::take(&mut sim.idle).into_iter().for_each(|line| sim.close(line));
-        for listener in listeners {
-            if let Some(line) = listener.line() {
-                sim.close(line);
-                listener.lose();
-            }
-        }
-        for traveller in travellers.iter_mut() {
-            traveller.depart(sim);
-        }
-        sim.settle();
-    }
-
-    /// Those who publish do so until nothing is left that they were refused.
-    fn finish_publishing(&mut self, take_turns: bool) {
-        for round in 0.. {
-            self.publishers.iter().for_each(|publisher| publisher.unstall(&mut self.sim));
-            self.pass(1_000);
-            self.catch_up();
-            let is_done = |publisher: &Publisher| publisher.is_done(&self.sim);
-            if self.publishers.iter().all(is_done) {
-                break;
-            }
-            assert!(round < 600, "a publisher is never let in: {:?}", self.publishers);
-            for one in 0..self.publishers.len() {
-                if self.publishers[one].is_answered() && !self.publishers[one].is_done(&self.sim) {
-                    self.publish_by(one, Vec::new());
-                }
-            }
-        }
-        if take_turns {
-            self.publishers.iter_mut().for_each(|publisher| publisher.leave(&mut self.sim));
-        }
-    }
-
-    /// One reader comes, or goes if it knows where the order ends; whether it does.
-    fn come_to_head(&mut self, one: usize, take_turns: bool) -> bool {
-        let head = self.sim.id(self.sim.history.head());
-        let traveller = &mut self.travellers[one];
-        let is_there = traveller.position.as_deref() == Some(&*head);
-        match traveller.link.as_ref().map(|link| link.line) {
-            Some(_) if is_there && take_turns => traveller.depart(&mut self.sim),
-            Some(line) => self.sim.unstall(line),
-            None if is_there && take_turns => {}
-            None => self.connect(one),
-        }
-        is_there
-    }
-
-    /// Everyone reads and asks until that brings nobody any further.
-    fn catch_up(&mut self) {
-        loop {
-            let before: Vec<_> = self.travellers.iter().map(|one| one.log.len()).collect();
-            self.sim.settle();
-            self.read();
-            if self.travellers.iter().map(|one| one.log.len()).eq(before) {
-                return;
-            }
-        }
-    }
-
-    /// Everyone goes; what they lived through is judged, and nothing is left.
-    pub fn end(mut self) -> Verdict {
-        for line in 0..self.sim.lines.len() {
-            if self.sim.rng.bool() { self.sim.reset(line) } else { self.sim.close(line) }
-        }
-        self.sim.settle();
-        self.sim.pass(60_000);
-        self.attribute();
-        self.listeners.iter_mut().for_each(Listener::lose);
-        let travellers = self.travellers.iter().map(|one| &one.patience);
-        let patient = travellers.chain(self.publishers.iter().map(|one| &one.patience));
-        let patient = patient.chain(self.listeners.iter().map(|one| &one.patience));
-        let mut all = Verdict::default();
-        for (number, traveller) in self.travellers.iter().enumerate() {
-            all.add(&judge(&format!("reader {number}"), &traveller.log, &self.truth));
-        }
-        for listener in &self.listeners {
-            listener.judge(&self.truth);
-        }
-        patient.for_each(|patience| all.add_refused(&patience.refused));
-        all.published = self.sim.history.head();
-        all.conflated = self.sim.history.stats().conflated;
-        all.unknown = all.published - self.truth.known(self.truth.epoch());
-        let is_told = all.gaps.keys().all(|reason| reason == "epoch");
-        assert!(self.rules.forgets || is_told, "gaps, though nothing is forgotten: {all:?}");
-        self.sim.assert_deserted();
-        all
-    }
 }
 
 fn new_spec(sim: &mut Sim, truth: &mut Truth, channels: usize) -> (u64, Spec) {
@@ -724,76 +597,4 @@ pub fn message(number: u64, spec: Spec) -> Message {
         message = message.ttl(Duration::from_secs(seconds));
     }
     message
-}
-
-fn pick<T: Copy>(rng: &mut Chance, of: &[T]) -> T {
-    of[rng.usize(..of.len())]
-}
-
-/// The channels that patterns of a world name.
-fn latest(patterns: &[String]) -> Vec<usize> {
-    let is_named = |one: &usize| patterns.iter().any(|p| p == "*" || *p == name(*one));
-    (0..5).filter(is_named).collect()
-}
-
-/// Limits so low that everyone meets them, and no higher than that somebody who obeys gets on.
-fn limit(config: &mut Config, rng: &mut Chance) {
-    fn rate(rng: &mut Chance, burst: u32, every_ms: u64) -> Rate {
-        match rng.u8(..4) {
-            0 => Rate::OFF,
-            _ => Rate {
-                burst: rng.u32(1..=burst),
-                every: Duration::from_millis(rng.u64(1..=every_ms)),
-            },
-        }
-    }
-    config.open = false;
-    config.local_publish = true;
-    config.trusted_proxies = vec!["127.0.0.0/8".into()];
-    config.addresses_max = pick(rng, &[1, 2, 100, 100]);
-    config.accepts_per_address = rate(rng, 6, 3_000);
-    config.connections_per_address_max = rng.u32(..5);
-    config.polls_per_address_max = rng.u32(..3);
-    config.publishes_per_address = rate(rng, 8, 2_000);
-    config.new_channels_per_address = rate(rng, 4, 5_000);
-    config.operations_per_connection = rate(rng, 6, 1_000);
-    config.publishes_per_channel = rate(rng, 8, 2_000);
-}
-
-fn config(rng: &mut Chance, rules: Rules) -> Config {
-    let mut config = Config { open: true, ..Config::default() };
-    let patterns: &[&str] = pick(rng, &[&[], &[], &["c0"], &["c1", "c2"], &["*"]]);
-    config.latest = patterns.iter().map(|one| (*one).to_owned()).collect();
-    if rng.bool() {
-        config.writes_per_turn = rng.usize(1..6);
-        config.write_bytes_per_turn = rng.usize(1..5_000);
-        config.read_bytes_per_turn = rng.usize(100..2_000);
-        config.reply_bytes_per_turn = rng.usize(1..1_000);
-        config.arena_bytes = rng.usize(1..5_000);
-        config.poll_messages_max = rng.usize(1..5);
-        config.poll_bytes_max = rng.usize(1..2_000);
-        config.timers_per_turn = rng.usize(1..4);
-    }
-    if rng.bool() {
-        config.presence_members_max = rng.usize(1..8);
-        config.presence_entries_max = rng.usize(0..8);
-        config.presence_grace = Duration::from_millis(rng.u64(0..10_000));
-        config.outbox_bytes_max = rng.usize(200..5_000);
-    }
-    if rules.forgets {
-        config.history_messages = pick(rng, &[1, 3, 10, 50, 1_000]);
-        config.recent_bytes = pick(rng, &[0, 600, 3_000, 1_000_000]);
-        config.history_bytes = pick(rng, &[100, 3_000, 1_000_000]);
-        config.history_age = Duration::from_secs(pick(rng, &[2, 20, 300]));
-        config.memory_bytes = pick(rng, &[0, 0, 50_000, 500_000]);
-        config.channel_memory = Duration::from_secs(pick(rng, &[1, 60, 3_600]));
-    } else {
-        config.history_messages = 100_000;
-        config.history_bytes = 60_000_000;
-        config.history_age = Duration::from_secs(100_000);
-    }
-    if rules.is_tight {
-        config.memory_bytes = pick(rng, &[60_000, 100_000, 200_000, 300_000]);
-    }
-    config
 }
