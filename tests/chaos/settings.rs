@@ -12,6 +12,11 @@ pub fn pick<T: Copy>(rng: &mut Chance, of: &[T]) -> T {
     of[rng.usize(..of.len())]
 }
 
+/// What the binary takes at least.
+const MEMORY_MIN: usize = 64 * 1024;
+/// Where several loops share it.
+pub const MEMORY_OF_LOOPS: usize = 200_000;
+
 /// The channels that patterns of a world name.
 pub fn latest(patterns: &[String]) -> Vec<usize> {
     let is_named = |one: &usize| patterns.iter().any(|p| p == "*" || *p == name(*one));
@@ -67,7 +72,7 @@ pub fn config(rng: &mut Chance, rules: Rules) -> Config {
         config.recent_bytes = pick(rng, &[0, 600, 3_000, 1_000_000]);
         config.history_bytes = pick(rng, &[100, 3_000, 1_000_000]);
         config.history_age = Duration::from_secs(pick(rng, &[2, 20, 300]));
-        config.memory_bytes = pick(rng, &[0, 0, 50_000, 500_000]);
+        config.memory_bytes = pick(rng, &[0, 0, MEMORY_MIN, 500_000]);
         config.channel_memory = Duration::from_secs(pick(rng, &[1, 60, 3_600]));
     } else {
         config.history_messages = 100_000;
@@ -75,7 +80,7 @@ pub fn config(rng: &mut Chance, rules: Rules) -> Config {
         config.history_age = Duration::from_secs(100_000);
     }
     if rules.is_tight {
-        config.memory_bytes = pick(rng, &[60_000, 100_000, 200_000, 300_000]);
+        config.memory_bytes = pick(rng, &[MEMORY_MIN, 100_000, 200_000, 300_000]);
     }
     config
 }

@@ -9,7 +9,7 @@ use super::asker::Desk;
 use super::crowd::Crowd;
 use super::network::{ADDRESSES, Place};
 use super::publisher::{Listener, Publisher, Sending, members};
-use super::settings::{config, latest, limit, pick};
+use super::settings::{MEMORY_OF_LOOPS, config, latest, limit, pick};
 use super::sim::{Chance, Sim};
 use super::traveller::{Manner, Traveller, Via};
 use super::truth::{At, Kind, Spec, Truth, event, kind, name, payload};
@@ -72,6 +72,10 @@ impl World {
             limit(&mut config, &mut rng);
         }
         let loops = rng.usize(1..=3);
+        if config.memory_bytes > 0 && loops > 1 {
+            // Each loop has its buffers, which take up to an eighth: three leave little of a half.
+            config.memory_bytes = config.memory_bytes.max(MEMORY_OF_LOOPS);
+        }
         let mut sim = Sim::new(config, loops, rng);
         let mut truth = Truth::default();
         truth.begin_epoch(sim.history.epoch().as_str());
