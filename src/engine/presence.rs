@@ -357,6 +357,8 @@ impl Core {
         if let Some(watch) = self.roster.mark(room) {
             return Some(watch);
         }
+        // While the server goes nobody is told, and subscriptions that were do not begin anew.
+        let is_wanted = is_wanted && !self.draining;
         if !is_wanted && self.roster.members(room).len() > 1 {
             return None;
         }

@@ -11,11 +11,13 @@ use super::world::{Rules, World};
 pub fn fuzz_engine(data: &[u8]) -> Verdict {
     let (first, rest) = data.split_first().unwrap_or((&0, &[]));
     let rules = Rules {
-        forgets: first & 1 != 0,
+        forgets: first & 1 != 0 || first & 64 != 0,
         restarts: first & 2 != 0,
         publishes: first & 4 != 0,
         asks: first & 8 != 0,
         plans: false,
+        limits: first & 32 != 0,
+        is_tight: first & 64 != 0,
     };
     let mut world = World::new(Chance::from(rest), rules);
     if first & 16 != 0 {

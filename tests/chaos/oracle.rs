@@ -3,7 +3,7 @@
 //! that keep only the newest of each event name, what has been superseded by then need not come, and
 //! to a new connection must not.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
 use super::truth::{At, Truth, name};
@@ -84,6 +84,8 @@ pub struct Verdict {
     pub unknown: u64,
     /// And what was superseded.
     pub conflated: u64,
+    /// What was refused, and came again.
+    pub refused: BTreeMap<&'static str, usize>,
 }
 
 impl Verdict {
@@ -94,21 +96,29 @@ impl Verdict {
         self.published += other.published;
         self.unknown += other.unknown;
         self.conflated += other.conflated;
+        self.add_refused(&other.refused);
         for (reason, count) in &other.gaps {
             *self.gaps.entry(reason.clone()).or_default() += count;
+        }
+    }
+
+    pub fn add_refused(&mut self, refused: &BTreeMap<&'static str, usize>) {
+        for (what, count) in refused {
+            *self.refused.entry(what).or_default() += count;
         }
     }
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { messages, told, opened, published, unknown, conflated, .. } = self;
+        let Self { messages, told, opened, published, unknown, conflated, refused, .. } = self;
         let mut gaps: Vec<_> = self.gaps.iter().collect();
         gaps.sort();
         write!(
             f,
             "{opened} connections, {messages} messages, {told} positions, gaps {gaps:?}, \
-             {published} published of which {conflated} were superseded and {unknown} nobody saw"
+             {published} published of which {conflated} were superseded and {unknown} nobody saw, \
+             refused {refused:?}"
         )
     }
 }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use base64::prelude::{BASE64_STANDARD as STANDARD, Engine};
 use serde_json::Value;
 
+use super::network::{Patience, Place};
 use super::sim::clients::request;
 use super::sim::{Sim, http, ws};
 use super::truth::{At, Kind, Spec, Truth, event, kind, name, number, payload};
@@ -22,6 +23,11 @@ impl Sending {
     /// Whoever sends it again is told where the first is.
     pub const fn has_key(&self) -> bool {
         self.number % 3 == 1
+    }
+
+    /// Whether it may be sent: the key of what may have arrived is remembered for five minutes.
+    fn is_fresh(&self, sim: &Sim) -> bool {
+        !self.is_again || self.spec.unix_ms + 200_000 > sim.now.unix_ms
     }
 
     /// A line of `/publish`.
@@ -76,6 +82,9 @@ pub struct Publisher {
     outstanding: VecDeque<Vec<Sending>>,
     /// What it has to send again.
     again: Vec<Sending>,
+    /// Where it comes from next. A proxy asks for many clients, on one connection.
+    pub place: Place,
+    pub patience: Patience,
 }
 
 impl Publisher {
@@ -102,17 +111,41 @@ impl Publisher {
         self.outstanding.is_empty()
     }
 
+    /// Whether it has nothing that it was refused and that it may send again.
+    pub fn is_done(&self, sim: &Sim) -> bool {
+        self.outstanding.is_empty() && !self.again.iter().any(|sending| sending.is_fresh(sim))
+    }
+
+    /// Where it comes from next: whom a proxy asks for may change from request to request, where it
+    /// connects from may not.
+    pub fn come_from(&mut self, place: Place) {
+        let is_proxied = |place| matches!(place, Place::Proxied(_));
+        let may_change = self.line.is_none() || (is_proxied(place) && is_proxied(self.place));
+        if may_change {
+            self.place = place;
+        }
+    }
+
+    pub fn leave(&mut self, sim: &mut Sim) {
+        if let Some(line) = self.line {
+            sim.close(line);
+        }
+        self.lose();
+    }
+
     /// What it sends next: the new messages, or what it has to send again.
     pub fn choose(&mut self, sim: &mut Sim, new: Vec<Sending>) -> Vec<Sending> {
-        // The key is remembered for five minutes.
-        let now = sim.now.unix_ms;
-        self.again.retain(|sending| sending.spec.unix_ms + 200_000 > now);
+        self.again.retain(|sending| sending.is_fresh(sim));
         if self.again.is_empty() || sim.rng.bool() { new } else { std::mem::take(&mut self.again) }
     }
 
     /// Sends messages in one request, perhaps cut off in the middle of it; on which line.
-    pub fn publish(&mut self, sim: &mut Sim, messages: Vec<Sending>) -> usize {
-        let line = self.connected(sim);
+    pub fn publish(&mut self, sim: &mut Sim, messages: Vec<Sending>) -> Option<usize> {
+        let Some(line) = self.connected(sim) else {
+            self.patience.refuse("dropped", 1_000, sim);
+            self.again.extend(messages);
+            return None;
+        };
         let bytes = match &messages[..] {
             [one] if sim.rng.bool() => one.raw(),
             many => {
@@ -120,6 +153,7 @@ impl Publisher {
                 request("POST", "/publish", "", lines.join("\n").as_bytes())
             }
         };
+        let bytes = self.place.pass_on(sim, bytes);
         self.outstanding.push_back(messages);
         if sim.rng.u8(..10) == 0 {
             let cut = sim.rng.usize(..bytes.len());
@@ -133,26 +167,26 @@ impl Publisher {
         } else {
             sim.send(line, &bytes);
         }
-        line
+        Some(line)
     }
 
-    fn connected(&mut self, sim: &mut Sim) -> usize {
+    fn connected(&mut self, sim: &mut Sim) -> Option<usize> {
         if let Some(line) = self.line {
             if !sim.lines[line].has_ended() && self.outstanding.len() <= 2 {
-                return line;
+                return Some(line);
             }
             sim.close(line);
             self.lose();
         }
         let number = sim.rng.usize(..sim.loops.len());
-        let line = sim.connect(number);
+        let line = self.place.connect(sim, number)?;
         self.line = Some(line);
         // Some read their answers slowly.
         if sim.rng.bool() {
             sim.lines[line].window = sim.rng.usize(1..500);
             sim.lines[line].take_max = sim.rng.usize(..30);
         }
-        line
+        Some(line)
     }
 
     pub fn read(&mut self, sim: &mut Sim, truth: &mut Truth) {
@@ -160,9 +194,12 @@ impl Publisher {
         while let Some(answer) = sim.answer(line) {
             let messages = self.outstanding.pop_front().expect("it asked for this");
             match answer.status {
-                200..203 => judge(&answer.text(), &messages, truth),
+                200..203 => self.judge(&answer.text(), &messages, sim, truth),
                 // Nothing was done.
-                503 => assert_eq!(answer.json()["error"], "overloaded"),
+                429 | 503 => {
+                    assert!(self.patience.takes(&answer, sim));
+                    self.again.extend(messages);
+                }
                 408 => return self.lose(),
                 _ => panic!("{answer:?}"),
             }
@@ -174,18 +211,22 @@ impl Publisher {
             self.lose();
         }
     }
-}
 
-/// What a request was answered: a line to each message.
-#[track_caller]
-fn judge(answer: &str, messages: &[Sending], truth: &mut Truth) {
-    let lines: Vec<_> = answer.trim_end().lines().collect();
-    assert_eq!(lines.len(), messages.len(), "{answer:?}");
-    for (line, message) in lines.iter().zip(messages) {
-        let value: Value = serde_json::from_str(line).expect("JSON");
-        match value["id"].as_str() {
-            Some(id) => truth.place(truth.at(id), message.number),
-            None => assert_eq!(value["error"], "overloaded"),
+    /// What a request was answered: a line to each message.
+    #[track_caller]
+    fn judge(&mut self, answer: &str, messages: &[Sending], sim: &Sim, truth: &mut Truth) {
+        let lines: Vec<_> = answer.trim_end().lines().collect();
+        assert_eq!(lines.len(), messages.len(), "{answer:?}");
+        for (line, message) in lines.iter().zip(messages) {
+            let value: Value = serde_json::from_str(line).expect("JSON");
+            if let Some(id) = value["id"].as_str() {
+                truth.place(truth.at(id), message.number);
+                continue;
+            }
+            let code = value["error"].as_str().unwrap_or("");
+            let wait_ms = self.patience.takes_error(&value, code);
+            self.patience.wait(wait_ms.unwrap_or_else(|| panic!("{answer:?}")), sim);
+            self.again.push(*message);
         }
     }
 }
@@ -199,20 +240,32 @@ pub struct Listener {
     got: Vec<u64>,
     /// What it got on each connection.
     lives: Vec<Vec<u64>>,
+    pub patience: Patience,
 }
 
 impl Listener {
     pub fn new(channel: usize) -> Self {
-        Self { channel, line: None, is_open: false, got: Vec::new(), lives: Vec::new() }
+        Self {
+            channel,
+            line: None,
+            is_open: false,
+            got: Vec::new(),
+            lives: Vec::new(),
+            patience: Patience::default(),
+        }
     }
 
     pub fn line(&self) -> Option<usize> {
         self.line
     }
 
-    pub fn open(&mut self, sim: &mut Sim, loop_number: usize) {
-        let line = sim.connect(loop_number);
-        sim.send(line, &ws::upgrade(&format!("/channels/{}", name(self.channel)), None));
+    pub fn open(&mut self, sim: &mut Sim, loop_number: usize, place: Place) {
+        let Some(line) = place.connect(sim, loop_number) else {
+            return self.patience.refuse("dropped", 1_000, sim);
+        };
+        let target = format!("/channels/{}", name(self.channel));
+        let bytes = place.pass_on(sim, ws::upgrade(&target, None));
+        sim.send(line, &bytes);
         (self.line, self.is_open) = (Some(line), false);
     }
 
@@ -239,7 +292,8 @@ impl Listener {
         let Some(line) = self.line else { return };
         if !self.is_open {
             let Some(head) = http::take_head(&mut sim.lines[line].received) else { return };
-            if head.status == 503 {
+            if self.patience.takes(&head, sim) {
+                sim.close(line);
                 return self.lose();
             }
             assert_eq!(head.status, 101, "{head:?}");
@@ -252,7 +306,9 @@ impl Listener {
                     sim.send(line, &ws::frame(ws::PONG, &frame.payload, key));
                 }
                 ws::CLOSE => {
-                    assert!(matches!(frame.code(), Some(1012 | 1013 | 4408)), "{frame:?}");
+                    let code = frame.code().expect("a code");
+                    assert!(matches!(code, 1012 | 1013 | 4408 | 4429), "{frame:?}");
+                    self.patience.takes_close(&frame, sim);
                     sim.close(line);
                     return self.lose();
                 }

@@ -7,7 +7,7 @@ use super::oracle::Entry;
 use super::sim::http::Answer;
 use super::sim::sse::{Block, Stream};
 use super::sim::{Sim, http, ws};
-use super::traveller::{JOIN, LEAVE, Traveller, Via};
+use super::traveller::{JOINS, LEAVES, Traveller, Via};
 use super::truth::{At, Kind, Truth, channel, event, kind, name, number, number_of_lines, payload};
 
 const OCTETS: &str = "application/octet-stream";
@@ -15,6 +15,7 @@ const OCTETS: &str = "application/octet-stream";
 impl Traveller {
     /// Reads all that has come.
     pub fn read(&mut self, sim: &mut Sim, truth: &mut Truth) {
+        self.try_again(sim);
         let Some(link) = &self.link else { return };
         let (line, via) = (link.line, link.via);
         match via {
@@ -22,9 +23,23 @@ impl Traveller {
             Via::Poll | Via::RawPoll => self.read_answers(sim, truth, line, via),
             Via::Ws | Via::Commands | Via::Meta => self.read_frames(sim, truth, line, via),
         }
-        if self.link.is_some() && sim.lines[line].has_ended() {
+        let Some(link) = &self.link else { return };
+        if sim.lines[link.line].has_ended() {
+            if let Some(wait_ms) = link.soft_ms.filter(|_| link.is_open) {
+                self.patience.refuse("soft", wait_ms, sim);
+            }
             self.lose();
         }
+    }
+
+    /// Takes "later" for an answer, and leaves.
+    fn is_refused(&mut self, answer: &Answer, sim: &mut Sim) -> bool {
+        let is_refused = self.patience.takes(answer, sim);
+        if let Some(link) = self.link.as_ref().filter(|_| is_refused) {
+            sim.close(link.line);
+            self.lose();
+        }
+        is_refused
     }
 
     fn told(&mut self, id: &str, sim: &Sim, truth: &Truth) {
@@ -73,10 +88,10 @@ impl Traveller {
             return true;
         }
         let Some(head) = http::take_head(&mut sim.lines[line].received) else { return false };
-        if head.status == 503 {
-            self.lose();
+        if self.is_refused(&head, sim) {
             return false;
         }
+        let link = self.link.as_mut().expect("a link");
         assert_eq!(head.status, status, "{head:?}");
         link.is_open = true;
         self.log.push(Entry::Begun { head: truth.head(sim) });
@@ -93,6 +108,10 @@ impl Traveller {
         }
         let link = self.link.as_mut().expect("a link");
         for block in link.stream.read(&mut sim.lines[line].received) {
+            let link = self.link.as_mut().expect("a link");
+            let says_more = block.id.is_some() || block.data.is_some();
+            link.soft_ms = block.retry.filter(|_| !says_more && link.is_silent);
+            link.is_silent &= !says_more;
             self.block(&block, sim, truth, via);
         }
     }
@@ -149,8 +168,13 @@ impl Traveller {
 
     fn read_answers(&mut self, sim: &mut Sim, truth: &mut Truth, line: usize, via: Via) {
         while let Some(answer) = sim.answer(line) {
-            if answer.status == 503 {
-                return self.lose();
+            if self.patience.takes(&answer, sim) {
+                if answer.is_closing() {
+                    return self.lose();
+                }
+                let at = self.patience.until_ms();
+                self.link.as_mut().expect("a link").ask_at_ms = Some(at);
+                return;
             }
             self.log.push(Entry::Begun { head: truth.head(sim) });
             assert!(matches!(answer.status, 200 | 204), "{answer:?}");
@@ -176,6 +200,10 @@ impl Traveller {
             if answer.is_closing() {
                 return self.lose();
             }
+            self.change_line(sim);
+            if self.link.is_none() {
+                return self.patience.refuse("dropped", 1_000, sim);
+            }
             self.ask(sim);
         }
     }
@@ -188,11 +216,14 @@ impl Traveller {
         while let Some(frame) = ws::take_frame(&mut sim.lines[line].received) {
             let key = sim.rng.u32(..).to_be_bytes();
             match frame.opcode {
-                ws::PING => sim.send(line, &ws::frame(ws::PONG, &frame.payload, key)),
+                ws::PING => self.send(sim, &ws::frame(ws::PONG, &frame.payload, key)),
                 ws::CLOSE => {
                     let code = frame.code().expect("a code");
                     let is_answer = code == 1000 && link_is_leaving;
-                    assert!(is_answer || matches!(code, 1012 | 4408), "closed with {frame:?}");
+                    let is_later = matches!(code, 1012 | 1013 | 4408 | 4429);
+                    assert!(is_answer || is_later, "closed with {frame:?}");
+                    assert!(code != 1013 || frame.payload[2..] == *b"overloaded", "{frame:?}");
+                    self.patience.takes_close(&frame, sim);
                     sim.close(line);
                     return self.lose();
                 }
@@ -243,20 +274,16 @@ impl Traveller {
                 assert_eq!(value["ref"].as_u64(), Some(number));
                 truth.place(truth.at(value["id"].as_str().unwrap_or("")), number);
             }
-            Some("ok") if value["ref"] == JOIN => {
+            Some("ok") if value["ref"].as_u64() >= Some(JOINS.into()) => {
                 self.forget(&value["channel"]);
                 self.confirmed(value, sim, truth);
             }
-            Some("ok") if value["ref"] == LEAVE => self.forget(&value["channel"]),
+            Some("ok") if value["ref"].as_u64() >= Some(LEAVES.into()) => {
+                self.leaving -= 1;
+                self.forget(&value["channel"]);
+            }
             Some("join" | "leave" | "presence") => self.presence(value),
-            Some("error") if value["code"] == "overloaded" && value["ref"] == JOIN => {
-                // Whether all of it failed is not worth knowing: it comes again.
-                sim.reset(self.link.as_ref().expect("a link").line);
-                return self.lose();
-            }
-            Some("error") if value["code"] == "overloaded" => {
-                assert_eq!(value["ref"].as_u64(), self.outstanding.pop_front());
-            }
+            Some("error") => return self.error(value, sim),
             // To unsubscribing, or for a channel of the address.
             Some("ok" | "hello" | "live" | "heartbeat" | "pong" | "bye") => {}
             _ => panic!("{value}"),
@@ -276,6 +303,25 @@ impl Traveller {
                     self.told(id, sim, truth);
                 }
             }
+        }
+    }
+
+    /// A command was refused: it comes again when it may, but what found no memory is dropped.
+    fn error(&mut self, value: &Value, sim: &mut Sim) {
+        let code = value["code"].as_str().unwrap_or("");
+        let wait_ms = self.patience.takes_error(value, code);
+        let wait_ms = wait_ms.unwrap_or_else(|| panic!("{value}"));
+        let reference = value["ref"].as_u64().expect("it says what for") as u32;
+        if reference < LEAVES {
+            assert_eq!(Some(u64::from(reference)), self.outstanding.pop_front());
+        }
+        if code == "rate_limited" {
+            self.put_off(reference, wait_ms, sim);
+        } else if reference >= LEAVES {
+            // Whether all of it failed is not worth knowing: it comes again.
+            sim.reset(self.link.as_ref().expect("a link").line);
+            self.lose();
+            self.patience.wait(wait_ms, sim);
         }
     }
 

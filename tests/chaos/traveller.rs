@@ -3,15 +3,16 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::network::{Patience, Place};
 use super::oracle::Entry;
 use super::sim::clients::request;
 use super::sim::sse::Stream;
 use super::sim::{Sim, ws};
 use super::truth::{At, Truth, name};
 
-/// Tell the answers to subscribing and unsubscribing from others.
-pub const JOIN: u32 = u32::MAX;
-pub const LEAVE: u32 = u32::MAX - 1;
+/// From here on numbers tell the answers to subscribing and to unsubscribing from others.
+pub const JOINS: u32 = u32::MAX - 1_000_000;
+pub const LEAVES: u32 = JOINS - 1_000_000;
 
 /// How it reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,10 @@ impl Via {
         matches!(self, Self::RawSse | Self::RawPoll | Self::Meta)
     }
 
+    const fn is_poll(self) -> bool {
+        matches!(self, Self::Poll | Self::RawPoll)
+    }
+
     const fn is_stream(self) -> bool {
         matches!(self, Self::Events | Self::RawSse)
     }
@@ -76,6 +81,9 @@ pub struct Manner {
     pub nothing_is_forgotten: bool,
     /// More options, each with an `&` before it.
     pub options: &'static str,
+    pub place: Place,
+    /// The proxy carries its polls on connections that others use, too.
+    pub is_shared: bool,
 }
 
 /// A connection, while there is one.
@@ -89,6 +97,12 @@ pub struct Link {
     pub stream: Stream,
     /// Its Close is on the way.
     pub is_leaving: bool,
+    /// A stream that has said neither where it begins nor anything else yet.
+    pub is_silent: bool,
+    /// And what it has said is when to come back.
+    pub soft_ms: Option<u64>,
+    /// A poll was refused, and comes again on the same connection.
+    pub ask_at_ms: Option<u64>,
 }
 
 /// A `subscribe` whose first `cursor` has not come: until then it resumes from where that began.
@@ -114,6 +128,18 @@ pub struct Traveller {
     pub seen: HashMap<(usize, String), bool>,
     /// Its own publications that have no answer yet.
     pub outstanding: VecDeque<u64>,
+    /// Where it comes from; `None`: the server's own machine.
+    pub address: Option<u8>,
+    pub patience: Patience,
+    /// What it has commanded on this connection, by `ref`.
+    commands: HashMap<u32, String>,
+    /// What was refused of that, and when it may be tried again.
+    again: Vec<(u64, u32)>,
+    /// How many channels it leaves without an answer.
+    pub leaving: usize,
+    next: u32,
+    /// The end of a frame whose beginning has been sent.
+    rest: Vec<u8>,
 }
 
 impl Traveller {
@@ -128,6 +154,13 @@ impl Traveller {
             log: Vec::new(),
             seen: HashMap::new(),
             outstanding: VecDeque::new(),
+            address: None,
+            patience: Patience::default(),
+            commands: HashMap::new(),
+            again: Vec::new(),
+            leaving: 0,
+            next: 0,
+            rest: Vec::new(),
         }
     }
 
@@ -144,11 +177,41 @@ impl Traveller {
         self.window.is_some() || !self.joining.is_empty()
     }
 
+    /// Whether all that it commanded has been answered for good. (Else what it commands next might
+    /// be done before that.)
+    pub fn is_settled(&self) -> bool {
+        let may_be_refused = self.address.is_some();
+        self.again.is_empty() && !(may_be_refused && self.leaving > 0)
+    }
+
+    /// Whether it is here from another machine.
+    pub fn is_elsewhere(&self) -> bool {
+        let place = self.link.as_ref().map(|link| link.manner.place);
+        matches!(place, Some(Place::Direct(_)))
+    }
+
+    /// Goes, whatever it was in the middle of.
+    pub fn depart(&mut self, sim: &mut Sim) {
+        if let Some(link) = &self.link {
+            sim.close(link.line);
+        }
+        self.lose();
+    }
+
+    /// Whether it may come, or has to wait.
+    pub fn may_come(&self, sim: &Sim) -> bool {
+        self.patience.is_over(sim)
+    }
+
     /// Lets go of its connection, however it ends.
     pub fn lose(&mut self) {
         self.link = None;
         self.seen.clear();
         self.outstanding.clear();
+        self.commands.clear();
+        self.rest.clear();
+        self.again.clear();
+        self.leaving = 0;
         if let Some(window) = self.window.take() {
             self.position = Some(window.since);
         }
@@ -159,9 +222,21 @@ impl Traveller {
     pub fn open(&mut self, sim: &mut Sim, truth: &Truth, number: usize, via: Via, manner: Manner) {
         self.lose();
         assert!(self.is_single() || !via.is_raw());
-        let line = sim.connect(number);
-        let stream = Stream::new(true);
-        self.link = Some(Link { via, line, manner, is_open: false, stream, is_leaving: false });
+        let is_shared = manner.is_shared && via.is_poll();
+        let place = manner.place;
+        let line = if is_shared { place.share(sim, number) } else { place.connect(sim, number) };
+        let Some(line) = line else { return self.patience.refuse("dropped", 1_000, sim) };
+        self.link = Some(Link {
+            via,
+            line,
+            manner: Manner { is_shared, ..manner },
+            is_open: false,
+            stream: Stream::new(true),
+            is_leaving: false,
+            is_silent: true,
+            soft_ms: None,
+            ask_at_ms: None,
+        });
         // By commands, each channel is followed from when it is confirmed.
         let is_bare = via == Via::Commands;
         self.log.push(Entry::Opened {
@@ -174,10 +249,10 @@ impl Traveller {
         match via {
             Via::Events | Via::RawSse => self.ask_for_stream(sim),
             Via::Poll | Via::RawPoll => self.ask(sim),
-            Via::Ws => sim.send(line, &ws::upgrade(&self.target(), None)),
-            Via::Meta => sim.send(line, &ws::upgrade(&self.target(), Some("holdline.v1.meta"))),
+            Via::Ws => self.request(sim, ws::upgrade(&self.target(), None)),
+            Via::Meta => self.request(sim, ws::upgrade(&self.target(), Some("holdline.v1.meta"))),
             Via::Commands => {
-                sim.send(line, &ws::upgrade("/ws", None));
+                self.request(sim, ws::upgrade("/ws", None));
                 let channels = self.channels.clone();
                 self.subscribe(sim, &channels, self.position.clone());
             }
@@ -233,33 +308,107 @@ impl Traveller {
             let end = bytes.windows(9).position(|nine| nine == b" HTTP/1.1").expect("a version");
             bytes[end + 8] = b'0';
         }
-        sim.send(link.line, &bytes);
+        self.request(sim, bytes);
     }
 
     /// Asks for what comes next.
     pub fn ask(&self, sim: &mut Sim) {
+        self.request(sim, request("GET", &self.target(), "", b""));
+    }
+
+    fn request(&self, sim: &mut Sim, bytes: Vec<u8>) {
         let link = self.link.as_ref().expect("a link");
-        sim.ask(link.line, "GET", &self.target(), b"");
+        let bytes = link.manner.place.pass_on(sim, bytes);
+        sim.send(link.line, &bytes);
+    }
+
+    /// Asks on another connection of the proxy, and leaves this one to others.
+    pub fn change_line(&mut self, sim: &mut Sim) {
+        let Some(link) = self.link.as_mut().filter(|link| link.manner.is_shared) else { return };
+        if sim.lines[link.line].received.is_empty() {
+            sim.unstall(link.line);
+            sim.idle.push(link.line);
+            let number = sim.lines[link.line].number;
+            match link.manner.place.share(sim, number) {
+                Some(line) => link.line = line,
+                None => self.lose(),
+            }
+        }
+    }
+
+    /// Sends a command, which may be refused and sent again.
+    fn command(&mut self, sim: &mut Sim, reference: u32, command: String) {
+        let key = sim.rng.u32(..).to_be_bytes();
+        let mut bytes = ws::frame(ws::TEXT, command.as_bytes(), key);
+        let rest = if sim.rng.u8(..4) == 0 { sim.rng.usize(1..bytes.len()) } else { 0 };
+        let rest = bytes.split_off(bytes.len() - rest);
+        self.send(sim, &bytes);
+        self.rest = rest;
+        self.commands.insert(reference, command);
+    }
+
+    /// Sends a frame, behind what is left of the one before it.
+    pub fn send(&mut self, sim: &mut Sim, frame: &[u8]) {
+        let Some(link) = &self.link else { return };
+        let rest = std::mem::take(&mut self.rest);
+        sim.send(link.line, &[&rest[..], frame].concat());
+    }
+
+    pub fn publish(&mut self, sim: &mut Sim, number: u64, members: &str) {
+        let command = format!(r#"{{"op":"publish","ref":{number},{members}}}"#);
+        self.outstanding.push_back(number);
+        self.command(sim, number as u32, command);
+    }
+
+    /// A command was refused, for so long.
+    pub fn put_off(&mut self, reference: u32, wait_ms: u64, sim: &Sim) {
+        assert!(self.commands.contains_key(&reference), "it did not ask for {reference}");
+        self.again.push((sim.now.mono_ms + wait_ms, reference));
+    }
+
+    /// Sends again what may be by now.
+    pub fn try_again(&mut self, sim: &mut Sim) {
+        let now = sim.now.mono_ms;
+        if !self.rest.is_empty() && sim.rng.u8(..4) == 0 {
+            self.send(sim, &[]);
+        }
+        let Some(link) = &mut self.link else { return };
+        if link.ask_at_ms.is_some_and(|at| at <= now) {
+            link.ask_at_ms = None;
+            self.ask(sim);
+        }
+        let (due, later) = self.again.iter().partition(|(at, _)| *at <= now);
+        self.again = later;
+        let due: Vec<(u64, u32)> = due;
+        for (_, reference) in due {
+            if reference < LEAVES {
+                self.outstanding.push_back(u64::from(reference));
+            }
+            self.command(sim, reference, self.commands[&reference].clone());
+        }
     }
 
     /// Subscribes to more, in one command each or in one for all.
     pub fn subscribe(&mut self, sim: &mut Sim, channels: &[usize], since: Option<String>) {
         assert!(!self.has_window());
-        let Some(link) = &self.link else { return };
+        if self.link.is_none() {
+            return;
+        }
         let names: Vec<_> = channels.iter().map(|channel| name(*channel)).collect();
         let mut commands = Vec::new();
         let option = since.as_ref().map_or(String::new(), |since| format!(r#","since":"{since}""#));
         let presence = if sim.rng.bool() { r#","presence":true"# } else { "" };
-        let option = format!(r#""ref":{JOIN}{option}{presence}"#);
         if sim.rng.bool() {
-            commands.push(format!(r#"{{"op":"subscribe","channels":{names:?},{option}}}"#));
+            commands.push(format!(r#""channels":{names:?}"#));
         } else {
-            let command = |name| format!(r#"{{"op":"subscribe","channel":"{name}",{option}}}"#);
-            commands.extend(names.iter().map(command));
+            commands.extend(names.iter().map(|name| format!(r#""channel":"{name}""#)));
         }
-        for command in commands {
-            let key = sim.rng.u32(..).to_be_bytes();
-            sim.send(link.line, &ws::frame(ws::TEXT, command.as_bytes(), key));
+        for channels in commands {
+            let reference = JOINS + self.next;
+            self.next = (self.next + 1) % 1_000_000;
+            let command =
+                format!(r#"{{"op":"subscribe","ref":{reference},{channels}{option}{presence}}}"#);
+            self.command(sim, reference, command);
         }
         match since {
             Some(since) => self.window = Some(Window { since, waiting: channels.to_vec() }),
@@ -271,15 +420,18 @@ impl Traveller {
     pub fn leave(&mut self, sim: &mut Sim) {
         let Some(link) = &mut self.link else { return };
         link.is_leaving = true;
+        self.again.clear();
         let key = sim.rng.u32(..).to_be_bytes();
-        sim.send(link.line, &ws::close(1000, key));
+        self.send(sim, &ws::close(1000, key));
     }
 
     pub fn unsubscribe(&mut self, sim: &mut Sim, one: usize) {
-        let Some(link) = &self.link else { return };
-        let command = format!(r#"{{"op":"unsubscribe","ref":{LEAVE},"channel":"{}"}}"#, name(one));
-        let key = sim.rng.u32(..).to_be_bytes();
-        sim.send(link.line, &ws::frame(ws::TEXT, command.as_bytes(), key));
+        let reference = LEAVES + self.next;
+        self.next = (self.next + 1) % 1_000_000;
+        let name = name(one);
+        let command = format!(r#"{{"op":"unsubscribe","ref":{reference},"channel":"{name}"}}"#);
+        self.command(sim, reference, command);
+        self.leaving += 1;
         self.channels.retain(|channel| *channel != one);
         self.log.push(Entry::Left { channel: one });
     }

@@ -3,12 +3,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use holdline::{Config, Message};
+use holdline::Message;
 
 use super::asker::Desk;
-use super::oracle::{Verdict, judge};
+use super::crowd::Crowd;
+use super::network::{ADDRESSES, Place};
 use super::publisher::{Listener, Publisher, Sending, members};
-use super::sim::{Chance, Sim, ws};
+use super::settings::{MEMORY_OF_LOOPS, config, latest, limit, pick};
+use super::sim::{Chance, Sim};
 use super::traveller::{Manner, Traveller, Via};
 use super::truth::{At, Kind, Spec, Truth, event, kind, name, payload};
 
@@ -25,21 +27,28 @@ pub struct Rules {
     pub publishes: bool,
     /// An application decides who may, and takes its time.
     pub asks: bool,
+    /// Most come from a few addresses, which may do little at a time.
+    pub limits: bool,
+    /// There is so little memory that connections are refused and shed.
+    pub is_tight: bool,
 }
 
 pub struct World {
     pub sim: Sim,
     pub truth: Truth,
     pub travellers: Vec<Traveller>,
-    rules: Rules,
+    pub(super) rules: Rules,
     channels: usize,
-    listeners: Vec<Listener>,
-    publishers: Vec<Publisher>,
+    pub(super) listeners: Vec<Listener>,
+    pub(super) publishers: Vec<Publisher>,
     /// What each line has been given to publish and nobody has seen published.
     given: HashMap<usize, Given>,
     /// Nobody publishes any more.
-    is_resting: bool,
-    desk: Desk,
+    pub(super) is_resting: bool,
+    pub(super) desk: Desk,
+    pub(super) crowd: Crowd,
+    /// Whether an application allows everything to those that are elsewhere; else they only read.
+    is_public: bool,
 }
 
 /// What a line was given to publish, in order.
@@ -58,8 +67,15 @@ impl Default for Given {
 impl World {
     pub fn new(chance: impl Into<Chance>, rules: Rules) -> Self {
         let mut rng = chance.into();
-        let config = config(&mut rng, rules);
+        let mut config = config(&mut rng, rules);
+        if rules.limits {
+            limit(&mut config, &mut rng);
+        }
         let loops = rng.usize(1..=3);
+        if config.memory_bytes > 0 && loops > 1 {
+            // Each loop has its buffers, which take up to an eighth: three leave little of a half.
+            config.memory_bytes = config.memory_bytes.max(MEMORY_OF_LOOPS);
+        }
         let mut sim = Sim::new(config, loops, rng);
         let mut truth = Truth::default();
         truth.begin_epoch(sim.history.epoch().as_str());
@@ -70,7 +86,11 @@ impl World {
             let more = (0..channels).filter(|one| *one != first && sim.rng.bool());
             Traveller::new([first].into_iter().chain(more.collect::<Vec<_>>()).collect())
         });
-        let travellers = travellers.collect();
+        let mut travellers: Vec<_> = travellers.collect();
+        for traveller in travellers.iter_mut().filter(|_| rules.limits) {
+            traveller.address = Some(sim.rng.u8(..=ADDRESSES)).filter(|address| *address > 0);
+        }
+        let is_public = rules.asks || (rules.limits && sim.rng.bool());
         let listeners = (0..3).map(|n| Listener::new(n % channels)).collect();
         let publishers = (0..3).map(|_| Publisher::default()).collect();
         let mut world = Self {
@@ -84,14 +104,37 @@ impl World {
             given: HashMap::new(),
             is_resting: false,
             desk: Desk::default(),
+            crowd: Crowd::default(),
+            is_public,
         };
+        if !rules.asks {
+            world.desk.rest(&mut world.sim);
+        }
         (0..world.sim.loops.len()).for_each(|number| world.employ(number));
         world
     }
 
     fn employ(&mut self, number: usize) {
-        if self.rules.asks {
+        if self.is_public {
             self.desk.employ(&mut self.sim, number);
+        }
+    }
+
+    /// Where whoever has this address comes from now.
+    fn place(&mut self, address: Option<u8>) -> Place {
+        match address {
+            None => Place::Here,
+            Some(number) if self.sim.rng.bool() => Place::Direct(number),
+            Some(number) => Place::Proxied(number),
+        }
+    }
+
+    /// Where somebody comes from who wants to publish.
+    fn place_to_publish(&mut self) -> Place {
+        let number = self.sim.rng.u8(..=ADDRESSES);
+        match self.place(Some(number).filter(|number| self.rules.limits && *number > 0)) {
+            Place::Direct(number) if !self.is_public => Place::Proxied(number),
+            place => place,
         }
     }
 
@@ -101,7 +144,9 @@ impl World {
             0..25 => publish_directly(&mut self.sim, &mut self.truth, self.channels),
             25..40 if self.rules.publishes => self.publish_by_clients(),
             40..75 => self.disturb(),
-            75..84 => self.listen(),
+            75..82 => self.listen(),
+            82..84 if self.rules.limits || self.rules.is_tight => self.mob(),
+            82..84 => self.listen(),
             84 => self.count_heads(),
             85..87 if self.rules.forgets => self.delete(),
             87 if self.rules.restarts && self.sim.rng.bool() => self.restart(),
@@ -111,6 +156,9 @@ impl World {
             97 => {
                 let ms = self.sim.rng.u64(..30_000);
                 self.pass(ms);
+                if self.sim.rng.u8(..4) == 0 {
+                    self.stand_still();
+                }
             }
             _ => {
                 let ms = self.sim.rng.u64(..1_000);
@@ -138,7 +186,35 @@ impl World {
         }
     }
 
-    fn pass(&mut self, ms: u64) {
+    /// Long enough for something to end: a grace, a heartbeat, a stall, the lease of a list, an idle
+    /// connection, a key. Some of those who do not read go on not reading.
+    fn stand_still(&mut self) {
+        let ends = [5_000, 25_000, 30_000, 60_000, 75_000, 130_000, 300_000];
+        let ms = pick(&mut self.sim.rng, &ends);
+        for one in 0..self.travellers.len() {
+            let line = self.travellers[one].link.as_ref().map(|link| link.line);
+            if let Some(line) = line.filter(|_| self.sim.rng.u8(..4) == 0) {
+                let window = self.sim.rng.usize(..2_000);
+                self.sim.stall(line, window);
+            }
+        }
+        let around = self.sim.rng.u64(..2_000);
+        self.pass(ms - 1_000 + around);
+    }
+
+    /// Many come at once, and want something or nothing; or some of them go.
+    fn mob(&mut self) {
+        let number = self.sim.rng.u8(..=ADDRESSES);
+        let place = self.place(Some(number).filter(|number| self.rules.limits && *number > 0));
+        let Self { sim, crowd, channels, .. } = self;
+        match sim.rng.u8(..4) {
+            0 => crowd.come(sim, place, *channels),
+            1 => crowd.thin(sim),
+            _ => crowd.push(sim),
+        }
+    }
+
+    pub(super) fn pass(&mut self, ms: u64) {
         let end = self.sim.now.mono_ms + ms;
         let Self { sim, truth, travellers, channels, is_resting, .. } = self;
         sim.pass_until(end, |sim| {
@@ -162,7 +238,7 @@ impl World {
     fn publish_by_clients(&mut self) {
         match self.sim.rng.u8(..5) {
             0..2 => self.publish_by_command(),
-            2 => self.publish_by_frame(),
+            2 => (0..self.sim.rng.usize(1..4)).for_each(|_| self.publish_by_frame()),
             _ => self.publish_by_request(),
         }
     }
@@ -174,6 +250,8 @@ impl World {
                 traveller.speaks_json()
                     && traveller.position.is_some()
                     && traveller.outstanding.len() < 3
+                    && traveller.is_settled()
+                    && (self.is_public || !traveller.is_elsewhere())
             })
             .collect();
         if on_ws.is_empty() {
@@ -182,11 +260,7 @@ impl World {
         let (number, spec) = new_spec(&mut self.sim, &mut self.truth, self.channels);
         let traveller = &mut self.travellers[on_ws[self.sim.rng.usize(..on_ws.len())]];
         let line = traveller.link.as_ref().map_or(0, |link| link.line);
-        let members = members(number, spec).join(",");
-        let command = format!(r#"{{"op":"publish","ref":{number},{members}}}"#);
-        let key = self.sim.rng.u32(..).to_be_bytes();
-        self.sim.send(line, &ws::frame(ws::TEXT, command.as_bytes(), key));
-        traveller.outstanding.push_back(number);
+        traveller.publish(&mut self.sim, number, &members(number, spec).join(","));
         self.given.entry(line).or_default().numbers.push_back(number);
     }
 
@@ -202,7 +276,7 @@ impl World {
         }
     }
 
-    fn publish_by_request(&mut self) {
+    pub(super) fn publish_by_request(&mut self) {
         let count = if self.sim.rng.bool() { 1 } else { self.sim.rng.usize(1..6) };
         let new = (0..count).map(|_| {
             let (number, spec) = new_spec(&mut self.sim, &mut self.truth, self.channels);
@@ -210,8 +284,21 @@ impl World {
         });
         let new = new.collect();
         let publisher = self.sim.rng.usize(..self.publishers.len());
-        let messages = self.publishers[publisher].choose(&mut self.sim, new);
-        let line = self.publishers[publisher].publish(&mut self.sim, messages.clone());
+        self.publish_by(publisher, new);
+    }
+
+    pub(super) fn publish_by(&mut self, publisher: usize, new: Vec<Sending>) {
+        let place = self.place_to_publish();
+        let publisher = &mut self.publishers[publisher];
+        if !publisher.patience.is_over(&self.sim) {
+            return;
+        }
+        publisher.come_from(place);
+        let messages = publisher.choose(&mut self.sim, new);
+        if messages.is_empty() {
+            return;
+        }
+        let Some(line) = publisher.publish(&mut self.sim, messages.clone()) else { return };
         // What comes twice has one place: of either line, only the answers tell what it was.
         for again in messages.iter().filter(|message| message.is_again) {
             let has = |given: &&mut Given| given.numbers.contains(&again.number);
@@ -223,10 +310,10 @@ impl World {
     }
 
     /// Ties seqs that were given out while a line was read to what that line was given.
-    fn attribute(&mut self) {
+    pub(super) fn attribute(&mut self) {
         let epoch = self.truth.epoch();
         // Where some are refused the answers and the readers tell which.
-        let is_sure = self.sim.config.memory_bytes == 0 && !self.rules.asks;
+        let is_sure = self.sim.config.memory_bytes == 0 && !self.rules.asks && !self.rules.limits;
         for number in 0..self.sim.loops.len() {
             for (line, seq) in std::mem::take(&mut self.sim.loops[number].published) {
                 let line = line.or_else(|| self.kept_by(number)).filter(|_| is_sure);
@@ -264,7 +351,8 @@ impl World {
         }
     }
 
-    fn manner(&mut self) -> Manner {
+    fn manner(&mut self, address: Option<u8>) -> Manner {
+        let place = self.place(address);
         let rng = &mut self.sim.rng;
         Manner {
             gap_live: rng.u8(..8) == 0,
@@ -276,16 +364,23 @@ impl World {
                 rng,
                 &["", "&presence=1", "&presence=1", "&heartbeat=10", "&v=1", "&lang=en"],
             ),
+            place,
+            is_shared: matches!(place, Place::Proxied(_)) && rng.bool(),
         }
     }
 
-    fn connect(&mut self, traveller: usize) {
-        let (via, manner) = (self.via(traveller), self.manner());
+    pub(super) fn connect(&mut self, traveller: usize) {
+        if !self.travellers[traveller].may_come(&self.sim) {
+            return;
+        }
+        let (via, manner) = (self.via(traveller), self.manner(self.travellers[traveller].address));
         let number = self.sim.rng.usize(..self.sim.loops.len());
         self.travellers[traveller].open(&mut self.sim, &self.truth, number, via, manner);
         if self.sim.rng.bool() {
-            let line = self.travellers[traveller].link.as_ref().map_or(0, |link| link.line);
-            self.sim.lines[line].window = self.sim.rng.usize(1..5_000);
+            let window = self.sim.rng.usize(1..5_000);
+            if let Some(link) = &self.travellers[traveller].link {
+                self.sim.lines[link.line].window = window;
+            }
         }
     }
 
@@ -344,7 +439,8 @@ impl World {
     fn change_channels(&mut self, one: usize) {
         let Self { sim, travellers, .. } = self;
         let traveller = &mut travellers[one];
-        if !traveller.speaks_json() || traveller.position.is_none() || traveller.has_window() {
+        let is_ready = traveller.speaks_json() && traveller.is_settled();
+        if !is_ready || traveller.position.is_none() || traveller.has_window() {
             return;
         }
         let others: Vec<_> =
@@ -373,8 +469,10 @@ impl World {
         let one = self.sim.rng.usize(..self.listeners.len());
         let number = self.sim.rng.usize(..self.sim.loops.len());
         let line = self.listeners[one].line();
+        let place = self.place_to_publish();
         match (line, self.sim.rng.u8(..6)) {
-            (None, _) => self.listeners[one].open(&mut self.sim, number),
+            (None, _) if !self.listeners[one].patience.is_over(&self.sim) => {}
+            (None, _) => self.listeners[one].open(&mut self.sim, number, place),
             (Some(line), 0) => {
                 self.break_off(line);
                 self.listeners[one].lose();
@@ -393,6 +491,7 @@ impl World {
         self.sim.settle();
         self.attribute();
         let answer = self.sim.answer(line);
+        self.count_addresses(line);
         self.sim.close(line);
         let Some(list) = answer.filter(|answer| answer.status == 200) else { return };
         let list = list.json();
@@ -400,6 +499,19 @@ impl World {
             list["members"].as_array().expect("members").iter().map(|m| &m["connection"]).collect();
         let is_twice = |at: usize| names[..at].contains(&names[at]);
         assert!(!(0..names.len()).any(is_twice), "one name for two: {list}");
+    }
+
+    /// Limits count for those who are there, whatever they claim, and for all who share an entry.
+    fn count_addresses(&mut self, line: usize) {
+        self.sim.ask(line, "GET", "/stats", b"");
+        self.sim.settle();
+        self.attribute();
+        let Some(answer) = self.sim.answer(line).filter(|answer| answer.status == 200) else {
+            return;
+        };
+        let count = answer.json()["addresses"].as_u64().expect("a number");
+        let most = if self.rules.limits { u64::from(ADDRESSES) + 1 } else { 0 };
+        assert!(count <= most * self.sim.loops.len() as u64, "{count} addresses");
     }
 
     fn delete(&mut self) {
@@ -443,80 +555,15 @@ impl World {
             if grace > 0 {
                 let ms = self.sim.rng.u64(..grace / 5);
                 self.pass(ms);
-                self.publish_by_clients();
+                if self.rules.publishes {
+                    self.publish_by_clients();
+                }
             }
         }
         self.attribute();
         self.sim.replace(number);
         self.employ(number);
         self.read();
-    }
-
-    /// Nobody publishes or disturbs any more: everyone must come to know where the order ends.
-    pub fn come_to_rest(&mut self) {
-        self.is_resting = true;
-        self.desk.rest(&mut self.sim);
-        for one in 0..self.travellers.len() {
-            match self.travellers[one].link.as_ref().map(|link| link.line) {
-                Some(line) => self.sim.unstall(line),
-                None => self.connect(one),
-            }
-        }
-        self.publishers.iter().for_each(|publisher| publisher.unstall(&mut self.sim));
-        for _ in 0..80 {
-            self.pass(1_000);
-            self.catch_up();
-            for one in 0..self.travellers.len() {
-                if self.travellers[one].link.is_none() {
-                    self.connect(one);
-                }
-            }
-        }
-        let head = self.sim.id(self.sim.history.head());
-        assert!(self.publishers.iter().all(Publisher::is_answered), "a publisher waits");
-        for (number, traveller) in self.travellers.iter().enumerate() {
-            assert!(traveller.outstanding.is_empty(), "reader {number} waits for an answer");
-            let via = traveller.link.as_ref().map(|link| link.via);
-            let position = traveller.position.as_deref();
-            assert_eq!(position, Some(&*head), "reader {number} by {via:?} is not there");
-        }
-    }
-
-    /// Everyone reads and asks until that brings nobody any further.
-    fn catch_up(&mut self) {
-        loop {
-            let before: Vec<_> = self.travellers.iter().map(|one| one.log.len()).collect();
-            self.sim.settle();
-            self.read();
-            if self.travellers.iter().map(|one| one.log.len()).eq(before) {
-                return;
-            }
-        }
-    }
-
-    /// Everyone goes; what they lived through is judged, and nothing is left.
-    pub fn end(mut self) -> Verdict {
-        for line in 0..self.sim.lines.len() {
-            if self.sim.rng.bool() { self.sim.reset(line) } else { self.sim.close(line) }
-        }
-        self.sim.settle();
-        self.sim.pass(60_000);
-        self.attribute();
-        self.listeners.iter_mut().for_each(Listener::lose);
-        let mut all = Verdict::default();
-        for (number, traveller) in self.travellers.iter().enumerate() {
-            all.add(&judge(&format!("reader {number}"), &traveller.log, &self.truth));
-        }
-        for listener in &self.listeners {
-            listener.judge(&self.truth);
-        }
-        all.published = self.sim.history.head();
-        all.conflated = self.sim.history.stats().conflated;
-        all.unknown = all.published - self.truth.known(self.truth.epoch());
-        let is_told = all.gaps.keys().all(|reason| reason == "epoch");
-        assert!(self.rules.forgets || is_told, "gaps, though nothing is forgotten: {all:?}");
-        self.sim.assert_deserted();
-        all
     }
 }
 
@@ -554,48 +601,4 @@ pub fn message(number: u64, spec: Spec) -> Message {
         message = message.ttl(Duration::from_secs(seconds));
     }
     message
-}
-
-fn pick<T: Copy>(rng: &mut Chance, of: &[T]) -> T {
-    of[rng.usize(..of.len())]
-}
-
-/// The channels that patterns of a world name.
-fn latest(patterns: &[String]) -> Vec<usize> {
-    let is_named = |one: &usize| patterns.iter().any(|p| p == "*" || *p == name(*one));
-    (0..5).filter(is_named).collect()
-}
-
-fn config(rng: &mut Chance, rules: Rules) -> Config {
-    let mut config = Config { open: true, ..Config::default() };
-    let patterns: &[&str] = pick(rng, &[&[], &[], &["c0"], &["c1", "c2"], &["*"]]);
-    config.latest = patterns.iter().map(|one| (*one).to_owned()).collect();
-    if rng.bool() {
-        config.writes_per_turn = rng.usize(1..6);
-        config.write_bytes_per_turn = rng.usize(1..5_000);
-        config.read_bytes_per_turn = rng.usize(100..2_000);
-        config.reply_bytes_per_turn = rng.usize(1..1_000);
-        config.arena_bytes = rng.usize(1..5_000);
-        config.poll_messages_max = rng.usize(1..5);
-        config.poll_bytes_max = rng.usize(1..2_000);
-        config.timers_per_turn = rng.usize(1..4);
-    }
-    if rng.bool() {
-        config.presence_members_max = rng.usize(1..8);
-        config.presence_entries_max = rng.usize(0..8);
-        config.presence_grace = Duration::from_millis(rng.u64(0..10_000));
-        config.outbox_bytes_max = rng.usize(200..5_000);
-    }
-    if rules.forgets {
-        config.history_messages = pick(rng, &[1, 3, 10, 50, 1_000]);
-        config.recent_bytes = pick(rng, &[0, 600, 3_000, 1_000_000]);
-        config.history_bytes = pick(rng, &[100, 3_000, 1_000_000]);
-        config.history_age = Duration::from_secs(pick(rng, &[2, 20, 300]));
-        // Not so little that connections are refused: the readers take that for a fault.
-        config.memory_bytes = pick(rng, &[0, 0, 500_000]);
-        config.channel_memory = Duration::from_secs(pick(rng, &[1, 60, 3_600]));
-    } else {
-        config.history_age = Duration::from_secs(100_000);
-    }
-    config
 }

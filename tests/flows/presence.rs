@@ -635,6 +635,34 @@ fn when_the_server_goes_nobody_is_told_who_leaves() {
     assert_eq!((frames[0].json()["op"].clone(), frames[1].code()), ("bye".into(), Some(1012)));
 }
 
+/// Farewells take their time, and until then a connection is served: but nobody is told any more, so
+/// whoever asks for it now does not begin to watch among those that did.
+#[test]
+fn nobody_begins_to_watch_while_the_server_goes() {
+    let mut sim = Sim::open(Pace::Whole);
+    let sockets: Vec<_> = (0..6).map(|_| socket(&mut sim, "?channel=a&presence=1").0).collect();
+    let late: Vec<_> = (0..6).map(|_| socket(&mut sim, "").0).collect();
+    sim.settle();
+    let now = sim.now;
+    sim.engine_mut().handle_drain_over(Duration::from_secs(20), now);
+    sim.settle();
+    for socket in &late {
+        socket.text(&mut sim, r#"{"op":"subscribe","channel":"a","presence":true}"#);
+        sim.settle();
+    }
+    let ops: Vec<_> = late.iter().flat_map(|socket| socket.frames(&mut sim)).collect();
+    let is_live = |frame: &ws::Frame| frame.opcode == ws::TEXT && frame.json()["op"] == "live";
+    assert!(ops.iter().any(is_live), "they are served: {ops:?}");
+    sockets.iter().for_each(|socket| sim.close(socket.line));
+    sim.settle();
+    sim.pass(20_000);
+    let told: Vec<_> = late.iter().flat_map(|socket| socket.frames(&mut sim)).collect();
+    let is_told = |frame: &ws::Frame| frame.opcode == ws::TEXT && frame.json()["op"] == "leave";
+    assert!(!told.iter().any(is_told), "{told:?}");
+    late.iter().for_each(|socket| sim.close(socket.line));
+    sim.assert_deserted();
+}
+
 #[test]
 fn nothing_is_left_once_all_are_gone() {
     let mut sim = Sim::open(Pace::Whole);

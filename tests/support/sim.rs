@@ -77,6 +77,8 @@ pub struct Sim {
     /// Wake-ups by a deadline so far.
     pub wakes: usize,
     pub pace: Pace,
+    /// Idle connections that a proxy keeps, for whoever asks next.
+    pub idle: Vec<usize>,
     /// What the policy takes for the addresses that are listened on.
     listening: Vec<Listening>,
 }
@@ -106,6 +108,7 @@ impl Sim {
             rng,
             wakes: 0,
             pace: Pace::Whole,
+            idle: Vec::new(),
             listening,
         };
         sim.start(loops);
