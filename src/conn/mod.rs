@@ -66,6 +66,8 @@ pub struct Ws {
     pub close_sent: bool,
     /// When the ping left that nothing has been received since.
     pub pinged: Option<Stamp>,
+    /// Whether that ping, or the last one, has not been answered by its own bytes.
+    pub awaits_pong: bool,
     /// Bytes written since the last byte received.
     pub written: u32,
     /// Control frames: the theoretical arrival time of their rate limit (wrapping milliseconds).
@@ -100,6 +102,7 @@ impl Ws {
             mode,
             close_sent: false,
             pinged: None,
+            awaits_pong: false,
             written: 0,
             controls: now_ms as u32,
             operations_us: 0,

@@ -282,8 +282,9 @@ impl Ctx<'_> {
     }
 
     /// The address of who asks: the one that a [trusted proxy](crate::Config#structfield.trusted_proxies)
-    /// named, of IPv6 the first of its 64-bit network, else the peer's own. `None` for a unix peer, and
-    /// for whom the [table of addresses](crate::Config#structfield.addresses_max) has no place.
+    /// named, of IPv6 the first of its 64-bit network, else the peer's own. `None` for a unix peer; and
+    /// of a trusted proxy's clients for whom the [table of addresses](crate::Config#structfield.addresses_max)
+    /// has no place, between two requests, and with [`open`](crate::Config#structfield.open).
     #[must_use]
     pub fn client(&self, id: ConnId) -> Option<IpAddr> {
         self.core.client(id)

@@ -272,6 +272,7 @@ impl Core {
             return self.begin_closing(index);
         }
         self.uncount_poll(index);
+        self.rest_address(index);
         let now = self.stamp();
         let Some(slot) = self.slots.get_mut(index) else { return };
         slot.state = State::Head(HeadScan::default());

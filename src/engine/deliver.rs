@@ -266,6 +266,12 @@ impl Core {
         }
     }
 
+    /// Whether anything has been published that a connection has not been given.
+    pub(crate) fn is_owed(&mut self, index: u32) -> bool {
+        self.fill_wants(index);
+        self.history.has_news(&self.delivery.wants)
+    }
+
     /// The run to write, or `None` when there was nothing (the connection has moved on by itself).
     fn pull_stream(&mut self, index: u32, dialect: Dialect) -> Option<usize> {
         let key = self.shared_key(dialect, 0);

@@ -129,6 +129,8 @@ impl Core {
             slot.flags.set(Flags::REFUSED);
             if is_limited {
                 slot.flags.set(Flags::LIMITED);
+                // It is only here to be told so, and takes no place of its address.
+                self.leave_address(index);
             }
         }
     }
@@ -142,14 +144,18 @@ impl Core {
             slot.address = Some(entered);
         }
         let (rate, max) = (self.config.accepts_per_address, self.connections_per_address_max());
+        // A proxy's connection is new once, whoever it is for.
+        let is_new = self.slots.get(index).is_some_and(|slot| slot.requests == 0);
         let Some(address) = self.addresses.get_mut(entered) else { return true };
         if address.key == Key::Others {
             self.notices.note("limits", TABLE_FULL, self.now);
         }
-        if address.wait_us(Counted::Accepts, rate, 1, now_us) > 0 {
-            return false;
+        if is_new {
+            if address.wait_us(Counted::Accepts, rate, 1, now_us) > 0 {
+                return false;
+            }
+            rate.charge(address.arrival(Counted::Accepts), 1, now_us);
         }
-        rate.charge(address.arrival(Counted::Accepts), 1, now_us);
         address.connections <= max
     }
 
@@ -208,21 +214,41 @@ impl Core {
         if is_known || self.addresses.is_off() || self.count_for(index, client.key) {
             return None;
         }
-        Some(self.why_limited(index))
+        self.leave_address(index);
+        Some(self.why_limited(client.key))
+    }
+
+    /// Whether a connection is one too many for the server, and for no address.
+    pub(crate) fn is_only_full(&self, index: u32) -> bool {
+        let flags = self.slots.get(index).map(|slot| slot.flags).unwrap_or_default();
+        flags.has(Flags::REFUSED) && !flags.has(Flags::LIMITED)
+    }
+
+    /// A connection of a trusted proxy is nobody's while it asks for nothing.
+    pub(crate) fn rest_address(&mut self, index: u32) {
+        let proxies = &self.policy.proxies;
+        let is_proxy = |slot: &super::slot::Slot| !proxies.is_empty() && proxies.trusts(slot.peer);
+        if self.slots.get(index).is_some_and(is_proxy) {
+            self.leave_address(index);
+        }
     }
 
     /// What a connection that was accepted only to be refused is told.
     pub(crate) fn why_refused(&self, index: u32) -> Refusal {
-        let is_limited = |slot: &super::slot::Slot| slot.flags.has(Flags::LIMITED);
-        if self.slots.get(index).is_some_and(is_limited) { self.why_limited(index) } else { FULL }
+        match self.slots.get(index) {
+            Some(slot) if slot.flags.has(Flags::LIMITED) => {
+                self.key_of(slot.peer).map_or(CONNECTIONS, |key| self.why_limited(key))
+            }
+            Some(_) | None => FULL,
+        }
     }
 
     /// Nobody knows when another connection ends; a rate says when it lets one in.
-    fn why_limited(&self, index: u32) -> Refusal {
+    fn why_limited(&self, key: Key) -> Refusal {
         let (rate, max) = (self.config.accepts_per_address, self.connections_per_address_max());
         let now_us = self.now_us();
-        match self.address(index) {
-            Some(address) if address.connections <= max => {
+        match self.addresses.find(key).or_else(|| self.addresses.find(Key::Others)) {
+            Some(address) if address.connections < max => {
                 ACCEPTS.after_us(address.wait_us(Counted::Accepts, rate, 1, now_us))
             }
             Some(_) | None => CONNECTIONS,
@@ -369,13 +395,15 @@ impl Core {
 
     /// Whom a trusted proxy named, else the peer.
     pub(crate) fn client(&self, id: ConnId) -> Option<IpAddr> {
-        let slot = self.slots.by_id(id)?;
-        match (slot.peer, slot.address) {
-            (peer, Some(index)) if self.policy.proxies.trusts(peer) => {
-                self.addresses.get(index)?.key.ip()
-            }
-            (Peer::Ip(address), _) => Some(address.ip().to_canonical()),
-            (Peer::Unix, _) => None,
+        self.client_at(self.slots.find(id)?)
+    }
+
+    pub(crate) fn client_at(&self, index: u32) -> Option<IpAddr> {
+        let slot = self.slots.get(index)?;
+        match slot.peer {
+            peer if self.policy.proxies.trusts(peer) => self.addresses.get(slot.address?)?.key.ip(),
+            Peer::Ip(address) => Some(address.ip().to_canonical()),
+            Peer::Unix => None,
         }
     }
 

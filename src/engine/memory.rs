@@ -152,7 +152,8 @@ impl Core {
             return;
         }
         let is_stuck = slot.flags.has(Flags::BLOCKED) || slot.has_backlog();
-        if is_stuck || matches!(slot.state, State::Closing(_)) {
+        // Nor may an answer stand in the middle of a stream.
+        if is_stuck || matches!(slot.state, State::Closing(_) | State::Sse { .. }) {
             // Nothing that it is told would come before what it does not take.
             self.stats.rejected.count(Code::Overloaded);
             self.reasons_lost(index);

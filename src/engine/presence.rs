@@ -19,7 +19,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::core::Core;
-use super::slot::{Flags, Peer, Slot, Sub};
+use super::slot::{Flags, Slot, Sub};
 use super::subscribe::Started;
 use crate::collections::slots::ConnId;
 use crate::collections::wheel::Wheel;
@@ -303,10 +303,7 @@ impl Core {
             name: self.connection_name(index),
             transport: Transport::of(slot)?,
             since_ms: self.now.unix_ms.saturating_sub(listens_ms),
-            address: match slot.peer {
-                Peer::Unix => None,
-                Peer::Ip(address) => Some(address.ip().to_canonical()),
-            },
+            address: self.client_at(index),
         })
     }
 

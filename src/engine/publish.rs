@@ -202,7 +202,7 @@ impl Core {
             }
             Targets::Many(channels) => {
                 out.extend_from_slice(b"{\"results\":[");
-                let mut most = 0;
+                let (mut most, mut refused) = (None, None);
                 for (number, channel) in channels.iter().enumerate() {
                     if number > 0 {
                         out.push(b',');
@@ -210,12 +210,24 @@ impl Core {
                     let refusal = refusals.get(number).cloned().flatten();
                     let message = line.message.clone();
                     match self.publish_target(index, channel, message, refusal, out) {
-                        Ok(subscribers) => most = most.max(subscribers),
-                        Err(refusal) => self.note_refusal(&refusal),
+                        Ok(subscribers) => most = most.max(Some(subscribers)),
+                        Err(refusal) => {
+                            if let Some(earlier) = refused.replace(refusal) {
+                                self.note_refusal(&earlier);
+                            }
+                        }
                     }
                 }
                 out.extend_from_slice(b"]}");
-                Ok(most)
+                let is_later = |r: &Refusal| matches!(r.code, Code::RateLimited | Code::Overloaded);
+                match (most, refused) {
+                    // Nothing has been taken, and all of it may be sent again.
+                    (None, Some(refusal)) if is_later(&refusal) => Err(refusal),
+                    (most, refused) => {
+                        refused.iter().for_each(|refusal| self.note_refusal(refusal));
+                        Ok(most.unwrap_or(0))
+                    }
+                }
             }
         }
     }

@@ -91,9 +91,14 @@ impl<'b> Asked<'b> {
 
 impl Engine {
     pub(crate) fn on_request(&mut self, index: u32, asked: Asked<'_>) {
-        let answering = self.core.answering(index, asked.head, asked.parsed);
+        let mut answering = self.core.answering(index, asked.head, asked.parsed);
         if let Some(refusal) = self.core.identify(index, asked.head) {
-            return self.core.turn_away(index, &asked, &answering, refusal);
+            // A house that is merely full is well, and whoever looks after it may see that.
+            let is_watch = routes::is_watch(asked.head, asked.parsed, &self.core.config);
+            if !(is_watch && self.core.is_only_full(index)) {
+                return self.core.turn_away(index, &asked, &answering, refusal);
+            }
+            answering.keep_alive = false;
         }
         match self.try_request(index, &asked, &answering) {
             Ok(()) | Err(Next::Done) => {}

@@ -223,6 +223,13 @@ pub(crate) fn is_stream(head: &[u8], parsed: &Head, config: &Config) -> bool {
         && path.is_some_and(|path| matches!(meaning(path, parsed), What::Sse { .. }))
 }
 
+/// Whether a request asks how the server is.
+pub(crate) fn is_watch(head: &[u8], parsed: &Head, config: &Config) -> bool {
+    let path = Path::of(parsed.path.of(head), parsed.is_asterisk, config);
+    let is_get = matches!(parsed.method, Method::Get | Method::Head);
+    is_get && matches!(path, Some(Path::Health | Path::Ready | Path::Stats))
+}
+
 fn read_names<'b>(
     what: What,
     path: Path,

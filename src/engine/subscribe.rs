@@ -369,12 +369,15 @@ impl Core {
         let wait_s = options.wait_s.unwrap_or(self.config.poll_wait.as_secs()).min(wait_max);
         let is_head = answering.head_only;
         let wait_s = if is_head { 0 } else { wait_s };
-        if wait_s > 0 {
-            self.admit_poll(index)?;
-        }
         self.admit_poll_of(index, &options.channels, options.since)?;
         let started =
             self.start(index, &options.channels, options.since, options.gap_live, false)?;
+        if wait_s > 0 && !self.has_something(index, &started) {
+            if let Err(refusal) = self.admit_poll(index) {
+                self.leave_all(index);
+                return Err(refusal);
+            }
+        }
         let gaps = self.gaps(&started, options.since);
         let wait_ms = spread_ms(wait_s * 1000, self.rng.u8(..));
         let until = Stamp::at(self.now.mono_ms + wait_ms);
@@ -398,6 +401,11 @@ impl Core {
         self.enter(index, &started, options.presence && !is_raw && !is_head);
         self.file(index);
         Ok(())
+    }
+
+    /// Whether a poll that has just begun will be answered at once.
+    fn has_something(&mut self, index: u32, started: &Started) -> bool {
+        started.channels.iter().any(|channel| channel.gap.is_some()) || self.is_owed(index)
     }
 
     /// The first poll of a client that has no position: here is one.

@@ -177,6 +177,7 @@ impl Core {
             // It leaves in this turn, for a connection that is blocked is not pinged; if not all of it
             // does, its clock starts again when the rest has.
             ws.pinged = Some(now);
+            ws.awaits_pong = true;
         }
         let is_app = matches!(&slot.state, State::Ws(ws) if ws.mode == WsMode::App);
         // What waits to be pulled is output too, and says more.
@@ -204,7 +205,13 @@ impl Core {
         let Some(made) = payload.first_chunk::<4>().copied().map(u32::from_be_bytes) else {
             return;
         };
-        if *payload == self.ping_nonce(index, made) {
+        if *payload != self.ping_nonce(index, made) {
+            return;
+        }
+        let Some(State::Ws(ws)) = self.slots.get_mut(index).map(|slot| &mut slot.state) else {
+            return;
+        };
+        if std::mem::take(&mut ws.awaits_pong) {
             self.stats.rtt.note((self.now.mono_ms as u32).wrapping_sub(made));
         }
     }

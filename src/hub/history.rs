@@ -28,6 +28,8 @@ use crate::time::Now;
 
 /// How often everything that is only old is looked for.
 const SWEEP_MS: u64 = 30_000;
+/// After a search for channels to forget that found none.
+const QUIET_RETRY_MS: u64 = 100;
 
 /// What history keeps, and for how long.
 #[derive(Clone, Debug)]
@@ -104,6 +106,8 @@ struct Inner {
     held: usize,
     /// How far any loop has taken the order in.
     taken: u64,
+    /// When it is worth looking again for channels to forget (monotonic ms).
+    quiet_ms: u64,
     /// Has only just got its place and is not let go of; 0: none.
     fresh: u64,
     /// What has been superseded since then, and passes until the next look.
@@ -230,6 +234,7 @@ impl History {
                 recent_gone: 0,
                 held: 0,
                 taken: 0,
+                quiet_ms: 0,
                 fresh: 0,
                 late: Vec::new(),
                 conflated: 0,
@@ -292,7 +297,7 @@ impl History {
         }
         let weight = Publication::weight_of(&message);
         let made = inner.make_room(weight, &self.budget, &self.limits, now, &mut evicted);
-        let found = made.and_then(|()| inner.find_or_add(channel, &self.limits, now));
+        let found = made.and_then(|()| inner.find_or_add(channel, &self.limits, now, &mut evicted));
         let published = match found {
             Err(refusal) => Err(Box::new(Rejected { refusal, message })),
             Ok(index) => {
@@ -368,7 +373,7 @@ impl History {
         let mut evicted = Evicted::new();
         let mut inner = self.lock();
         let count = inner.channels.len();
-        let index = inner.find_or_add(channel, &self.limits, now)?;
+        let index = inner.find_or_add(channel, &self.limits, now, &mut evicted)?;
         let (epoch, limits) = (self.epoch, &self.limits);
         if inner.channels.len() > count {
             let made = inner.make_room(0, &self.budget, limits, now, &mut evicted);
@@ -446,6 +451,13 @@ impl History {
         });
         let (first, _) = news.next()?;
         news.next().is_none().then_some(first)
+    }
+
+    /// Whether any of the wants has something after its place.
+    #[must_use]
+    pub fn has_news(&self, wants: &[Want]) -> bool {
+        let inner = self.lock();
+        wants.iter().any(|want| inner.channels[want.channel as usize].last > want.after)
     }
 
     /// The place of a channel that is in the table.
@@ -577,6 +589,7 @@ impl Inner {
         channel: &str,
         limits: &HistoryLimits,
         now: Now,
+        evicted: &mut Evicted,
     ) -> Result<ChannelIndex, Refusal> {
         if let Some(index) = self.names.get(channel) {
             self.channels[index as usize].touched_ms = now.mono_ms;
@@ -586,6 +599,9 @@ impl Inner {
             // Looking through a full table is only worth it once something has changed.
             if !std::mem::replace(&mut self.is_fold_vain, true) {
                 self.fold(now.mono_ms, 0);
+            }
+            if self.is_table_full(channel, limits) {
+                self.forget_quiet(now, evicted);
             }
             if self.is_table_full(channel, limits) {
                 return Err(CHANNELS_FULL);
@@ -812,6 +828,30 @@ impl Inner {
             self.remove_channel(index);
         }
         self.shrink_channels();
+    }
+
+    /// Gives the places of those channels away to which nobody listens and in which nothing has been
+    /// published for longest; what they kept is a gap for whoever asks for it.
+    fn forget_quiet(&mut self, now: Now, evicted: &mut Evicted) {
+        if now.mono_ms < self.quiet_ms {
+            return; // it was in vain a moment ago
+        }
+        let recent_gone = self.recent_gone;
+        let quiet =
+            self.channels.iter().filter(|(_, c)| c.subscribers == 0 && c.last <= recent_gone);
+        let mut quiet: Vec<_> = quiet.map(|(index, c)| (c.last, index as ChannelIndex)).collect();
+        let count = (self.channels.len() / 64 + 1).min(quiet.len());
+        if count == 0 {
+            self.quiet_ms = now.mono_ms + QUIET_RETRY_MS;
+            return;
+        }
+        // Many at a time, for looking through them all is only worth it then.
+        quiet.select_nth_unstable(count - 1);
+        for (_, index) in &quiet[..count] {
+            self.channels[*index as usize].hide_all(now.unix_ms);
+            self.trim(*index, evicted);
+            self.remove_channel(*index);
+        }
     }
 
     fn remove_channel(&mut self, index: ChannelIndex) {

@@ -18,6 +18,10 @@ use crate::engine::{Listening, Peer};
 
 /// A peer that acknowledges nothing for so long is gone, in time for a heartbeat to notice.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// What the kernel keeps of a connection's bytes that it has not sent. When half of it has left, the
+/// socket takes more: so a reader that is merely slow shows progress in time, which it would not with
+/// the megabytes that the kernel takes by itself, and what is newest does not queue behind them.
+const UNSENT_BYTES: u32 = 64 * 1024;
 
 /// A socket that is listened on, and where.
 #[derive(Debug)]
@@ -320,8 +324,10 @@ fn set_tcp_options(socket: SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_keepalive(&keepalive)?;
     #[cfg(any(target_os = "linux", target_os = "android"))]
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    let _ = USER_TIMEOUT;
+    let _ = (USER_TIMEOUT, UNSENT_BYTES);
     Ok(())
 }
 

@@ -112,7 +112,7 @@ fn a_connection_that_comes_to_a_full_memory_is_told_and_the_next_is_let_in_when_
     let before = sim.connect(0);
     let sockets = fill(&mut sim);
     let line = sim.connect(0);
-    sim.ask(line, "GET", "/health", b"");
+    sim.ask(line, "GET", "/channels/a", b"");
     sim.settle();
     assert_overloaded(&mut sim, line);
     // A native EventSource comes back only after a stream that ends.

@@ -272,7 +272,7 @@ fn nobody_on_this_machine_and_nobody_on_an_open_server_is_limited() {
 }
 
 #[test]
-fn a_connection_of_a_proxy_counts_for_whom_it_asks() {
+fn a_connection_of_a_proxy_counts_for_whom_it_asks_while_it_does() {
     let mut sim = world(Config {
         connections_per_address_max: 1,
         accepts_per_address: Rate { burst: 3, every: Duration::from_secs(10) },
@@ -280,25 +280,28 @@ fn a_connection_of_a_proxy_counts_for_whom_it_asks() {
     });
     let ask = |client| forwarded(client, "GET", "/health", "", b"");
     let line = proxy(&mut sim);
-    // The same client again costs nothing; another one is a connection of its own.
-    for _ in 0..10 {
-        assert_eq!(call(&mut sim, line, &ask(HERE)).status, 200);
-    }
-    for client in [THERE, HERE, THERE, HERE] {
+    // Between two requests it is nobody's, and it is new only once.
+    for client in [HERE, HERE, THERE, HERE, THERE, THERE, HERE, THERE] {
         assert_eq!(call(&mut sim, line, &ask(client)).status, 200, "{client}");
     }
-    let second = proxy(&mut sim);
-    assert_eq!(call(&mut sim, second, &ask(THERE)).status, 200, "nobody has that now");
-    let answer = call(&mut sim, second, &ask(HERE));
-    assert_limited(&answer, 1..=10);
-    assert!(answer.is_closing());
-    sim.close(second);
+    let stream = proxy(&mut sim);
+    sim.send(stream, &forwarded(HERE, "GET", "/events?channel=a", "", b""));
     sim.settle();
-    // Its rate is used up, too.
-    assert_limited(&call(&mut sim, line, &ask(THERE)), 10..=10);
+    assert_eq!(call(&mut sim, line, &ask(THERE)).status, 200, "that has no stream");
+    let answer = call(&mut sim, line, &ask(HERE));
+    assert_limited(&answer, 1..=5);
+    assert!(answer.is_closing());
+    sim.close(stream);
+    sim.settle();
+    let third = proxy(&mut sim);
+    assert_eq!(call(&mut sim, third, &ask(HERE)).status, 200);
+    // Its rate is used up now.
+    let fourth = proxy(&mut sim);
+    assert_limited(&call(&mut sim, fourth, &ask(HERE)), 10..=10);
     // Who names nobody counts as itself, also on this machine.
     let bare: Vec<_> = (0..2).map(|_| proxy(&mut sim)).collect();
-    assert_eq!(sim.get(bare[0], "/health").status, 200);
+    sim.ask(bare[0], "GET", "/poll?channel=a&since=latest", b"");
+    sim.settle();
     assert_limited(&sim.get(bare[1], "/health"), 1..=5);
 }
 
@@ -320,8 +323,8 @@ fn a_proxy_on_a_unix_socket_is_trusted_if_that_is_said() {
     for (config, wanted) in [(trusting, 429), (config(), 200)] {
         let mut sim = world(Config { connections_per_address_max: 1, ..config });
         let lines = [sim.connect(0), sim.connect(0)];
+        sim.send(lines[0], &forwarded(HERE, "GET", "/events?channel=a", "", b""));
         let ask = forwarded(HERE, "GET", "/health", "", b"");
-        assert_eq!(call(&mut sim, lines[0], &ask).status, 200);
         assert_eq!(call(&mut sim, lines[1], &ask).status, wanted);
     }
 }

@@ -9,6 +9,7 @@ use crate::sim::{Pace, Sim, http};
 
 both_paces!(
     one_too_many_is_told_when_it_has_said_what_it_wants,
+    whoever_looks_after_a_full_server_is_answered,
     one_too_many_that_says_nothing_is_told_after_a_second,
     a_pong_has_the_ref_of_its_ping,
     who_publishes_and_unsubscribes_hears_it_first,
@@ -39,7 +40,7 @@ fn one_too_many_is_told_when_it_has_said_what_it_wants(pace: Pace) {
         ("GET", "/events?channel=a&v=1", STREAM),
         ("GET", "/poll?channel=a", ""),
         ("GET", "/poll?channel=a", STREAM),
-        ("GET", "/health", "Accept: text/html, text/event-stream\r\n"),
+        ("GET", "/", "Accept: text/html, text/event-stream\r\n"),
         ("GET", "/nowhere", STREAM),
         ("POST", "/channels/a", STREAM),
         ("DELETE", "/channels/a", STREAM),
@@ -50,6 +51,16 @@ fn one_too_many_is_told_when_it_has_said_what_it_wants(pace: Pace) {
         let answer = sim.answer(line).expect("an answer");
         assert_eq!((answer.status, answer.is_closing()), (503, true), "{target}");
         assert!(answer.header("retry-after").is_some(), "{target}");
+        sim.close(line);
+    }
+}
+
+fn whoever_looks_after_a_full_server_is_answered(pace: Pace) {
+    let mut sim = crowded(pace);
+    for target in ["/health", "/ready", "/stats"] {
+        let line = sim.connect(0);
+        let answer = sim.get(line, target);
+        assert_eq!((answer.status, answer.is_closing()), (200, true), "{target}");
         sim.close(line);
     }
 }

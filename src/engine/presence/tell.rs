@@ -118,6 +118,8 @@ impl Core {
         }
         let Some(dialect) = slot.dialect() else { return };
         let is_kept = slot.has_backlog() || slot.flags.has(Flags::BLOCKED);
+        // What is about presence alone stays so, however many channels it is about.
+        let is_aside = slot.own_len() == 0 || slot.flags.has(Flags::ASIDE);
         let waiting = slot.own_len() + slot.extra.as_ref().map_or(0, |extra| extra.told.len());
         let Some(sub) = slot.sub_in(room).filter(|sub| sub.watches) else { return };
         let bytes = telling.of(dialect, id);
@@ -142,7 +144,7 @@ impl Core {
         if fits {
             self.reply(index, |out| out.extend_from_slice(&bytes));
         }
-        if let (0, Some(slot)) = (waiting, self.slots.get_mut(index)) {
+        if let (true, Some(slot)) = (is_aside, self.slots.get_mut(index)) {
             slot.flags.set(Flags::ASIDE);
         }
     }
