@@ -210,3 +210,38 @@ fn a_known_key_tells_todays_listeners() {
     readers.iter().for_each(|reader| history.leave(reader.channel, START));
     assert_eq!(again(), 0);
 }
+
+#[test]
+fn where_the_table_is_full_the_quietest_channel_without_listeners_gives_way() {
+    let history = narrow(Config { channels_max: 3, ..Config::default() });
+    let reader = history.join("a", None, 0, START).expect("there is room");
+    put(&history, "a", "1");
+    put(&history, "b", "2");
+    put(&history, "c", "3");
+    put(&history, "a", "4");
+    put(&history, "d", "5");
+    assert_eq!(kept(&history, "a", START), "14", "somebody listens there");
+    assert_eq!(kept(&history, "c", START), "3");
+    assert_eq!(kept(&history, "d", START), "5");
+    history.leave(reader.channel, START);
+    assert_eq!(history.stats().channels, 3);
+    assert_eq!(history.publish("e", "6".into(), START).map(|published| published.id.seq), Ok(6));
+    // What it kept is not lost without a word.
+    assert_eq!(after(&history, "c", 2), (6, Some(GapReason::Trimmed)));
+}
+
+#[test]
+fn where_everyone_has_listeners_there_is_no_place_for_another() {
+    let history = narrow(Config { channels_max: 2, ..Config::default() });
+    for name in ["a", "b"] {
+        history.join(name, None, 0, START).expect("there is room");
+        put_all(&history, name, ["1", "2"]);
+    }
+    for now in [START, seconds(1), seconds(2)] {
+        assert!(history.publish("c", "3".into(), now).is_err());
+    }
+    assert_eq!(
+        (kept(&history, "a", START), kept(&history, "b", START)),
+        ("12".into(), "12".into())
+    );
+}

@@ -205,6 +205,9 @@ fn polls_of_an_address_are_held_up_to_a_number() {
     assert_limited(&answer, 1..=5);
     assert!(!answer.is_closing());
     assert_eq!(call(&mut sim, line, &poll(HERE, 0)).status, 204, "a short poll is not held");
+    sim.publish("b", "x");
+    let waiting = forwarded(HERE, "GET", "/channels/b?since=earliest", "", b"");
+    assert_eq!(call(&mut sim, line, &waiting).status, 200, "nor one for which there is something");
     let other = proxy(&mut sim);
     sim.send(other, &poll(THERE, 20));
     sim.settle();

@@ -721,7 +721,11 @@ fn a_name_says_nothing_about_a_place_in_a_table() {
 /// Comings and goings say no position: a heartbeat does, however many of them there are.
 #[test]
 fn a_listener_that_is_only_told_who_comes_is_told_its_position_too() {
-    for target in ["/events?channel=a&presence=1", "/ws?channel=a&presence=1"] {
+    for target in [
+        "/events?channel=a&presence=1",
+        "/ws?channel=a&presence=1",
+        "/events?channel=a&channel=c&presence=1",
+    ] {
         let mut sim = Sim::open(Pace::Whole);
         let line = match target.starts_with("/ws") {
             true => Ws::open(&mut sim, 0, target).line,
@@ -735,7 +739,7 @@ fn a_listener_that_is_only_told_who_comes_is_told_its_position_too() {
             received.windows(wanted.len()).any(|part| part == wanted.as_bytes())
         };
         for _ in 0..13 {
-            let (other, _) = socket(&mut sim, "?channel=a");
+            let (other, _) = socket(&mut sim, "?channel=a&channel=c");
             sim.pass(2_000);
             sim.close(other.line);
             sim.settle();

@@ -83,6 +83,20 @@ fn each_line_of_a_batch_counts_and_has_its_own_answer() {
     assert_eq!(rejected(&sim), 2, "it is counted once");
 }
 
+/// Nothing has been taken, so the status does not say that it has.
+#[test]
+fn one_object_of_which_no_channel_takes_anything_is_429() {
+    let one = Rate { burst: 1, every: Duration::from_secs(60) };
+    let mut sim = world(Config { publishes_per_address: one, ..config() });
+    let line = proxy(&mut sim);
+    let body = b"{\"channels\":[\"a\",\"b\"],\"text\":\"1\"}";
+    let publish = forwarded(HERE, "POST", "/publish", "Content-Type: application/json\r\n", body);
+    let first = call(&mut sim, line, &publish);
+    assert_eq!((first.status, &first.json()["results"][1]["error"]), (202, &"rate_limited".into()));
+    assert_limited(&call(&mut sim, line, &publish), 55..=60);
+    assert_eq!(sim.history.stats().published, 1);
+}
+
 #[test]
 fn a_websocket_is_told_when_to_publish_again() {
     let mut sim = world(config());
