@@ -64,3 +64,29 @@ fn a_burst_leaves_no_table_behind() {
         }
     }
 }
+
+impl Channel {
+    /// All that it holds.
+    pub(in crate::hub) fn all(&self) -> impl Iterator<Item = &Arc<Publication>> {
+        self.ring.iter().chain(&self.passing)
+    }
+
+    /// Asserts that its parts agree with each other.
+    pub(in crate::hub) fn audit(&self, recent_gone: u64, head: u64) {
+        assert!(self.hidden <= self.ring.len());
+        let bytes: usize = self.ring.iter().skip(self.hidden).map(|p| p.payload.len()).sum();
+        assert_eq!(bytes, self.kept_bytes, "kept bytes");
+        for ring in [&self.ring, &self.passing] {
+            assert!(ring.iter().is_sorted_by(|a, b| a.seq < b.seq));
+        }
+        assert!(self.passing.front().is_none_or(|p| p.seq > recent_gone));
+        assert!(self.oldest_kept().is_none_or(|p| p.seq > self.floor));
+        assert!(self.gone <= self.floor && self.floor <= head, "{} {}", self.gone, self.floor);
+        if let Some(newest) = &self.newest {
+            let mut names: Vec<_> = self.ring.iter().map(|p| &p.event).collect();
+            names.sort_unstable();
+            assert!(names.is_sorted_by(|a, b| a < b), "one of each name: {names:?}");
+            newest.audit(|p| self.all().any(|held| Arc::ptr_eq(p, held)));
+        }
+    }
+}

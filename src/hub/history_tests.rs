@@ -5,12 +5,16 @@ use std::time::Duration;
 use super::*;
 use crate::config::KIB;
 
+#[path = "history_audit_tests.rs"]
+mod audit;
 #[path = "history_latest_tests.rs"]
 mod latest;
 #[path = "history_limits_tests.rs"]
 mod limits;
 #[path = "history/restore_tests.rs"]
 mod restore;
+#[path = "history_tables_tests.rs"]
+mod tables;
 
 const START: Now = Now { mono_ms: 500_000, unix_ms: 1_764_000_000_000 };
 /// What one publication weighs besides its payload.

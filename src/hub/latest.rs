@@ -93,6 +93,13 @@ impl Newest {
 mod tests {
     use super::*;
 
+    impl Newest {
+        /// Asserts that the channel still holds them.
+        pub(crate) fn audit(&self, is_held: impl Fn(&Arc<Publication>) -> bool) {
+            assert!(self.sorted.iter().all(is_held), "the newest are in a ring");
+        }
+    }
+
     #[test]
     fn a_star_stands_for_any_run_of_characters() {
         let cases = [

@@ -367,3 +367,128 @@ fn a_device_serves_its_64_connections() {
     let stats = sim.history.stats();
     assert!(stats.memory_connections < 80_000 && used(&sim) <= 256 << 10, "{stats:?}");
 }
+
+/// Asks for more than there can be when it is told that there is some room.
+#[derive(Clone, Default)]
+struct Greedy(Sender);
+
+impl App for Greedy {
+    fn request(&mut self, cx: &mut Ctx<'_>, id: ConnId, request: &Request<'_>) -> Answer<Route> {
+        self.0.request(cx, id, request)
+    }
+
+    fn open(&mut self, cx: &mut Ctx<'_>, id: ConnId) {
+        self.0.open(cx, id);
+    }
+
+    fn signal(&mut self, cx: &mut Ctx<'_>, value: u64) {
+        self.0.signal(cx, value);
+    }
+
+    fn writable(&mut self, cx: &mut Ctx<'_>, id: ConnId) {
+        self.0.0.lock().expect("no panic").2 += 1;
+        assert_eq!(cx.send(id, Kind::Binary, &[0; BUDGET / 2]), Queued::Full);
+    }
+}
+
+#[test]
+fn a_connection_waits_for_memory_once_however_often_there_was_none() {
+    let mut sim = world();
+    let greedy = Greedy::default();
+    sim.engine_mut().set_app(Box::new(greedy.clone()));
+    // What the first is sent leaves nothing for the second.
+    let _own = [(); 2].map(|()| Ws::open(&mut sim, 0, "/own"));
+    let sockets = fill(&mut sim);
+    let now = sim.now;
+    (0..1_000).for_each(|_| sim.engine_mut().handle_signal(1, now));
+    sim.settle();
+    let before = greedy.0.counts();
+    assert_eq!(before, (1_999, 1), "the first is told, and the second waits");
+    release(&mut sim, sockets);
+    sim.pass(1_000);
+    assert_eq!(greedy.0.counts().1, 2);
+}
+
+/// Sends again whatever found no room, whenever it is told that there is some.
+#[derive(Clone, Default)]
+struct Stubborn(Sender);
+
+const FRAME: &[u8] = &[0; 8_000];
+
+impl App for Stubborn {
+    fn request(&mut self, cx: &mut Ctx<'_>, id: ConnId, request: &Request<'_>) -> Answer<Route> {
+        self.0.request(cx, id, request)
+    }
+
+    fn open(&mut self, cx: &mut Ctx<'_>, id: ConnId) {
+        self.0.open(cx, id);
+    }
+
+    fn signal(&mut self, cx: &mut Ctx<'_>, _: u64) {
+        let mut state = self.0.0.lock().expect("no panic");
+        let ids = state.0.clone();
+        state.1 +=
+            ids.iter().filter(|id| cx.send(**id, Kind::Binary, FRAME) == Queued::Full).count();
+    }
+
+    fn writable(&mut self, cx: &mut Ctx<'_>, id: ConnId) {
+        let mut state = self.0.0.lock().expect("no panic");
+        state.2 += 1;
+        assert!(state.2 < 1_000, "it is told for ever");
+        cx.send(id, Kind::Binary, FRAME);
+    }
+}
+
+#[test]
+fn what_is_sent_again_and_again_waits_for_the_next_turn() {
+    let mut sim = Sim::with(Config::device().open(), Pace::Whole);
+    let stubborn = Stubborn::default();
+    sim.engine_mut().set_app(Box::new(stubborn.clone()));
+    let sockets: Vec<_> = (0..60).map(|_| Ws::open(&mut sim, 0, "/own")).collect();
+    let now = sim.now;
+    sim.engine_mut().handle_signal(1, now);
+    sim.settle();
+    let got: usize = sockets.iter().map(|socket| socket.frames(&mut sim).len()).sum();
+    let (full, told) = stubborn.0.counts();
+    assert!(full > 30 && got == 60, "{full} did not fit, {got} came");
+    assert!(told <= 5 * full, "{full} were told {told} times");
+}
+
+/// Connections that take no more than 100 bytes from now on.
+fn stall_all(sim: &mut Sim, count: usize, target: &str) {
+    for _ in 0..count {
+        let socket = Ws::open(sim, 0, target);
+        socket.frames(sim);
+        sim.stall(socket.line, 100);
+    }
+}
+
+#[test]
+fn what_watchers_that_do_not_read_are_told_is_held_within_the_budget() {
+    let mut sim = world();
+    stall_all(&mut sim, 60, "/ws?channel=a&presence=1");
+    let joiner = Ws::open(&mut sim, 0, "/ws");
+    let mut most = 0;
+    for _ in 0..300 {
+        for op in ["subscribe", "unsubscribe"] {
+            joiner.text(&mut sim, &json!({"op": op, "channel": "a"}).to_string());
+            sim.settle();
+            most = most.max(held(&sim));
+        }
+        joiner.frames(&mut sim);
+    }
+    assert!(most > BUDGET / 4 && most <= BUDGET / 2 + (40 << 10), "{most} bytes");
+}
+
+#[test]
+fn farewells_to_who_does_not_read_are_held_within_the_budget() {
+    let mut sim = world();
+    stall_all(&mut sim, 100, "/channels/a");
+    for _ in 0..20 {
+        sim.publish("a", "x".repeat(1_400));
+        sim.settle();
+    }
+    let now = sim.now;
+    sim.engine_mut().handle_drain(now);
+    assert!(held(&sim) <= BUDGET / 2 + (40 << 10), "{} bytes", held(&sim));
+}

@@ -480,3 +480,15 @@ fn what_is_counted_is_what_there_is() {
         sim.assert_deserted();
     }
 }
+
+#[test]
+fn requests_of_one_connection_are_one_connection_where_the_table_is_full() {
+    let mut sim = world(Config { addresses_max: 1, ..config() });
+    let first = proxy(&mut sim);
+    call(&mut sim, first, &forwarded(HERE, "GET", "/health", "", b""));
+    let line = proxy(&mut sim);
+    for number in 0..100 {
+        let answer = call(&mut sim, line, &forwarded(THERE, "GET", "/health", "", b""));
+        assert_eq!(answer.status, 200, "request {number}");
+    }
+}

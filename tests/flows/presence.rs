@@ -748,3 +748,37 @@ fn a_listener_that_is_only_told_who_comes_is_told_its_position_too() {
         assert!(is_told(&sim), "{target}: 26 s and no position");
     }
 }
+
+fn begin_to_go(sim: &mut Sim) {
+    let now = sim.now;
+    sim.engine_mut().handle_drain_over(Duration::from_secs(1_000), now);
+    sim.step();
+}
+
+#[test]
+fn a_watcher_may_ask_again_and_leave_while_the_server_goes() {
+    let mut sim = Sim::open(Pace::Whole);
+    let (watcher, _) = socket(&mut sim, "?channel=a&presence=1");
+    let _other = socket(&mut sim, "?channel=a");
+    begin_to_go(&mut sim);
+    watcher.texts(
+        &mut sim,
+        &[
+            r#"{"op":"subscribe","channel":"a","presence":true}"#,
+            r#"{"op":"unsubscribe","channel":"a"}"#,
+        ],
+    );
+    sim.settle();
+    assert_eq!(sim.engine().subscriptions(), 1);
+}
+
+#[test]
+fn another_may_ask_who_comes_while_the_server_goes() {
+    let mut sim = Sim::open(Pace::Whole);
+    let _watcher = socket(&mut sim, "?channel=a&presence=1");
+    let (other, _) = socket(&mut sim, "");
+    begin_to_go(&mut sim);
+    other.text(&mut sim, r#"{"op":"subscribe","channel":"a","presence":true}"#);
+    sim.settle();
+    assert_eq!(sim.engine().subscriptions(), 2);
+}

@@ -390,3 +390,22 @@ fn what_is_sent_for_a_rate_is_exactly_this() {
     );
     assert!(rest.starts_with("d\r\nretry: ") && rest.ends_with("\n\n\r\n0\r\n\r\n"), "{rest:?}");
 }
+
+/// A message to a new channel is held back by the slower of two rates.
+#[test]
+fn who_is_over_two_rates_is_told_of_the_longer_wait() {
+    let mut sim = world(Config {
+        publishes_per_address: Rate { burst: 1, every: Duration::from_secs(1) },
+        new_channels_per_address: Rate { burst: 1, every: Duration::from_secs(9) },
+        ..config()
+    });
+    let socket = protocol(&mut sim, HERE);
+    let publish =
+        |channel| format!(r#"{{"op":"publish","ref":1,"channel":"{channel}","text":"x"}}"#);
+    assert_eq!(say(&mut sim, &socket, &publish("a"))["op"], "ok");
+    let error = say(&mut sim, &socket, &publish("b"));
+    assert_eq!((&error["code"], &error["retry_ms"]), (&json!("rate_limited"), &json!(9_000)));
+    sim.pass(9_000);
+    socket.frames(&mut sim);
+    assert_eq!(say(&mut sim, &socket, &publish("b"))["op"], "ok");
+}
