@@ -55,11 +55,15 @@ impl Engine {
     pub(crate) fn feed_starved(&mut self) {
         // Who finds none again waits for the next turn, in which what was lent to this one is free.
         for _ in 0..self.core.held.starved.len() {
+            let front = self.core.held.starved.front().copied();
+            let Some(index) = front.and_then(|(id, _)| self.core.slots.find(id)) else {
+                self.core.held.starved.pop_front();
+                continue;
+            };
             if !self.core.has_fed() {
                 return;
             }
             let Some((id, _)) = self.core.held.starved.pop_front() else { return };
-            let Some(index) = self.core.slots.find(id) else { continue };
             let Some(slot) = self.core.slots.get_mut(index) else { continue };
             // Who has bytes under way is told when they have left.
             if slot.flags.has(Flags::WANTS_WRITABLE) && slot.own_len() == 0 {
@@ -131,13 +135,16 @@ impl Core {
     pub(crate) fn has_room_to_send(&mut self, id: ConnId, is_kept: bool, len: usize) -> bool {
         let arena = (self.arena.len() + len).saturating_sub(2 * self.config.arena_bytes);
         let more = if is_kept { len } else { arena };
-        let has_room = more == 0 || self.has_room(more);
+        if more == 0 || self.has_room(more) {
+            return true;
+        }
         let slot = self.slots.find(id).and_then(|index| self.slots.get_mut(index));
-        // Once each: who is to be told already is told.
-        if !has_room && slot.is_some_and(|slot| slot.flags.raise(Flags::WANTS_WRITABLE)) {
+        // Once each: who is to be told already is told. What never finds room keeps nobody waiting.
+        let is_new = slot.is_some_and(|slot| slot.flags.raise(Flags::WANTS_WRITABLE));
+        if is_new && len <= self.history.usable_bytes() / 4 {
             self.held.starved.push_back((id, len));
         }
-        has_room
+        false
     }
 
     /// Whether somebody waits for memory that is there again.
