@@ -308,7 +308,7 @@ fn the_limit_of_descriptors_is_raised_as_far_as_it_goes_and_respected() {
     assert_eq!(limit.split_whitespace().nth(3), Some("256"), "the binary raises it: {limit}");
 
     let ask = |stream: &mut TcpStream| {
-        let _ = stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let _ = stream.write_all(b"GET /channels/a HTTP/1.1\r\nHost: localhost\r\n\r\n");
         let mut buffer = [0; 2048];
         let n = stream.read(&mut buffer).unwrap_or(0);
         String::from_utf8_lossy(&buffer[..n]).into_owned()
