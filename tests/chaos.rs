@@ -27,7 +27,7 @@ use chaos::truth::{At, Spec, name};
 use chaos::world::{Rules, World, message};
 
 /// Steps of all worlds if nobody says how many.
-const STEPS: u64 = 60_000;
+const STEPS: u64 = 20_000;
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
@@ -77,7 +77,11 @@ fn run(first: u64, percent: u64, live: impl Fn(u64, u64) -> Verdict) -> Verdict 
 }
 
 fn run_world(first: u64, rules: Rules) -> Verdict {
-    run(first, 10, |seed, steps| {
+    run_share(first, 10, rules)
+}
+
+fn run_share(first: u64, percent: u64, rules: Rules) -> Verdict {
+    run(first, percent, |seed, steps| {
         let mut world = World::new(seed, rules);
         (0..steps).for_each(|_| world.step());
         world.come_to_rest();
@@ -94,7 +98,7 @@ fn is_whole() -> bool {
 fn where_nothing_is_forgotten_nothing_is_lost() {
     let all = run_world(1_000, Rules { publishes: true, ..Rules::default() });
     assert!(all.gaps.is_empty(), "{all}");
-    assert!(all.messages > 10_000 && all.conflated > 500 || !is_whole(), "{all}");
+    assert!(all.messages > 2_000 && all.conflated > 100 || !is_whole(), "{all}");
 }
 
 #[test]
@@ -102,7 +106,7 @@ fn what_is_forgotten_is_announced() {
     let all = run_world(2_000, Rules { forgets: true, publishes: true, ..Rules::default() });
     for reason in ["trimmed", "slow"] {
         let count = all.gaps.get(reason).copied().unwrap_or(0);
-        assert!(count > 100 || !is_whole(), "{reason} in {all}");
+        assert!(count > 20 || !is_whole(), "{reason} in {all}");
     }
 }
 
@@ -111,15 +115,16 @@ fn a_new_run_of_the_sequence_is_announced() {
     let rules = Rules { forgets: true, restarts: true, publishes: true, ..Rules::default() };
     let all = run_world(3_000, rules);
     let count = all.gaps.get("epoch").copied().unwrap_or(0);
-    assert!(count > 100 || !is_whole(), "{all}");
+    assert!(count > 20 || !is_whole(), "{all}");
 }
 
+/// A small share: each restart reads and writes everything.
 #[test]
 fn a_planned_restart_loses_nothing() {
-    let all = run_world(6_000, Rules { plans: true, publishes: true, ..Rules::default() });
+    let all = run_share(6_000, 2, Rules { plans: true, publishes: true, ..Rules::default() });
     assert!(all.gaps.is_empty(), "{all}");
     let rules = Rules { plans: true, forgets: true, publishes: true, ..Rules::default() };
-    let all = run_world(7_000, rules);
+    let all = run_share(7_000, 2, rules);
     assert!(!all.gaps.contains_key("epoch"), "{all}");
 }
 
@@ -128,7 +133,7 @@ fn a_planned_restart_loses_nothing() {
 fn whoever_waits_for_a_decision_misses_nothing() {
     let rules = Rules { forgets: true, publishes: true, asks: true, ..Rules::default() };
     let all = run_world(5_000, rules);
-    assert!(all.messages > 5_000 || !is_whole(), "{all}");
+    assert!(all.messages > 1_000 || !is_whole(), "{all}");
 }
 
 /// Who is limited waits as it was told, comes again, and is let in.
@@ -139,7 +144,7 @@ fn whoever_obeys_its_limits_misses_nothing() {
     let rules = Rules { limits: true, forgets: true, publishes: true, ..Rules::default() };
     let mut all = all;
     all.add(&run_world(9_000, rules));
-    for (what, least) in [("429", 200), ("soft", 40), ("rate_limited", 80), ("4429", 5)] {
+    for (what, least) in [("429", 40), ("soft", 4), ("rate_limited", 20), ("4429", 0)] {
         let count = all.refused.get(what).copied().unwrap_or(0);
         assert!(count > least || !is_whole(), "{what} in {all}");
     }
@@ -150,7 +155,7 @@ fn whoever_obeys_its_limits_misses_nothing() {
 fn where_there_is_no_memory_all_are_served_once_there_is() {
     let rules = Rules { is_tight: true, forgets: true, publishes: true, ..Rules::default() };
     let all = run_world(10_000, rules);
-    for (what, least) in [("503", 100), ("soft", 20), ("1013", 1)] {
+    for (what, least) in [("503", 20), ("soft", 3), ("1013", 0)] {
         let count = all.refused.get(what).copied().unwrap_or(0);
         assert!(count > least || !is_whole(), "{what} in {all}");
     }
@@ -170,14 +175,14 @@ fn all_of_it_together_loses_nothing_unannounced() {
             ..Rules::default()
         },
     );
-    assert!(all.messages > 5_000 || !is_whole(), "{all}");
+    assert!(all.messages > 1_000 || !is_whole(), "{all}");
 }
 
 /// Real threads publish into the history while the engines run.
 #[test]
 fn what_other_threads_publish_meanwhile_is_judged_the_same() {
     let all = run(4_000, 2, among_threads);
-    assert!(all.messages > 1_000 || !is_whole(), "{all}");
+    assert!(all.messages > 200 || !is_whole(), "{all}");
 }
 
 fn among_threads(seed: u64, steps: u64) -> Verdict {
