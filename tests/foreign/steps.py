@@ -337,4 +337,4 @@ async def is_told(line):
         await line.expect("lost")  # which is not `dead`
     elif line.cell.kind != "get":
         await line.expect("end")
-        assert line.retries and 2000 <= line.retries[-1] <= 5000, line.retries
+        assert line.retries and 1000 <= line.retries[-1] <= 5000, line.retries

@@ -19,7 +19,7 @@ class Server:
         self = cls()
         # Options are variables too.
         clean = {name: value for name, value in os.environ.items() if not name.startswith("HOLDLINE_")}
-        command = [binary, "--listen", "127.0.0.1:0", "--log-level", "warn", *options]
+        command = [binary, "--listen", "127.0.0.1:0", "--log-level", "warn", "--drain", "3s", *options]
         self.process = await asyncio.create_subprocess_exec(
             *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, env=clean
         )
