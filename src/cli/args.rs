@@ -86,8 +86,7 @@ const OPTIONS: &[Opt] = &[
     Opt {
         name: "latest",
         value: "PATTERN",
-        help: "channels that keep only the newest of each event name, * for any
-\
+        help: "channels that keep only the newest of each event name, * for any\n\
                characters, for example sensors.*; may repeat",
         set: |s, v| {
             each(v, |one| {

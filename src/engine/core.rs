@@ -184,7 +184,7 @@ impl Core {
             return;
         }
         slot.flags.clear(Flags::ASIDE);
-        if slot.has_backlog() || slot.flags.has(Flags::BLOCKED) {
+        if slot.is_stuck() {
             return write(&mut slot.extra().outbox);
         }
         let (at, len) = (slot.arena_at as usize, slot.arena_len as usize);

@@ -431,9 +431,8 @@ impl Core {
         if dialect == Dialect::Poll {
             return false;
         }
-        let is_kept = |slot: &Slot| slot.has_backlog() || slot.flags.has(Flags::BLOCKED);
-        if self.slots.get(index).is_some_and(is_kept) && !self.has_room(self.delivery.limits.bytes)
-        {
+        let is_kept = self.slots.get(index).is_some_and(Slot::is_stuck);
+        if is_kept && !self.has_room(self.delivery.limits.bytes) {
             return false; // it would wait in memory that is not there
         }
         self.fill_wants(index);

@@ -57,9 +57,7 @@ impl Engine {
 
     /// Whether a connection's next event has to wait for its replies to leave.
     fn must_wait(&self, slot: &Slot) -> bool {
-        slot.flags.has(Flags::BLOCKED)
-            || slot.has_backlog()
-            || slot.own_len() >= self.core.config.reply_bytes_per_turn
+        slot.is_stuck() || slot.own_len() >= self.core.config.reply_bytes_per_turn
     }
 
     /// Bytes have been received; they are changed in place (unmasked).
@@ -260,7 +258,7 @@ impl Engine {
         let Some(slot) = self.core.slots.get(index) else { return };
         let waits = self.must_wait(slot) || self.core.is_full();
         // Then a full write, not the next turn, lets it go on.
-        let is_stuck = slot.flags.has(Flags::BLOCKED) || slot.has_backlog();
+        let is_stuck = slot.is_stuck();
         let kept = slot.extra.as_ref().map_or(0, |extra| extra.tail.len());
         let Some(slot) = self.core.slots.get_mut(index) else { return };
         if slot.state.is_paused() {

@@ -226,9 +226,7 @@ impl Core {
 
     /// A connection of a trusted proxy is nobody's while it asks for nothing.
     pub(crate) fn rest_address(&mut self, index: u32) {
-        let proxies = &self.policy.proxies;
-        let is_proxy = |slot: &super::slot::Slot| !proxies.is_empty() && proxies.trusts(slot.peer);
-        if self.slots.get(index).is_some_and(is_proxy) {
+        if self.has_address(index) && self.policy.proxies.trusts(self.peer(index)) {
             self.leave_address(index);
         }
     }

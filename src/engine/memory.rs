@@ -13,7 +13,6 @@ use super::core::Core;
 use super::deliver::PULL_BYTES;
 use super::reply::Refused;
 use super::slot::{Extra, Flags, Slot, Sub, Subs};
-use crate::code::Code;
 use crate::collections::slots::ConnId;
 use crate::config::Config;
 use crate::conn::{Answering, State};
@@ -158,16 +157,15 @@ impl Core {
         if slot.flags.has(Flags::CLOSED) || !slot.is_hoarding() {
             return;
         }
-        let is_stuck = slot.flags.has(Flags::BLOCKED) || slot.has_backlog();
         // Nor may an answer stand in the middle of a stream.
-        if is_stuck || matches!(slot.state, State::Closing(_) | State::Sse { .. }) {
+        if slot.is_stuck() || matches!(slot.state, State::Closing(_) | State::Sse { .. }) {
             // Nothing that it is told would come before what it does not take.
-            self.stats.rejected.count(Code::Overloaded);
+            self.note_refusal(&MEMORY_FULL);
             self.reasons_lost(index);
             return self.close_now(index);
         }
         if slot.websocket().is_some() {
-            self.stats.rejected.count(Code::Overloaded);
+            self.note_refusal(&MEMORY_FULL);
             self.ws_close(index, 1013, "overloaded");
             // Its peer may be in the middle of a message: no more of that.
             return self.begin_closing(index);

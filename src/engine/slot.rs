@@ -399,6 +399,11 @@ impl Slot {
             + self.extra.as_ref().map_or(0, |extra| extra.outbox_len() + later(extra))
     }
 
+    /// Whether own bytes would have to wait: the socket takes nothing, or others go before them.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.flags.has(Flags::BLOCKED) || self.has_backlog()
+    }
+
     /// Whether anything must be written before what is new.
     pub(crate) fn has_backlog(&self) -> bool {
         self.extra.as_ref().is_some_and(|extra| extra.cut.is_some() || extra.outbox_len() > 0)

@@ -93,7 +93,7 @@ impl Core {
     fn state_deadline(&self, slot: &Slot) -> Option<u64> {
         let config = &self.config;
         // While something waits to be written, also between two writes of it, nothing else is due.
-        let is_blocked = slot.flags.has(Flags::BLOCKED) || slot.has_backlog();
+        let is_blocked = slot.is_stuck();
         match &slot.state {
             State::Head(_) if is_blocked => None,
             State::Head(_) if slot.flags.has(Flags::REFUSED) => {
@@ -130,7 +130,7 @@ impl Core {
         if ws.close_sent {
             return Some(later(slot.phase, self.config.close_timeout));
         }
-        if slot.flags.has(Flags::BLOCKED) || slot.has_backlog() {
+        if slot.is_stuck() {
             return None;
         }
         if let Some(pinged) = ws.pinged {

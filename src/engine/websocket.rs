@@ -612,7 +612,7 @@ impl Core {
             slot.flags.set(Flags::WANTS_WRITABLE);
             return Queued::Full;
         }
-        let is_kept = slot.has_backlog() || slot.flags.has(Flags::BLOCKED);
+        let is_kept = slot.is_stuck();
         if !self.has_room_to_send(id, is_kept, bytes.len()) {
             return Queued::Full;
         }

@@ -117,7 +117,7 @@ impl Core {
             return;
         }
         let Some(dialect) = slot.dialect() else { return };
-        let is_kept = slot.has_backlog() || slot.flags.has(Flags::BLOCKED);
+        let is_kept = slot.is_stuck();
         // What is about presence alone stays so, however many channels it is about.
         let is_aside = slot.own_len() == 0 || slot.flags.has(Flags::ASIDE);
         let waiting = slot.own_len() + slot.extra.as_ref().map_or(0, |extra| extra.told.len());
