@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use crowd::{Crowd, TRANSPORTS};
 use publisher::Publisher;
-use support::Running;
+use support::{Running, terminate};
 
 /// Channels whose history together is more than there is memory for.
 const HEAVY: [&str; 12] = [
@@ -132,7 +132,7 @@ fn a_restart_with_its_history_is_no_gap_for_anyone() {
     println!("{count} clients are here, {} KiB", kib(first.id(), "VmRSS"));
 
     let told = Instant::now();
-    terminate(&first);
+    terminate(first.id());
     let mut second = None;
     let mut ended = Duration::ZERO;
     crowd.run(Duration::from_secs(drain + 60), |crowd| {
@@ -204,9 +204,4 @@ fn activate(listener: &TcpListener, data: &std::path::Path, drain: u64) -> Child
         .stdout(Stdio::null())
         .spawn()
         .expect("the binary starts")
-}
-
-fn terminate(child: &Child) {
-    let status = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
-    assert!(status.expect("kill runs").success());
 }

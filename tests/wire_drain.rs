@@ -18,24 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use support::Running;
-
-fn terminate(pid: u32) {
-    let status = Command::new("kill").args(["-TERM", &pid.to_string()]).status();
-    assert!(status.expect("kill runs").success(), "kill -TERM {pid}");
-}
-
-#[track_caller]
-fn exit_code(child: &mut Child, patience: Duration) -> i32 {
-    let deadline = Instant::now() + patience;
-    loop {
-        if let Some(status) = child.try_wait().expect("its status") {
-            return status.code().unwrap_or_else(|| panic!("expected an exit code: {status:?}"));
-        }
-        assert!(Instant::now() < deadline, "expected the process to end");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
+use support::{Running, exit_code, terminate};
 
 fn wait_unready(server: &Running) {
     let deadline = Instant::now() + PATIENCE;

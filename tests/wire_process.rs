@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
-use support::Running;
+use support::{Running, exit_code, terminate};
 
 /// The binary with these arguments only, killed when dropped.
 struct Binary {
@@ -65,23 +65,6 @@ impl Drop for Binary {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-#[track_caller]
-fn exit_code(child: &mut Child, patience: Duration) -> i32 {
-    let deadline = Instant::now() + patience;
-    loop {
-        if let Some(status) = child.try_wait().expect("its status") {
-            return status.code().unwrap_or_else(|| panic!("expected an exit code: {status:?}"));
-        }
-        assert!(Instant::now() < deadline, "expected the process to end");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn terminate(pid: u32) {
-    let status = Command::new("kill").args(["-TERM", &pid.to_string()]).status();
-    assert!(status.expect("kill runs").success(), "kill -TERM {pid}");
 }
 
 /// A short drain where the binary knows one, and how long to wait for its end.

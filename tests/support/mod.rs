@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A running `holdline` binary; killed when dropped.
 pub struct Running {
@@ -81,5 +81,24 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Asks a process to end.
+pub fn terminate(pid: u32) {
+    let status = Command::new("kill").args(["-TERM", &pid.to_string()]).status();
+    assert!(status.expect("kill runs").success(), "kill -TERM {pid}");
+}
+
+/// The exit code of a process that ends in time.
+#[track_caller]
+pub fn exit_code(child: &mut Child, patience: Duration) -> i32 {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(status) = child.try_wait().expect("its status") {
+            return status.code().unwrap_or_else(|| panic!("expected an exit code: {status:?}"));
+        }
+        assert!(Instant::now() < deadline, "expected the process to end");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
