@@ -1,9 +1,13 @@
 //! The budget is the truth: whatever peers do, the heap holds no more than what is counted, and what
 //! is counted stays within the budget. Over the engine, without sockets.
 
+#[path = "support/flood.rs"]
+mod flood;
+
 use std::alloc::System;
 use std::sync::Arc;
 
+use flood::{frame, upgrade};
 use holdline::engine::{Answer, ConnId, Engine, Peer, Ticket, Verdict, What};
 use holdline::hub::History;
 use holdline::{App, Config, Ctx, Epoch, Message, Now};
@@ -160,23 +164,6 @@ impl World {
         assert!(held <= REST, "{}: {held} bytes are left", self.name);
         assert!(counted <= REST, "{}: {counted} bytes are still counted", self.name);
     }
-}
-
-fn upgrade(target: &str) -> Vec<u8> {
-    format!(
-        "GET {target} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )
-    .into_bytes()
-}
-
-/// A frame's head with a key of zeros.
-fn frame(first: u8, len: usize, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![first, 0x80 | 126];
-    bytes.extend_from_slice(&(len as u16).to_be_bytes());
-    bytes.extend_from_slice(&[0; 4]);
-    bytes.extend_from_slice(payload);
-    bytes
 }
 
 fn name(number: usize) -> String {

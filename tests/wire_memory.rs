@@ -3,6 +3,8 @@
 #![cfg(all(feature = "cli", target_os = "linux"))]
 #![allow(missing_docs)]
 
+#[path = "support/flood.rs"]
+mod flood;
 mod support;
 
 use std::cell::RefCell;
@@ -10,6 +12,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use flood::{frame, upgrade};
 use socket2::{Domain, Socket, Type};
 use support::Running;
 
@@ -126,22 +129,6 @@ impl Flooded {
         let _ = stream.write_all(bytes);
         stream
     }
-}
-
-fn upgrade(target: &str) -> Vec<u8> {
-    format!(
-        "GET {target} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )
-    .into_bytes()
-}
-
-fn frame(first: u8, len: usize, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![first, 0x80 | 126];
-    bytes.extend_from_slice(&(len as u16).to_be_bytes());
-    bytes.extend_from_slice(&[0; 4]);
-    bytes.extend_from_slice(payload);
-    bytes
 }
 
 fn post(channel: &str, payload: &[u8]) -> Vec<u8> {

@@ -24,11 +24,16 @@ fn seconds(seconds: u64) -> Now {
     START.after(seconds * 1000)
 }
 
+/// Tables cost nothing, and no part of the budget is held back.
+fn weigh_publications_alone(history: &mut History) {
+    history.limits.counts_tables = false;
+    history.limits.usable_bytes = history.limits.memory_bytes;
+}
+
 /// One whose budget counts publications alone.
 fn history(config: Config) -> History {
     let mut history = History::new(&config, Epoch::from_random(7), START);
-    history.limits.counts_tables = false;
-    history.limits.usable_bytes = history.limits.memory_bytes;
+    weigh_publications_alone(&mut history);
     history
 }
 

@@ -31,8 +31,7 @@ fn restart_narrow(before: &History, config: &Config, now: Now) -> History {
     let bytes = snapshot(before, now);
     let new = |epoch| {
         let mut history = History::new(config, epoch, now);
-        history.limits.counts_tables = false;
-        history.limits.usable_bytes = history.limits.memory_bytes;
+        weigh_publications_alone(&mut history);
         history
     };
     History::refill(new, bytes.len() as u64, &mut source(&bytes), now).expect("it is whole")
