@@ -309,7 +309,7 @@ impl Core {
 
     /// A connection, its state set, has begun to listen. `watches`: it is told who else does.
     pub(crate) fn enter(&mut self, index: u32, started: &Started, watches: bool) {
-        if self.draining || (!watches && self.presence.watches.is_empty()) {
+        if !watches && self.presence.watches.is_empty() {
             return;
         }
         for channel in &started.channels {
@@ -340,9 +340,6 @@ impl Core {
 
     /// A connection that listens already wants to be told who else does.
     pub(crate) fn watch_too(&mut self, index: u32, name: &str) {
-        if self.draining {
-            return;
-        }
         let Some(room) = self.sub_on(index, name).map(|sub| sub.room) else { return };
         if let Some(watch) = self.watch_of(room, true) {
             self.begin_watching(index, room, watch);
