@@ -31,7 +31,7 @@ TABLES = [
     ("Payloads that look like something else", "about 90, published in up to 19 ways, to 11 kinds of listener, live "
      "and replayed", ["payloads", "wire_payloads"]),
     ("The protocol as clients see it", "flows of the real binary over sockets",
-     ["wire_messages", "wire_process", "wire_protocol", "wire_raw", "wire_resume", "wire_service", "wire_ws"]),
+     ["wire"]),
     ("Behaviour in virtual time", "simulated flows, most of them also a byte at a time", ["flows", "reviewed"]),
     ("Faults on real sockets", "a proxy that stalls, resets, half-closes, delays, splits and buffers; stopped clients; "
      "no descriptors left; thousands of abandoned connections; slowloris; a soak", ["faults", "soak"]),

@@ -1,18 +1,12 @@
 //! Limits of each address over real sockets: a proxy that is trusted names whom they count for.
-#![cfg(feature = "cli")]
-#![allow(missing_docs)]
-
-#[path = "support/clients.rs"]
-mod clients;
-mod support;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use clients::ws::Ws;
-use clients::{Answer, Http, PATIENCE, Sse, call, get, lossy};
-use support::Running;
+use crate::clients::ws::Ws;
+use crate::clients::{Answer, Http, PATIENCE, Sse, call, get, lossy};
+use crate::support::Running;
 
 const TRUSTING: &[&str] = &["--trusted-proxy", "127.0.0.1,10.0.0.0/8"];
 const HERE: (&str, &str) = ("X-Forwarded-For", "192.0.2.1");
@@ -128,7 +122,7 @@ fn a_limit_that_is_met_often_is_logged_once() {
     let server: std::net::SocketAddr = addr.parse().expect("an address");
     for _ in 0..20 {
         let stream = std::net::TcpStream::connect(server).expect("connects");
-        let mut wire = clients::Wire::new(stream);
+        let mut wire = crate::clients::Wire::new(stream);
         wire.send(format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "x".repeat(9_000)).as_bytes());
         Answer::read(&mut wire, "GET").expect("an answer").expect_error(414, "uri_too_long");
     }

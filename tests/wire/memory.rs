@@ -1,20 +1,14 @@
 //! The binary under `--memory`: whatever clients do, the process stays where it was told to, and it
 //! lives with the descriptors that it has. Linux tells how much memory a process has.
-#![cfg(all(feature = "cli", target_os = "linux"))]
-#![allow(missing_docs)]
-
-#[path = "support/flood.rs"]
-mod flood;
-mod support;
 
 use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use flood::{frame, upgrade};
+use crate::flood::{frame, upgrade};
+use crate::support::Running;
 use socket2::{Domain, Socket, Type};
-use support::Running;
 
 const MIB: usize = 1 << 20;
 const BUDGET: usize = 16 * MIB;

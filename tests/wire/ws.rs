@@ -1,16 +1,14 @@
 //! The JSON WebSocket `/ws`: every command, every answer, errors, close codes, heartbeats.
-#![cfg(feature = "cli")]
-#![allow(missing_docs)]
 
-#[path = "support/clients.rs"]
-mod clients;
-mod support;
-
-use clients::ws::{BINARY, CLOSE, HANDSHAKE, Meta, PING, PONG, TEXT, Ws, close_code, frame_head};
-use clients::{Sse, call, get, kept, lossy, publish, publish_many, seq, text_of, wait_subscribers};
+use crate::clients::ws::{
+    BINARY, CLOSE, HANDSHAKE, Meta, PING, PONG, TEXT, Ws, close_code, frame_head,
+};
+use crate::clients::{
+    Sse, call, get, kept, lossy, publish, publish_many, seq, text_of, wait_subscribers,
+};
+use crate::support::Running;
 use serde_json::{Value, json};
 use std::time::Duration;
-use support::Running;
 
 /// A cursor that no server gave out.
 const LOST: &str = "zzzzzzzz-5";

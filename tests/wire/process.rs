@@ -1,15 +1,10 @@
 //! The process: where it listens, what it refuses to do, and how it ends.
-#![cfg(feature = "cli")]
-#![allow(missing_docs)]
 
-#[path = "support/clients.rs"]
-mod clients;
-mod support;
-
-use clients::ws::{CLOSE, HANDSHAKE, Ws};
-use clients::{
+use crate::clients::ws::{CLOSE, HANDSHAKE, Ws};
+use crate::clients::{
     Answer, Headers, Http, PATIENCE, Sse, Wire, call, get, lossy, request, wait_subscribers,
 };
+use crate::support::{Running, exit_code, terminate};
 use serde_json::json;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -18,7 +13,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
-use support::{Running, exit_code, terminate};
 
 /// The binary with these arguments only, killed when dropped.
 struct Binary {

@@ -1,13 +1,8 @@
 //! The binary's end over real sockets: who is told when, and what a service manager sees of it.
-#![cfg(feature = "cli")]
-#![allow(missing_docs)]
 
-#[path = "support/clients.rs"]
-mod clients;
-mod support;
-
-use clients::ws::Ws;
-use clients::{Http, PATIENCE, Sse, get, publish, wait_subscribers};
+use crate::clients::ws::Ws;
+use crate::clients::{Http, PATIENCE, Sse, get, publish, wait_subscribers};
+use crate::support::{Running, exit_code, terminate};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
@@ -18,7 +13,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use support::{Running, exit_code, terminate};
 
 fn wait_unready(server: &Running) {
     let deadline = Instant::now() + PATIENCE;

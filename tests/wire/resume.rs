@@ -1,20 +1,14 @@
 //! Resuming with one string over every transport: nothing is lost unannounced, nothing comes twice.
-#![cfg(feature = "cli")]
-#![allow(missing_docs)]
 
-#[path = "support/clients.rs"]
-mod clients;
-mod support;
-#[path = "support/traveller.rs"]
-mod traveller;
-
-use clients::wait_subscribers;
-use clients::ws::{CLOSE, Ws, close_code};
-use clients::{Http, Sse, call, get, lossy, poll, publish, publish_many, seq, text_of, texts};
+use crate::clients::wait_subscribers;
+use crate::clients::ws::{CLOSE, Ws, close_code};
+use crate::clients::{
+    Http, Sse, call, get, lossy, poll, publish, publish_many, seq, text_of, texts,
+};
+use crate::support::Running;
+use crate::traveller::{ALL, Got, Oracle, PROTOCOL, Transport, Traveller};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use support::Running;
-use traveller::{ALL, Got, Oracle, PROTOCOL, Transport, Traveller};
 
 /// A cursor that no server gave out.
 const LOST: &str = "zzzzzzzz-5";

@@ -1,20 +1,19 @@
 //! Names, positions, and what a message is made of, as publishers and readers see them.
-#![cfg(feature = "cli")]
-#![allow(missing_docs)]
 
-#[path = "support/clients.rs"]
-mod clients;
-mod support;
-
-use clients::ws::Ws;
-use clients::{Answer, Sse, call, get, kept, messages, poll, publish, publish_many, seq};
-use clients::{text_of, texts};
+use crate::clients::ws::Ws;
+use crate::clients::{Answer, Sse, call, get, kept, messages, poll, publish, publish_many, seq};
+use crate::clients::{text_of, texts};
+use crate::support::Running;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use support::Running;
 
 #[track_caller]
-fn post(server: &Running, target: &str, headers: clients::Headers<'_>, body: &[u8]) -> Answer {
+fn post(
+    server: &Running,
+    target: &str,
+    headers: crate::clients::Headers<'_>,
+    body: &[u8],
+) -> Answer {
     call(server, "POST", target, headers, body)
 }
 

@@ -1,16 +1,12 @@
 //! Protocol mode over HTTP: `/events`, `/poll`, `/publish` and the query options of all.
-#![cfg(feature = "cli")]
-#![allow(missing_docs)]
 
-#[path = "support/clients.rs"]
-mod clients;
-mod support;
-
-use clients::ws::Ws;
-use clients::{Answer, Headers, Http, Sse, Wire, call, get, kept, lossy, messages, poll, publish};
-use clients::{publish_many, seq, text_of, texts, wait_subscribers};
+use crate::clients::ws::Ws;
+use crate::clients::{
+    Answer, Headers, Http, Sse, Wire, call, get, kept, lossy, messages, poll, publish,
+};
+use crate::clients::{publish_many, seq, text_of, texts, wait_subscribers};
+use crate::support::Running;
 use serde_json::{Value, json};
-use support::Running;
 
 /// A cursor that no server gave out.
 const LOST: &str = "zzzzzzzz-5";

@@ -1,22 +1,14 @@
 //! A planned restart with `--data`: the process, its files, and clients on both sides of the gap that
 //! there is none of.
-#![cfg(feature = "cli")]
-#![allow(missing_docs)]
 
-#[path = "support/clients.rs"]
-mod clients;
-mod support;
-#[path = "support/traveller.rs"]
-mod traveller;
-
-use clients::{PATIENCE, Sse, call, kept, lossy, poll, publish, publish_many, seq, text_of};
+use crate::clients::{PATIENCE, Sse, call, kept, lossy, poll, publish, publish_many, seq, text_of};
+use crate::support::Running;
+use crate::traveller::{ALL, Got, Traveller};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
-use support::Running;
-use traveller::{ALL, Got, Traveller};
 
 /// A directory of its own for each test, removed with what is in it.
 struct Dir(PathBuf);

@@ -1,16 +1,10 @@
 //! The service around the channels: statuses, which reason wins, who may, what it tells of itself.
-#![cfg(feature = "cli")]
-#![allow(missing_docs)]
 
-#[path = "support/clients.rs"]
-mod clients;
-mod support;
-
-use clients::wait_subscribers;
-use clients::ws::{HANDSHAKE, Ws};
-use clients::{Answer, Headers, Http, Sse, Wire, call, get, lossy, poll, publish, seq};
+use crate::clients::wait_subscribers;
+use crate::clients::ws::{HANDSHAKE, Ws};
+use crate::clients::{Answer, Headers, Http, Sse, Wire, call, get, lossy, poll, publish, seq};
+use crate::support::Running;
 use serde_json::{Value, json};
-use support::Running;
 
 const EVIL: (&str, &str) = ("Origin", "http://evil.example");
 

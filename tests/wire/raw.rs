@@ -1,16 +1,12 @@
 //! Raw mode: a channel is a URL and the body is the message, on every transport.
-#![cfg(feature = "cli")]
-#![allow(missing_docs)]
 
-#[path = "support/clients.rs"]
-mod clients;
-mod support;
-
-use clients::ws::{BINARY, CLOSE, Frame, GapLine, Meta, TEXT, Ws, close_code, frame_head};
-use clients::{Answer, Headers, Http, Sse, call, get, kept, publish, publish_many, seq, text_of};
-use clients::{lossy, wait_subscribers};
+use crate::clients::ws::{BINARY, CLOSE, Frame, GapLine, Meta, TEXT, Ws, close_code, frame_head};
+use crate::clients::{
+    Answer, Headers, Http, Sse, call, get, kept, publish, publish_many, seq, text_of,
+};
+use crate::clients::{lossy, wait_subscribers};
+use crate::support::Running;
 use serde_json::json;
-use support::Running;
 
 #[track_caller]
 fn post(server: &Running, headers: Headers<'_>, body: &[u8]) {
