@@ -2,13 +2,13 @@
 //! box each, with the bell that says so.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::socket::Socket;
 use crate::engine::{Outcome, Peer, Ticket};
 use crate::hub::Bell;
-use crate::sync::{AtomicBool, AtomicUsize, Mutex};
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard};
 
 /// Commands that may wait for a loop that does not turn.
 const COMMANDS_MAX: usize = 4096;
