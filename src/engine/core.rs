@@ -5,12 +5,11 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::addresses::Addresses;
 use super::answer::Ticket;
 use super::app::CloseReason;
+use super::common::Common;
 use super::deliver::Delivery;
 use super::drain::Farewells;
-use super::limits::ChannelRates;
 use super::memory::Held;
 use super::notices::Notices;
 use super::policy::Policy;
@@ -69,14 +68,13 @@ pub(crate) struct Core {
     pub(crate) next_sweep: Option<u64>,
     pub(crate) draining: bool,
     pub(crate) farewells: Farewells,
-    pub(crate) loops: usize,
+    /// What it shares with the other loops of its server.
+    /// Invariant: what is counted there of connections is what the slots of all loops say.
+    pub(crate) common: Common,
     pub(crate) connections_max: usize,
     pub(crate) refused: usize,
     /// Connections that wait for their peers to have read everything.
     pub(crate) lingering: usize,
-    /// Invariant: what it counts of connections is what the slots say.
-    pub(crate) addresses: Addresses,
-    pub(crate) channel_rates: ChannelRates,
     pub(crate) notices: Notices,
     /// Why WebSockets of the application's own are about to be gone.
     pub(crate) reasons: HashMap<u32, CloseReason>,
@@ -91,8 +89,7 @@ pub(crate) struct Core {
 
 /// What an engine starts with.
 pub(crate) struct Start {
-    pub(crate) config: Arc<Config>,
-    pub(crate) history: Arc<History>,
+    pub(crate) common: Common,
     pub(crate) policy: Policy,
     pub(crate) loop_number: u8,
     pub(crate) seed: u64,
@@ -101,12 +98,13 @@ pub(crate) struct Start {
 
 impl Core {
     pub(crate) fn new(start: Start) -> Self {
-        let Start { config, history, policy, loop_number, seed, now } = start;
+        let Start { common, policy, loop_number, seed, now } = start;
+        let (config, history) = (Arc::clone(&common.config), Arc::clone(&common.history));
         let connections_max = match config.connections_max {
             0 => 1024 - 64,
             max => max as usize,
         };
-        let held = Held::new(&config, history.usable_bytes());
+        let held = Held::new(&config, history.usable_bytes(), common.loops);
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut core = Self {
             limits: ConnLimits::from(&*config),
@@ -127,7 +125,7 @@ impl Core {
             closes: VecDeque::new(),
             resumed: VecDeque::new(),
             writable: Vec::new(),
-            delivery: Delivery::new(history.usable_bytes()),
+            delivery: Delivery::new(history.usable_bytes() / common.loops),
             held,
             now,
             started: now,
@@ -135,12 +133,10 @@ impl Core {
             next_sweep: None,
             draining: false,
             farewells: Farewells::default(),
-            loops: 1,
+            common,
             connections_max: connections_max.min(ConnId::INDEX_MAX - 64),
             refused: 0,
             lingering: 0,
-            addresses: Addresses::new(config.addresses_max),
-            channel_rates: ChannelRates::default(),
             notices: Notices::default(),
             reasons: HashMap::new(),
             app_timers: BTreeMap::new(),

@@ -417,10 +417,10 @@ impl super::core::Core {
             uptime_s: (self.now.mono_ms - self.started.mono_ms) / 1000,
             connections: self.connections(),
             subscriptions: self.roster.subscriptions(),
-            addresses: self.addresses.len(),
+            addresses: self.common.limits.len(),
             history: self.history.stats(),
             stats: &self.stats,
-            loops: self.loops,
+            loops: self.common.loops,
         }
         .write_json(&mut body);
         self.respond(index, to, &Reply::json(200, &body));

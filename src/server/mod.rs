@@ -30,7 +30,7 @@ use self::sleep::{JoinHandle, Poll};
 use self::turn::{EVENTS, Io, listener_token};
 use crate::config::Config;
 use crate::cursor::Epoch;
-use crate::engine::{App, Engine, Policy};
+use crate::engine::{App, Common, Engine, Policy};
 pub use crate::hub::Published;
 use crate::hub::{Bell, History, is_pattern};
 use crate::sync::{AtomicBool, Mutex};
@@ -175,7 +175,8 @@ impl Server {
         let memory_bytes = config.memory_bytes;
         let connections =
             (config.connections_max == 0).then(|| limits::default_connections(memory_bytes));
-        let mut engine = Engine::with(Arc::new(config), history, policy, 0, random()?, now);
+        let mut engine =
+            Engine::with(&Common::new(Arc::new(config), history, 1), policy, 0, random()?, now);
         if let Some(connections) = connections {
             engine.set_connections_max(connections);
         }
