@@ -60,10 +60,6 @@ mod model {
             fenced(order, || self.0.load(order))
         }
 
-        pub(crate) fn fetch_add(&self, value: usize, order: Ordering) -> usize {
-            fenced(order, || self.0.fetch_add(value, order))
-        }
-
         /// As that of [`AtomicBool`].
         pub(crate) fn store(&self, value: usize, order: Ordering) {
             match order {
@@ -72,6 +68,10 @@ mod model {
                 }
                 _ => self.0.store(value, order),
             }
+        }
+
+        pub(crate) fn fetch_add(&self, value: usize, order: Ordering) -> usize {
+            fenced(order, || self.0.fetch_add(value, order))
         }
     }
 

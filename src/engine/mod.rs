@@ -42,6 +42,7 @@
 mod addresses;
 mod answer;
 mod app;
+mod common;
 mod core;
 mod deliver;
 mod drain;
@@ -64,18 +65,20 @@ mod timers;
 mod totals;
 mod websocket;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 pub use answer::{Answer, Outcome, Ticket, Verdict};
 pub use app::{Action, App, CloseReason, Ctx, Kind, Queued, Request, Response, Route};
+pub use common::Common;
 pub use policy::{Listening, Policy};
 pub use slot::Peer;
 pub use stats::{Connections, Rejected, RoundTrips, Stats};
 pub use totals::{Figures, Totals};
 
+use self::addresses::AddressIndex;
 use self::core::{Core, Start};
 use self::slot::Flags;
 pub use crate::collections::slots::ConnId;
@@ -135,21 +138,15 @@ impl Engine {
     #[must_use]
     pub fn new(config: Arc<Config>, history: Arc<History>, seed: u64, now: Now) -> Self {
         let policy = Policy::new(&config, &[]);
-        Self::with(config, history, policy, 0, seed, now)
+        Self::with(&Common::new(config, history, 1), policy, 0, seed, now)
     }
 
-    /// An engine with all its parts: the rules of its listeners, and its number among the loops.
+    /// One of the engines of a server: what it shares with the others, the rules of its listeners,
+    /// and its number among the loops, from 0 on, which no other has.
     #[must_use]
-    pub fn with(
-        config: Arc<Config>,
-        history: Arc<History>,
-        policy: Policy,
-        loop_number: u8,
-        seed: u64,
-        now: Now,
-    ) -> Self {
-        let config = with_progress(config);
-        let core = Core::new(Start { config, history, policy, loop_number, seed, now });
+    pub fn with(common: &Common, policy: Policy, loop_number: u8, seed: u64, now: Now) -> Self {
+        let common = common.clone();
+        let core = Core::new(Start { common, policy, loop_number, seed, now });
         Self {
             core,
             app: None,
@@ -170,6 +167,7 @@ impl Engine {
     /// Moves the horizon to the newest publication; the second phase of a turn begins with it.
     pub fn take_in(&mut self, now: Now) {
         self.core.now = now;
+        self.take_in_presence();
         self.core.begin_writing();
         if self.core.next_sweep.is_none() {
             self.core.next_sweep = self.core.history.next_sweep();
@@ -185,7 +183,7 @@ impl Engine {
             && core.dirty.is_empty()
             && core.closes.is_empty()
             && core.resumed.is_empty()
-            && !core.presence.has_news())
+            && !core.has_presence_news())
             || self.has_news()
             || core.has_fed()
     }
@@ -208,7 +206,7 @@ impl Engine {
         let app = self.core.app_timers.keys().next().map(|(due, _)| *due);
         let core = &self.core;
         let farewell = core.farewells.next_deadline();
-        let presence = core.presence.next_deadline();
+        let presence = core.presence_deadline();
         let due = [core.wheel.next_deadline(), app, core.next_sweep, farewell, presence];
         due.into_iter().flatten().min()
     }
@@ -300,15 +298,10 @@ impl Engine {
         self.core.elsewhere = connections;
     }
 
-    /// Gives a loop of several the place where all leave their figures; `/stats` then speaks for all.
-    pub fn set_totals(&mut self, totals: Arc<Totals>) {
-        self.core.totals = Some(totals);
-    }
-
-    /// What this loop has, and has counted. Looks at every connection.
-    #[must_use]
-    pub fn figures(&self) -> Figures {
-        self.core.figures()
+    /// Leaves this loop's figures for the others: `/stats` speaks for all of them. Looks at every
+    /// connection.
+    pub fn leave_figures(&self) {
+        self.core.common.totals.leave(self.loop_number(), self.core.figures());
     }
 
     /// Its number among the loops of a server.
@@ -354,6 +347,7 @@ impl Engine {
         self.core.wheel.cancel(index);
         let slot = self.core.slots.remove(index)?;
         self.core.shrink();
+        self.core.forget_presence(id);
         self.core.uncount(&slot);
         self.core.unweigh(&slot);
         if slot.flags.has(Flags::OPENED) {
@@ -363,9 +357,28 @@ impl Engine {
         Some(id)
     }
 
-    /// Asserts what must hold between two calls. For tests.
+    /// Asserts what must hold between two calls. What all engines of a server count together is
+    /// looked at by [`check_all`](Self::check_all), unless this is the only one. For tests.
     #[doc(hidden)]
     pub fn check(&self) {
+        let mut counts = HashMap::new();
+        self.check_own(&mut counts);
+        if self.core.common.loops == 1 {
+            self.core.check_common(counts);
+        }
+    }
+
+    /// Asserts what must hold between two calls for all engines of a server. For tests.
+    #[doc(hidden)]
+    pub fn check_all<'a>(engines: impl Iterator<Item = &'a Self> + Clone) {
+        let mut counts = HashMap::new();
+        engines.clone().for_each(|engine| engine.check_own(&mut counts));
+        if let Some(engine) = engines.clone().next() {
+            engine.core.check_common(counts);
+        }
+    }
+
+    fn check_own(&self, counts: &mut HashMap<AddressIndex, (u32, u32)>) {
         let core = &self.core;
         let mut members = 0;
         for (index, slot) in core.slots.iter() {
@@ -381,29 +394,11 @@ impl Engine {
             assert!(slot.arena_len == 0 || slot.flags.has(Flags::REPLYING));
         }
         assert_eq!(members, core.roster.subscriptions());
-        core.check_counts();
+        core.check_counts(counts);
         core.check_held();
         core.check_presence();
         for index in core.wheel.filed() {
             assert!(core.slots.get(index).is_some(), "a timer of a slot that is no more");
         }
     }
-}
-
-/// A budget of nothing would have a turn do nothing, for ever: each is at least one.
-fn with_progress(config: Arc<Config>) -> Arc<Config> {
-    let mut fixed = (*config).clone();
-    for budget in [
-        &mut fixed.writes_per_turn,
-        &mut fixed.write_bytes_per_turn,
-        &mut fixed.timers_per_turn,
-        &mut fixed.accepts_per_turn,
-        &mut fixed.read_bytes_per_turn,
-        &mut fixed.reply_bytes_per_turn,
-        &mut fixed.arena_bytes,
-        &mut fixed.recent_bytes,
-    ] {
-        *budget = (*budget).max(1);
-    }
-    if fixed == *config { config } else { Arc::new(fixed) }
 }

@@ -116,6 +116,7 @@ pub(crate) const WS_CLOSES: [u16; 7] = [1002, 1007, 1008, 1009, 1013, 4408, 4429
 pub(crate) struct Snapshot<'a> {
     pub(crate) epoch: &'a str,
     pub(crate) uptime_s: u64,
+    pub(crate) addresses: usize,
     pub(crate) history: HistoryStats,
     /// Of all loops.
     pub(crate) figures: &'a Figures,
@@ -136,7 +137,7 @@ impl Snapshot<'_> {
             o.number("poll", self.figures.connections.poll as u64);
         });
         object.number("subscriptions", self.figures.subscriptions as u64);
-        object.number("addresses", self.figures.addresses as u64);
+        object.number("addresses", self.addresses as u64);
         object.number("channels", self.history.channels as u64);
         object.object("history", |o| {
             o.number("messages", self.history.messages as u64);

@@ -13,8 +13,6 @@ pub struct Figures {
     pub connections: Connections,
     /// Subscriptions.
     pub subscriptions: usize,
-    /// Addresses that are remembered.
-    pub addresses: usize,
     /// Counters.
     pub stats: Stats,
 }
@@ -27,7 +25,6 @@ impl Figures {
         self.connections.sse += other.connections.sse;
         self.connections.poll += other.connections.poll;
         self.subscriptions += other.subscriptions;
-        self.addresses += other.addresses;
         self.stats.add(&other.stats);
     }
 }
@@ -79,7 +76,6 @@ mod tests {
             connections: Connections { ws, ..Connections::default() },
             subscriptions: ws,
             stats: Stats { delivered, ..Stats::default() },
-            ..Figures::default()
         };
         let totals = Totals::new(3);
         for (number, (ws, delivered)) in [(7, 70), (1, 10), (2, 20)].into_iter().enumerate() {

@@ -84,7 +84,7 @@ impl Loop {
         }
         self.figures_ms = Some(now.mono_ms);
         self.figures_due = None;
-        self.shared.totals.leave(self.engine.loop_number(), self.engine.figures());
+        self.engine.leave_figures();
     }
 
     /// How long it may sleep, if something of others is due at `end`.

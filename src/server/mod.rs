@@ -33,7 +33,7 @@ use self::sleep::{JoinHandle, Poll};
 use self::turn::{Io, listener_token};
 use crate::config::{Config, LOOPS_MAX};
 use crate::cursor::Epoch;
-use crate::engine::{App, Engine, Policy, Totals};
+use crate::engine::{App, Common, Engine, Policy};
 pub use crate::hub::Published;
 use crate::hub::{Bell, History, is_pattern};
 use crate::sync::AtomicBool;
@@ -186,20 +186,20 @@ impl Server {
         let epoch = Epoch::from_random(random()?);
         let kept = data.as_ref().map(|data| data.read(&config, now)).transpose()?.flatten();
         let history = Arc::new(kept.unwrap_or_else(|| History::new(&config, epoch, now)));
-        let polls = (0..config.loops).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
+        let config = Arc::new(config);
+        let loops = config.loops as usize;
+        let common = Common::new(Arc::clone(&config), Arc::clone(&history), loops);
+        let polls = (0..loops).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
         let shared = Arc::new(Shared {
             boxes: polls.iter().map(|poll| mailbox(poll, &history)).collect::<io::Result<_>>()?,
             history,
             clock,
-            totals: Arc::new(Totals::new(polls.len())),
+            totals: Arc::clone(common.totals()),
             ends: Ends::new(),
             is_closed: AtomicBool::new(false),
             message_bytes_max: config.message_bytes_max,
         });
-        let drain_delay = config.drain_delay;
-        #[cfg(feature = "cli")]
-        let drain = config.drain;
-        let (main, others) = build(&Arc::new(config), polls, listeners, apps, &shared, now)?;
+        let (main, others) = build(&common, polls, listeners, apps, &shared, now)?;
         // Nothing can fail any more, and nothing has been published yet.
         data.as_ref().map_or(Ok(()), Data::forget)?;
         shared.boxes.iter().for_each(|one| one.bell.doze());
@@ -208,9 +208,9 @@ impl Server {
             others,
             shared,
             shutdown: None,
-            drain_delay,
+            drain_delay: config.drain_delay,
             #[cfg(feature = "cli")]
-            drain,
+            drain: config.drain,
             data,
             #[cfg(feature = "cli")]
             signals: None,
@@ -381,7 +381,7 @@ impl Drop for Running {
 
 /// Builds the loops: the first, which has the listeners, and the others.
 fn build(
-    config: &Arc<Config>,
+    common: &Common,
     polls: Vec<Poll>,
     mut listeners: Vec<Listener>,
     apps: Vec<Box<dyn App>>,
@@ -395,13 +395,9 @@ fn build(
     let mut apps = apps.into_iter();
     let mut loops = Vec::with_capacity(polls.len());
     for (poll, number) in polls.into_iter().zip(0..) {
-        let policy = Policy::new(config, &listening);
-        let (config, history) = (Arc::clone(config), Arc::clone(&shared.history));
-        let io = Io::new(poll, std::mem::take(&mut listeners), &config);
-        let mut engine = Engine::with(config, history, policy, number, random()?, now);
-        if shared.boxes.len() > 1 {
-            engine.set_totals(Arc::clone(&shared.totals));
-        }
+        let policy = Policy::new(common.config(), &listening);
+        let io = Io::new(poll, std::mem::take(&mut listeners), common.config());
+        let mut engine = Engine::with(common, policy, number, random()?, now);
         if let Some(app) = apps.next() {
             engine.set_app(app);
         }
