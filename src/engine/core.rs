@@ -11,6 +11,7 @@ use super::app::CloseReason;
 use super::deliver::Delivery;
 use super::drain::Farewells;
 use super::limits::ChannelRates;
+use super::local::Local;
 use super::memory::Held;
 use super::notices::Notices;
 use super::policy::Policy;
@@ -35,6 +36,8 @@ pub(crate) struct Core {
     pub(crate) history: Arc<History>,
     pub(crate) slots: Slots<Slot>,
     pub(crate) roster: Roster,
+    /// Who listens without a connection.
+    pub(crate) local: Local,
     pub(crate) wheel: Wheel,
     pub(crate) presence: Presence,
     pub(crate) rng: fastrand::Rng,
@@ -113,6 +116,7 @@ impl Core {
             policy,
             slots: Slots::new(loop_number),
             roster: Roster::new(),
+            local: Local::default(),
             wheel: Wheel::new(now.mono_ms),
             presence: Presence::new(rng.fork(), &config),
             ping_key: rng.u64(..),
@@ -384,6 +388,11 @@ impl Core {
         let after_ms = u64::try_from(after.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
         let due = self.now.mono_ms.saturating_add(after_ms.max(1));
         self.app_timers.insert((due, self.timers_set), key);
+    }
+
+    /// Subscriptions of connections, and the program's own.
+    pub(crate) fn subscriptions(&self) -> usize {
+        self.roster.subscriptions() + self.local.subscriptions()
     }
 
     pub(crate) fn connections(&self) -> Connections {

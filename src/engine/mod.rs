@@ -47,6 +47,7 @@ mod deliver;
 mod drain;
 mod input;
 mod limits;
+mod local;
 mod memory;
 mod notices;
 mod policy;
@@ -70,9 +71,10 @@ use std::sync::Arc;
 
 pub use answer::{Answer, Outcome, Ticket, Verdict};
 pub use app::{Action, App, CloseReason, Ctx, Kind, Queued, Request, Response, Route};
+pub use local::{Listen, Progress, Push, Sink, Taken};
 pub use policy::{Listening, Policy};
 pub use slot::Peer;
-pub use stats::{Connections, Rejected, RoundTrips, Stats};
+pub use stats::{Connections, LoopStats, Rejected, RoundTrips, Stats};
 
 use self::core::{Core, Start};
 use self::slot::Flags;
@@ -169,6 +171,7 @@ impl Engine {
     pub fn take_in(&mut self, now: Now) {
         self.core.now = now;
         self.core.begin_writing();
+        self.deliver_local(self.core.config.writes_per_turn);
         if self.core.next_sweep.is_none() {
             self.core.next_sweep = self.core.history.next_sweep();
         }
@@ -183,6 +186,7 @@ impl Engine {
             && core.dirty.is_empty()
             && core.closes.is_empty()
             && core.resumed.is_empty()
+            && !core.local.has_work()
             && !core.presence.has_news())
             || self.has_news()
             || core.has_fed()
@@ -207,7 +211,8 @@ impl Engine {
         let core = &self.core;
         let farewell = core.farewells.next_deadline();
         let presence = core.presence.next_deadline();
-        let due = [core.wheel.next_deadline(), app, core.next_sweep, farewell, presence];
+        let local = core.local.next_deadline();
+        let due = [core.wheel.next_deadline(), app, core.next_sweep, farewell, presence, local];
         due.into_iter().flatten().min()
     }
 
@@ -257,10 +262,20 @@ impl Engine {
         self.core.connections()
     }
 
-    /// Subscriptions in all.
+    /// Its own part of a server's numbers. Looks at every connection.
+    #[must_use]
+    pub fn loop_stats(&self) -> LoopStats {
+        LoopStats {
+            connections: self.connections(),
+            subscriptions: self.subscriptions(),
+            counted: self.stats().clone(),
+        }
+    }
+
+    /// Subscriptions in all, the program's own included.
     #[must_use]
     pub fn subscriptions(&self) -> usize {
-        self.core.roster.subscriptions()
+        self.core.subscriptions()
     }
 
     /// How far the order has been taken in.
@@ -287,12 +302,17 @@ impl Engine {
         match catch_unwind(AssertUnwindSafe(|| call(app, core))) {
             Ok(result) => Some(result),
             Err(_) => {
-                log::error!("a callback of the application panicked: this server ends");
-                self.app = None;
-                self.has_failed = true;
+                self.fail();
                 None
             }
         }
+    }
+
+    /// A callback has panicked. Nobody is called any more.
+    fn fail(&mut self) {
+        log::error!("a callback of the application panicked: this server ends");
+        self.app = None;
+        self.has_failed = true;
     }
 
     fn on_writable(&mut self, index: u32) {
@@ -346,6 +366,7 @@ impl Engine {
         assert_eq!(members, core.roster.subscriptions());
         core.check_counts();
         core.check_held();
+        core.check_local();
         core.check_presence();
         for index in core.wheel.filed() {
             assert!(core.slots.get(index).is_some(), "a timer of a slot that is no more");

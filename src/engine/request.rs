@@ -416,7 +416,7 @@ impl super::core::Core {
             epoch: self.history.epoch().as_str(),
             uptime_s: (self.now.mono_ms - self.started.mono_ms) / 1000,
             connections: self.connections(),
-            subscriptions: self.roster.subscriptions(),
+            subscriptions: self.subscriptions(),
             addresses: self.addresses.len(),
             history: self.history.stats(),
             stats: &self.stats,

@@ -7,7 +7,7 @@ use crate::json;
 /// What one loop has counted.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
-    /// Publications written to connections.
+    /// Publications written to connections, or handed to the program's own subscriptions.
     pub delivered: u64,
     /// Announced gaps, by [`GapReason`].
     pub gaps: [u64; GapReason::ALL.len()],
@@ -87,6 +87,46 @@ pub struct Connections {
     pub sse: usize,
     /// Held polls.
     pub poll: usize,
+}
+
+/// What one loop says of itself; those of several loops [add](Self::add) up.
+#[derive(Clone, Debug, Default)]
+pub struct LoopStats {
+    /// Connections by what they are.
+    pub connections: Connections,
+    /// Subscriptions of all of them, and the program's own.
+    pub subscriptions: usize,
+    /// What has been counted.
+    pub counted: Stats,
+}
+
+impl LoopStats {
+    /// Adds another loop's.
+    pub fn add(&mut self, other: &Self) {
+        let (ours, theirs) = (&mut self.connections, &other.connections);
+        ours.http += theirs.http;
+        ours.ws += theirs.ws;
+        ours.sse += theirs.sse;
+        ours.poll += theirs.poll;
+        self.subscriptions += other.subscriptions;
+        self.counted.add(&other.counted);
+    }
+}
+
+impl Stats {
+    fn add(&mut self, other: &Self) {
+        self.delivered += other.delivered;
+        self.stalled += other.stalled;
+        let sums = [
+            (&mut self.gaps[..], &other.gaps[..]),
+            (&mut self.rejected.0[..], &other.rejected.0[..]),
+            (&mut self.ws_closes[..], &other.ws_closes[..]),
+            (&mut self.rtt.buckets[..], &other.rtt.buckets[..]),
+        ];
+        for (ours, theirs) in sums {
+            ours.iter_mut().zip(theirs).for_each(|(ours, theirs)| *ours += theirs);
+        }
+    }
 }
 
 /// The codes that [`Stats::ws_closes`] counts.

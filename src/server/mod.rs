@@ -1,5 +1,6 @@
 //! A server: the engine with sockets, a clock, randomness and threads. The only floor that does I/O.
 
+mod board;
 mod data;
 mod hub;
 mod limits;
@@ -10,23 +11,27 @@ mod signals;
 #[cfg_attr(loom, path = "sleep_model.rs")]
 mod sleep;
 mod socket;
+mod subscription;
 mod turn;
 
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mio::Events;
 
+use self::board::Board;
+pub use self::board::ServerStats;
 use self::data::Data;
-use self::hub::{Clock, Command, Shared};
+use self::hub::{Clock, Command, HubLimits, Shared};
 pub use self::hub::{Hub, HubError, PublishError, PublishReason};
 pub use self::listen::{Inherited, LocalAddr};
 use self::shutdown::Shutdown;
 use self::sleep::{JoinHandle, Poll};
+pub use self::subscription::{SubscribeError, Subscription};
 use self::turn::{EVENTS, Io, listener_token};
 use crate::config::Config;
 use crate::cursor::Epoch;
@@ -36,6 +41,7 @@ use crate::hub::{Bell, History, is_pattern};
 use crate::sync::{AtomicBool, Mutex};
 use crate::time::Now;
 
+const PANICKED: &str = "a callback of the application panicked";
 /// How long a dropped [`Running`] lets its connections end.
 const DROP_GRACE: Duration = Duration::from_secs(1);
 
@@ -59,6 +65,8 @@ pub struct Server {
     io: Io,
     events: Events,
     shared: Arc<Shared>,
+    /// When the board was left its numbers last (monotonic ms); `None`: somebody asks for new ones.
+    left_ms: Option<u64>,
     shutdown: Option<Shutdown>,
     drain_delay: Duration,
     #[cfg(feature = "cli")]
@@ -164,7 +172,9 @@ impl Server {
             commands: Mutex::default(),
             has_commands: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
-            message_bytes_max: config.message_bytes_max,
+            seats: Arc::default(),
+            board: Board::default(),
+            limits: HubLimits::from(&config),
         });
         let listening: Vec<_> = listeners.iter().map(listen::Listener::listening).collect();
         let policy = Policy::new(&config, &listening);
@@ -190,6 +200,7 @@ impl Server {
             io,
             events: Events::with_capacity(EVENTS),
             shared,
+            left_ms: None,
             shutdown: None,
             drain_delay,
             #[cfg(feature = "cli")]
@@ -259,10 +270,11 @@ impl Server {
         self.io.read(&mut self.engine, now);
         self.engine.handle_timeout(now);
         self.io.write(&mut self.engine, now);
+        self.report(now);
         // From here on a publication makes the descriptor readable, or shows in `next_timeout`.
         self.shared.bell.doze();
         if self.engine.has_failed() {
-            return Err(io::Error::other("a callback of the application panicked"));
+            return Err(io::Error::other(PANICKED));
         }
         if !self.has_ended(now) {
             return Ok(Turned::Running);
@@ -273,8 +285,12 @@ impl Server {
 
     /// The last publication has been; what is kept goes where it is to be kept.
     fn keep(&mut self, now: Now) -> io::Result<()> {
-        self.shared.is_closed.store(true, Ordering::SeqCst);
+        self.shared.close();
         self.shared.history.close();
+        self.engine.end_listens(now);
+        if self.engine.has_failed() {
+            return Err(io::Error::other(PANICKED));
+        }
         self.data.take().map_or(Ok(()), |data| data.write(&self.shared.history, now))
     }
 
@@ -293,12 +309,25 @@ impl Server {
         Some(Duration::from_millis(due.saturating_sub(now)))
     }
 
+    /// Leaves this loop's numbers where other threads look, when that is due.
+    fn report(&mut self, now: Now) {
+        if self.left_ms.is_none_or(|left| board::is_due(left, now)) {
+            self.left_ms = Some(self.shared.board.leave(&self.engine, now));
+        }
+    }
+
     /// Does what other threads, and signals, ask for.
     fn obey(&mut self, now: Now, has_signals: bool) {
         for command in self.shared.take_commands() {
             match command {
                 Command::Answer(ticket, outcome) => self.engine.handle_answer(ticket, outcome, now),
                 Command::Signal(value) => self.engine.handle_signal(value, now),
+                Command::Listen(listen) => self.engine.handle_listen(listen, now),
+                Command::ListenEnded => self.engine.handle_listen_ended(now),
+                Command::Close(id, code, reason) => {
+                    self.engine.handle_close(id, code, &reason, now);
+                }
+                Command::Report => self.left_ms = None,
                 Command::Shutdown(grace) => self.begin_shutdown(grace, now),
             }
         }
@@ -314,14 +343,18 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.shared.is_closed.store(true, Ordering::SeqCst);
+        self.shared.close();
     }
 }
 
 /// Watch it for input; sleep at most [`Server::next_timeout`]; then [`Server::turn`] with zero.
-///
-/// There is no `AsFd`: mio's `Poll` lends its descriptor only as a number, and this crate has no
-/// unsafe code to turn that into a borrow.
+impl AsFd for Server {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.io.poll.registry().as_fd()
+    }
+}
+
+/// As [`AsFd`], for loops that want a number. It is the server's until that is dropped.
 impl AsRawFd for Server {
     fn as_raw_fd(&self) -> RawFd {
         self.io.poll.as_raw_fd()
