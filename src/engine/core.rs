@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::addresses::Addresses;
 use super::answer::Ticket;
-use super::app::CloseReason;
+use super::app::{CloseReason, TimerId};
 use super::deliver::Delivery;
 use super::drain::Farewells;
 use super::limits::ChannelRates;
@@ -382,12 +382,13 @@ impl Core {
         Ticket { id, number: self.tickets }
     }
 
-    pub(crate) fn set_timer(&mut self, after: Duration, key: u64) {
+    pub(crate) fn set_timer(&mut self, after: Duration, key: u64) -> TimerId {
         self.timers_set += 1;
         // Rounded up, and never now: one that sets itself again must not keep the turn.
         let after_ms = u64::try_from(after.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
-        let due = self.now.mono_ms.saturating_add(after_ms.max(1));
-        self.app_timers.insert((due, self.timers_set), key);
+        let due_ms = self.now.mono_ms.saturating_add(after_ms.max(1));
+        self.app_timers.insert((due_ms, self.timers_set), key);
+        TimerId { due_ms, number: self.timers_set }
     }
 
     /// Subscriptions of connections, and the program's own.

@@ -201,6 +201,12 @@ struct Listener {
     sink: Sink,
 }
 
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.progress.end();
+    }
+}
+
 /// What is to be done with a listener after a pull.
 enum After {
     /// It stands at the horizon.
@@ -477,7 +483,13 @@ impl Core {
         for sub in &listener.subs {
             self.history.leave(sub.channel, self.now);
         }
-        listener.progress.end();
+    }
+
+    /// Nobody of the program listens any more.
+    pub(crate) fn leave_local(&mut self) {
+        for (_, listener) in &self.local.listeners {
+            listener.subs.iter().for_each(|sub| self.history.leave(sub.channel, self.now));
+        }
     }
 
     /// Asserts what must hold between two calls. For tests.

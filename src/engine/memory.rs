@@ -205,6 +205,7 @@ impl Core {
 impl Drop for Core {
     fn drop(&mut self) {
         // The order may live on.
+        self.leave_local();
         self.history.hold(self.held.told, 0);
     }
 }

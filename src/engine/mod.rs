@@ -57,6 +57,7 @@ mod publish;
 mod query;
 mod reply;
 mod request;
+mod response;
 mod routes;
 mod slot;
 mod stats;
@@ -70,9 +71,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 pub use answer::{Answer, Outcome, Ticket, Verdict};
-pub use app::{Action, App, CloseReason, Ctx, Kind, Queued, Request, Response, Route};
+pub use app::{Action, App, CloseReason, Ctx, Kind, Queued, Request, Route, TimerId, Transport};
 pub use local::{Listen, Progress, Push, Sink, Taken};
 pub use policy::{Listening, Policy};
+pub use response::{BadResponse, Response, Upgrade};
 pub use slot::Peer;
 pub use stats::{Connections, LoopStats, Rejected, RoundTrips, Stats};
 
