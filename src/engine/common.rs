@@ -54,7 +54,7 @@ impl Common {
         &self.config
     }
 
-    /// Where the engines leave their figures.
+    /// Where the engines leave their numbers.
     #[must_use]
     pub fn totals(&self) -> &Arc<Totals> {
         &self.totals

@@ -205,6 +205,7 @@ impl Core {
 impl Drop for Core {
     fn drop(&mut self) {
         // The order may live on, and other loops with it.
+        self.leave_local();
         self.leave_addresses();
         self.detach_presence();
         self.history.hold(self.held.told, 0);

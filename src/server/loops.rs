@@ -17,6 +17,10 @@ use crate::engine::{Engine, Peer};
 use crate::sync::{AtomicBool, AtomicUsize, Mutex};
 use crate::time::Now;
 
+/// A loop that is the only one leaves its numbers this often, asked or not, as long as it turns: they
+/// cost a look at each connection.
+const ALONE_MS: u64 = 1_000;
+
 /// One loop: an engine, its sockets, and its place among the others.
 #[derive(Debug)]
 pub(super) struct Loop {
@@ -26,16 +30,16 @@ pub(super) struct Loop {
     pub(super) shared: Arc<Shared>,
     /// Sockets that it was handed.
     adopted: usize,
-    /// When it left its figures last, and when it is to leave them, if they may have changed since.
-    figures_ms: Option<u64>,
-    figures_due: Option<u64>,
+    /// When it left its numbers last (monotonic ms); `None`: somebody asks for new ones.
+    left_ms: Option<u64>,
+    /// When it is to leave them, if nothing else wakes it before.
+    report_ms: Option<u64>,
 }
 
 impl Loop {
     pub(super) fn new(engine: Engine, io: Io, shared: Arc<Shared>) -> Self {
         let events = Events::with_capacity(EVENTS);
-        let adopted = 0;
-        Self { engine, io, events, shared, adopted, figures_ms: None, figures_due: None }
+        Self { engine, io, events, shared, adopted: 0, left_ms: None, report_ms: None }
     }
 
     pub(super) fn mailbox(&self) -> &Mailbox {
@@ -56,6 +60,12 @@ impl Loop {
         match command {
             Command::Answer(ticket, outcome) => self.engine.handle_answer(ticket, outcome, now),
             Command::Signal(value) => self.engine.handle_signal(value, now),
+            Command::Listen(listen) => self.engine.handle_listen(listen, now),
+            Command::ListenEnded => self.engine.handle_listen_ended(now),
+            Command::Close(id, code, reason) => {
+                self.engine.handle_close(id, code, &reason, now);
+            }
+            Command::Report => self.left_ms = None,
             other @ Command::Shutdown(_) => return Some(other),
         }
         None
@@ -68,23 +78,26 @@ impl Loop {
         self.io.read(&mut self.engine, now);
         self.engine.handle_timeout(now);
         self.io.write(&mut self.engine, now);
-        if self.shared.boxes.len() > 1 {
-            self.leave_figures(now);
-        }
+        self.report(now);
         // From here on a publication makes the descriptor readable, or shows in `next_timeout`.
         self.mailbox().bell.doze();
     }
 
-    /// For the other loops: what may have changed in this turn, now or a little later.
-    fn leave_figures(&mut self, now: Now) {
-        let next_ms = self.figures_ms.map_or(0, |left| left + sleep::FIGURES_MS);
-        if next_ms > now.mono_ms {
-            self.figures_due = Some(next_ms);
-            return;
+    /// Leaves this loop's numbers where others look, when that is due. What may have changed in a turn
+    /// is left a little later at the latest, where other loops speak for it.
+    fn report(&mut self, now: Now) {
+        let is_alone = self.shared.boxes.len() == 1;
+        let every_ms = if is_alone { ALONE_MS } else { sleep::REPORT_MS };
+        match self.left_ms.map(|left| left.saturating_add(every_ms)) {
+            Some(next_ms) if next_ms > now.mono_ms => {
+                self.report_ms = (!is_alone).then_some(next_ms);
+            }
+            Some(_) | None => {
+                (self.left_ms, self.report_ms) = (Some(now.mono_ms), None);
+                self.engine.leave_stats(now);
+                self.shared.board.unask();
+            }
         }
-        self.figures_ms = Some(now.mono_ms);
-        self.figures_due = None;
-        self.engine.leave_figures();
     }
 
     /// How long it may sleep, if something of others is due at `end`.
@@ -92,7 +105,7 @@ impl Loop {
         if self.mailbox().has_mail() || self.io.has_work() || self.engine.has_work() {
             return Some(Duration::ZERO);
         }
-        let due = [self.engine.next_deadline(), self.io.next_deadline(), self.figures_due, end];
+        let due = [self.engine.next_deadline(), self.io.next_deadline(), self.report_ms, end];
         let due = due.into_iter().flatten().min()?;
         let now = self.shared.clock.now().mono_ms;
         Some(Duration::from_millis(due.saturating_sub(now)))
@@ -133,6 +146,7 @@ impl Loop {
             }
             if until_ms.is_some_and(|end| self.engine.is_empty() || end <= now.mono_ms) {
                 self.shared.ends.left.fetch_add(self.engine.len(), Ordering::SeqCst);
+                self.engine.leave_last_stats();
                 return Ok(());
             }
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::socket::Socket;
-use crate::engine::{Outcome, Peer, Ticket};
+use crate::engine::{ConnId, Listen, Outcome, Peer, Ticket};
 use crate::hub::Bell;
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard};
 
@@ -14,10 +14,16 @@ use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard};
 const COMMANDS_MAX: usize = 4096;
 
 /// What a [`Hub`](super::Hub) asks.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) enum Command {
     Answer(Ticket, Outcome),
     Signal(u64),
+    Listen(Listen),
+    /// Some subscription of the program's own has been ended.
+    ListenEnded,
+    /// New numbers for the board.
+    Report,
+    Close(ConnId, u16, Box<str>),
     Shutdown(Duration),
 }
 
@@ -36,17 +42,28 @@ impl Command {
     pub(super) fn whom(&self) -> Whom {
         match self {
             Self::Answer(ticket, _) => Whom::One(ticket.loop_number()),
-            Self::Signal(_) => Whom::All,
-            Self::Shutdown(_) => Whom::First,
+            Self::Close(id, ..) => Whom::One(id.loop_number().into()),
+            Self::Signal(_) | Self::Report => Whom::All,
+            Self::Listen(_) | Self::ListenEnded | Self::Shutdown(_) => Whom::First,
+        }
+    }
+
+    /// Another one, of what is for every loop.
+    pub(super) fn copy(&self) -> Option<Self> {
+        match self {
+            Self::Signal(value) => Some(Self::Signal(*value)),
+            Self::Report => Some(Self::Report),
+            Self::Answer(..)
+            | Self::Listen(_)
+            | Self::ListenEnded
+            | Self::Close(..)
+            | Self::Shutdown(_) => None,
         }
     }
 
     /// Whether it gets through however much waits.
     fn is_urgent(&self) -> bool {
-        match self {
-            Self::Shutdown(_) => true,
-            Self::Answer(..) | Self::Signal(_) => false,
-        }
+        matches!(self, Self::Shutdown(_))
     }
 }
 
@@ -105,9 +122,9 @@ impl Mailbox {
         waiting < COMMANDS_MAX || command.is_urgent()
     }
 
-    pub(super) fn send(&self, command: Command) {
-        // Where the loop has ended nobody is left to whom it would matter.
-        let _ = self.put(|mail| mail.commands.push(command));
+    /// Whether it is taken: not where the loop has ended.
+    pub(super) fn send(&self, command: Command) -> bool {
+        self.put(|mail| mail.commands.push(command)).is_some()
     }
 
     pub(super) fn order(&self, order: Order) {
