@@ -42,6 +42,13 @@ pub struct Ticket {
     pub(crate) number: u32,
 }
 
+impl Ticket {
+    /// The loop of the connection that waits.
+    pub(crate) fn loop_number(self) -> usize {
+        usize::from(self.id.loop_number())
+    }
+}
+
 /// What an owed answer is, in the end.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

@@ -16,6 +16,7 @@ use super::policy::Policy;
 use super::presence::{Parting, Presence};
 use super::slot::{Flags, Slot, Sub};
 use super::stats::{Connections, Stats};
+use super::totals::{Figures, Totals};
 use crate::code::Refusal;
 use crate::collections::slots::{ConnId, Slots};
 use crate::collections::wheel::Wheel;
@@ -71,7 +72,11 @@ pub(crate) struct Core {
     /// What it shares with the other loops of its server.
     /// Invariant: what is counted there of connections is what the slots of all loops say.
     pub(crate) common: Common,
+    /// Where they leave their figures, if there are several.
+    pub(crate) totals: Option<Arc<Totals>>,
     pub(crate) connections_max: usize,
+    /// Connections of other loops, where this one accepts for them.
+    pub(crate) elsewhere: usize,
     pub(crate) refused: usize,
     /// Connections that wait for their peers to have read everything.
     pub(crate) lingering: usize,
@@ -134,6 +139,8 @@ impl Core {
             draining: false,
             farewells: Farewells::default(),
             common,
+            totals: None,
+            elsewhere: 0,
             connections_max: connections_max.min(ConnId::INDEX_MAX - 64),
             refused: 0,
             lingering: 0,
@@ -202,7 +209,8 @@ impl Core {
 
     /// Whether a connection that comes now is one too many, or there is no memory for more.
     pub(crate) fn is_over(&self) -> bool {
-        self.slots.len() >= self.connections_max + self.refused || self.history.is_tight()
+        self.slots.len() + self.elsewhere >= self.connections_max + self.refused
+            || self.history.is_tight()
     }
 
     /// Whether phase two is due: many replies wait, or so much has been published that `recent` might
@@ -380,6 +388,14 @@ impl Core {
         let after_ms = u64::try_from(after.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
         let due = self.now.mono_ms.saturating_add(after_ms.max(1));
         self.app_timers.insert((due, self.timers_set), key);
+    }
+
+    pub(crate) fn figures(&self) -> Figures {
+        Figures {
+            connections: self.connections(),
+            subscriptions: self.roster.subscriptions(),
+            stats: self.stats.clone(),
+        }
     }
 
     pub(crate) fn connections(&self) -> Connections {

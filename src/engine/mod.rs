@@ -62,6 +62,7 @@ mod slot;
 mod stats;
 mod subscribe;
 mod timers;
+mod totals;
 mod websocket;
 
 use std::collections::{HashMap, VecDeque};
@@ -75,6 +76,7 @@ pub use common::Common;
 pub use policy::{Listening, Policy};
 pub use slot::Peer;
 pub use stats::{Connections, Rejected, RoundTrips, Stats};
+pub use totals::{Figures, Totals};
 
 use self::addresses::AddressIndex;
 use self::core::{Core, Start};
@@ -275,6 +277,41 @@ impl Engine {
     /// Sets how many connections are let in, where the driver knows better than the configuration.
     pub fn set_connections_max(&mut self, max: usize) {
         self.core.connections_max = max.min(ConnId::INDEX_MAX - 64);
+    }
+
+    /// Whether a connection that comes now is one too many, or there is no memory for more: it would be
+    /// let in only to be told so.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.core.is_over()
+    }
+
+    /// Connections that count for the limit: those that are only here to be refused do not.
+    #[must_use]
+    pub fn admitted(&self) -> usize {
+        self.core.slots.len() - self.core.refused
+    }
+
+    /// Tells a loop that accepts for others how many connections those have: they count for its limit.
+    pub fn set_elsewhere(&mut self, connections: usize) {
+        self.core.elsewhere = connections;
+    }
+
+    /// Gives a loop of several the place where all leave their figures; `/stats` then speaks for all.
+    pub fn set_totals(&mut self, totals: Arc<Totals>) {
+        self.core.totals = Some(totals);
+    }
+
+    /// What this loop has, and has counted. Looks at every connection.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        self.core.figures()
+    }
+
+    /// Its number among the loops of a server.
+    #[must_use]
+    pub fn loop_number(&self) -> usize {
+        usize::from(self.core.slots.loop_number())
     }
 
     /// Calls into the application; a panic there ends this server, not the process.

@@ -412,14 +412,18 @@ impl super::core::Core {
     fn answer_stats(&mut self, index: u32, to: &Answering) -> Result<(), Next> {
         self.may_administer(index)?;
         let mut body = Vec::with_capacity(1024);
+        let own = self.figures();
+        let number = usize::from(self.slots.loop_number());
+        let figures = match &self.totals {
+            Some(totals) => totals.sum_with(number, own),
+            None => own,
+        };
         Snapshot {
             epoch: self.history.epoch().as_str(),
             uptime_s: (self.now.mono_ms - self.started.mono_ms) / 1000,
-            connections: self.connections(),
-            subscriptions: self.roster.subscriptions(),
             addresses: self.common.limits.len(),
             history: self.history.stats(),
-            stats: &self.stats,
+            figures: &figures,
             loops: self.common.loops,
         }
         .write_json(&mut body);

@@ -15,7 +15,11 @@ pub(super) fn waker(poll: &Poll) -> io::Result<Waker> {
     Waker::new(poll.registry(), WAKER)
 }
 
-/// The start of a thread for the loop.
-pub(super) fn thread() -> Builder {
-    Builder::new().name("holdline".to_owned())
+/// The start of a thread for a loop.
+pub(super) fn thread(loop_number: usize) -> Builder {
+    Builder::new().name(match loop_number {
+        0 => "holdline".to_owned(),
+        // Linux shows 15 characters.
+        number => format!("holdline-{number}"),
+    })
 }

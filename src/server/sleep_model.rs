@@ -71,6 +71,6 @@ pub(super) fn waker(poll: &Poll) -> io::Result<Waker> {
 }
 
 /// With more of a stack than the model's own threads have.
-pub(super) fn thread() -> Builder {
+pub(super) fn thread(_: usize) -> Builder {
     Builder::new().stack_size(1 << 18)
 }

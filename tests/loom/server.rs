@@ -70,6 +70,8 @@ fn read(stream: &mut UnixStream, into: &mut Vec<u8>) -> bool {
     match stream.read_to_end(into) {
         Ok(_) => true,
         Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+        // It was dropped with bytes in it that nobody had read.
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => true,
         Err(error) => panic!("{error}"),
     }
 }
@@ -247,5 +249,109 @@ fn a_server_and_its_handles_go_in_any_order() {
         assert_closed(&last);
         other.join().expect("no panic");
         assert_closed(&last);
+    });
+}
+
+/// Of two loops, the second has all connections that come one by one (the first accepts them).
+fn two_loops(name: &str) -> Config {
+    config(name).loops(2)
+}
+
+const ASK: &str = "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+
+#[test]
+fn a_socket_on_its_way_to_another_loop_is_served_though_the_server_ends() {
+    model("two loops, a socket, a shutdown", 2, || {
+        let mut server = two_loops("handed").bind().expect("binds");
+        let mut client = client("handed", ASK);
+        // No loop waits for its end.
+        client.shutdown(std::net::Shutdown::Write).expect("shut");
+        // Handed over, and perhaps not yet taken.
+        assert_eq!(server.turn(Some(Duration::ZERO)).expect("turns"), Turned::Running);
+        assert!(server.engine().is_empty());
+        server.shutdown(LONG);
+        while server.turn(None).expect("turns") == Turned::Running {}
+        let mut answer = Vec::new();
+        assert!(read(&mut client, &mut answer), "the connection is still open");
+        assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer));
+    });
+}
+
+#[test]
+fn a_server_that_is_dropped_takes_its_loops_and_their_sockets_along() {
+    model("two loops, a socket, a drop", 3, || {
+        let mut server = two_loops("dropped").bind().expect("binds");
+        let hub = server.hub();
+        let mut client = client("dropped", LISTEN);
+        assert_eq!(server.turn(Some(Duration::ZERO)).expect("turns"), Turned::Running);
+        let other = spawn({
+            let hub = hub.clone();
+            move || publish(&hub, "x")
+        });
+        drop(server);
+        assert!(read(&mut client, &mut Vec::new()), "the connection is still open");
+        assert_closed(&hub);
+        other.join().expect("no panic");
+    });
+}
+
+/// Notes on which loops a signal arrived, and lets whoever waits for that know.
+#[derive(Clone, Default)]
+struct Arrivals(Arc<(loom::sync::Mutex<Vec<usize>>, loom::sync::Condvar)>);
+
+struct Notice(usize, Arrivals);
+
+impl App for Notice {
+    fn signal(&mut self, _: &mut Ctx<'_>, _: u64) {
+        let (seen, changed) = &*self.1.0;
+        seen.lock().expect("no panic").push(self.0);
+        changed.notify_one();
+    }
+}
+
+/// Nothing but the signal wakes them here, each by its own bell.
+#[test]
+fn no_loop_sleeps_over_a_signal() {
+    model("two loops, a signal", 2, || {
+        let arrivals = Arrivals::default();
+        let make = |number| Notice(number, arrivals.clone());
+        let server = two_loops("all").bind_apps(make).expect("binds");
+        let hub = server.hub();
+        let running = server.spawn().expect("a thread");
+        hub.signal(1).expect("still there");
+        let (seen, changed) = &*arrivals.0;
+        let mut seen = seen.lock().expect("no panic");
+        while seen.len() < 2 {
+            seen = changed.wait(seen).expect("no panic");
+        }
+        seen.sort_unstable();
+        assert_eq!(*seen, [0, 1]);
+        drop(seen);
+        drop(running);
+        assert_closed(&hub);
+    });
+}
+
+#[test]
+fn what_was_published_before_the_end_goes_out_on_another_loop() {
+    model("two loops, publish, then shutdown", 2, || {
+        let mut server = two_loops("other").bind().expect("binds");
+        let mut client = client("other", LISTEN);
+        assert_eq!(server.turn(Some(Duration::ZERO)).expect("turns"), Turned::Running);
+        let hub = server.hub();
+        let publisher = spawn({
+            let hub = hub.clone();
+            move || hub.publish("a", "last words").map_or(0, |published| published.subscribers)
+        });
+        let joined = publisher.join().expect("no panic");
+        server.shutdown(Duration::ZERO);
+        while server.turn(None).expect("turns") == Turned::Running {}
+        let mut heard = Vec::new();
+        assert!(read(&mut client, &mut heard), "the connection is still open");
+        let heard = String::from_utf8(heard).expect("text");
+        // Who joins at that very moment may hear it uncounted.
+        let count = heard.matches("last words").count();
+        assert!(count <= 1 && count >= joined as usize, "{joined} joined: {heard}");
+        assert_closed(&hub);
     });
 }
