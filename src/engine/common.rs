@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use super::limits::Limits;
+use super::presence::Board;
 use crate::config::Config;
 use crate::hub::History;
 
 /// What the engines of one server share: made once, and given to [each](super::Engine::with). The
-/// order of everything published, and limits that count for the whole server.
+/// order of everything published, limits that count for the whole server, and who listens.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -29,6 +30,7 @@ pub struct Common {
     /// How many engines there are, or will be.
     pub(crate) loops: usize,
     pub(crate) limits: Arc<Limits>,
+    pub(crate) board: Arc<Board>,
 }
 
 impl Common {
@@ -39,7 +41,8 @@ impl Common {
         let loops = loops.clamp(1, 1 + usize::from(u8::MAX));
         let config = with_progress(config);
         let limits = Arc::new(Limits::new(config.addresses_max, Arc::clone(&history)));
-        Self { config, history, loops, limits }
+        let board = Arc::new(Board::new(&config, Arc::clone(&history), loops));
+        Self { config, history, loops, limits, board }
     }
 
     /// For how many engines it was made.

@@ -104,6 +104,7 @@ pub(crate) struct Start {
 impl Core {
     pub(crate) fn new(start: Start) -> Self {
         let Start { common, policy, loop_number, seed, now } = start;
+        let loop_number = loop_number.min((common.loops - 1) as u8);
         let (config, history) = (Arc::clone(&common.config), Arc::clone(&common.history));
         let connections_max = match config.connections_max {
             0 => 1024 - 64,
@@ -117,7 +118,7 @@ impl Core {
             slots: Slots::new(loop_number),
             roster: Roster::new(),
             wheel: Wheel::new(now.mono_ms),
-            presence: Presence::new(rng.fork(), &config),
+            presence: Presence::new(loop_number, rng.fork()),
             ping_key: rng.u64(..),
             rng,
             horizon: history.head(),
@@ -154,6 +155,7 @@ impl Core {
             config,
             history,
         };
+        core.attach_presence();
         core.tell_held();
         core
     }
@@ -335,15 +337,19 @@ impl Core {
     pub(crate) fn leave_all(&mut self, index: u32) {
         let Some(slot) = self.slots.get_mut(index) else { return };
         slot.flags.clear(Flags::BEHIND);
-        for sub in std::mem::take(&mut slot.subs).as_slice() {
+        let subs = std::mem::take(&mut slot.subs);
+        for sub in subs.as_slice() {
             self.leave_room(index, sub, Parting::Grace);
+        }
+        if !subs.as_slice().is_empty() {
+            self.rest_presence(index);
         }
     }
 
     pub(crate) fn leave_room(&mut self, index: u32, sub: &Sub, parting: Parting) {
         let Sub { room, place, .. } = *sub;
-        if let Some(watch) = self.roster.mark(room) {
-            self.part(index, watch, sub, parting);
+        if self.may_be_watched(room) {
+            self.part(index, sub, parting);
         }
         debug_assert_eq!(self.roster.members(room)[place as usize], index);
         let channel = self.roster.channel(room);

@@ -206,6 +206,7 @@ impl Drop for Core {
     fn drop(&mut self) {
         // The order may live on, and other loops with it.
         self.leave_addresses();
+        self.detach_presence();
         self.history.hold(self.held.told, 0);
     }
 }

@@ -142,7 +142,7 @@ impl Engine {
     }
 
     /// One of the engines of a server: what it shares with the others, the rules of its listeners,
-    /// and its number among the loops, from 0 on.
+    /// and its number among the loops, from 0 on, which no other has.
     #[must_use]
     pub fn with(common: &Common, policy: Policy, loop_number: u8, seed: u64, now: Now) -> Self {
         let common = common.clone();
@@ -167,6 +167,7 @@ impl Engine {
     /// Moves the horizon to the newest publication; the second phase of a turn begins with it.
     pub fn take_in(&mut self, now: Now) {
         self.core.now = now;
+        self.take_in_presence();
         self.core.begin_writing();
         if self.core.next_sweep.is_none() {
             self.core.next_sweep = self.core.history.next_sweep();
@@ -182,7 +183,7 @@ impl Engine {
             && core.dirty.is_empty()
             && core.closes.is_empty()
             && core.resumed.is_empty()
-            && !core.presence.has_news())
+            && !core.has_presence_news())
             || self.has_news()
             || core.has_fed()
     }
@@ -205,7 +206,7 @@ impl Engine {
         let app = self.core.app_timers.keys().next().map(|(due, _)| *due);
         let core = &self.core;
         let farewell = core.farewells.next_deadline();
-        let presence = core.presence.next_deadline();
+        let presence = core.presence_deadline();
         let due = [core.wheel.next_deadline(), app, core.next_sweep, farewell, presence];
         due.into_iter().flatten().min()
     }
@@ -351,6 +352,7 @@ impl Engine {
         self.core.wheel.cancel(index);
         let slot = self.core.slots.remove(index)?;
         self.core.shrink();
+        self.core.forget_presence(id);
         self.core.uncount(&slot);
         self.core.unweigh(&slot);
         if slot.flags.has(Flags::OPENED) {

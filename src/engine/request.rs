@@ -150,7 +150,7 @@ impl Engine {
                 self.core.answer_info(index, answering, &plan.options.channels[0]);
             }
             What::Presence => {
-                self.core.answer_presence(index, answering, &plan.options.channels[0])?;
+                self.on_presence(index, answering, &plan.options.channels[0])?;
             }
             What::Clear => {
                 self.authorize(index, Action::Publish { channel: &plan.options.channels[0] })?;

@@ -17,10 +17,6 @@ use crate::engine::{Engine, Peer};
 use crate::sync::{AtomicBool, AtomicUsize, Mutex};
 use crate::time::Now;
 
-/// Where there are several loops, each leaves its figures for the others no more often than this:
-/// it looks at every connection for them.
-const FIGURES_MS: u64 = 100;
-
 /// One loop: an engine, its sockets, and its place among the others.
 #[derive(Debug)]
 pub(super) struct Loop {
@@ -81,7 +77,7 @@ impl Loop {
 
     /// For the other loops: what may have changed in this turn, now or a little later.
     fn leave_figures(&mut self, now: Now) {
-        let next_ms = self.figures_ms.map_or(0, |left| left + FIGURES_MS);
+        let next_ms = self.figures_ms.map_or(0, |left| left + sleep::FIGURES_MS);
         if next_ms > now.mono_ms {
             self.figures_due = Some(next_ms);
             return;

@@ -10,6 +10,10 @@ use mio::Waker;
 
 use super::turn::WAKER;
 
+/// Where there are several loops, each leaves its figures for the others no more often than this: it
+/// looks at every connection for them.
+pub(super) const FIGURES_MS: u64 = 100;
+
 /// What wakes the loop, from any thread.
 pub(super) fn waker(poll: &Poll) -> io::Result<Waker> {
     Waker::new(poll.registry(), WAKER)

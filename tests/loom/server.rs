@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use holdline::engine::{Action, Answer, Ctx, Ticket, Verdict};
+use holdline::engine::{Action, Answer, Ctx, Request, Route, Ticket, Verdict};
 use holdline::server::{HubError, PublishReason};
 use holdline::{App, Config, ConnId, Hub, Server, Turned};
 
@@ -257,23 +257,69 @@ fn two_loops(name: &str) -> Config {
     config(name).loops(2)
 }
 
-const ASK: &str = "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+/// What the applications of two loops have seen, and who waits for that.
+#[derive(Clone, Default)]
+struct Arrivals(Arc<(loom::sync::Mutex<Vec<usize>>, loom::sync::Condvar)>);
+
+impl Arrivals {
+    fn note(&self, number: usize) {
+        let (seen, changed) = &*self.0;
+        seen.lock().expect("no panic").push(number);
+        changed.notify_one();
+    }
+
+    fn wait_for(&self, count: usize) -> Vec<usize> {
+        let (seen, changed) = &*self.0;
+        let mut seen = seen.lock().expect("no panic");
+        while seen.len() < count {
+            seen = changed.wait(seen).expect("no panic");
+        }
+        seen.sort_unstable();
+        seen.clone()
+    }
+}
+
+/// Says on which loop something arrived.
+struct Usher(usize, Arrivals);
+
+impl App for Usher {
+    fn request(&mut self, _: &mut Ctx<'_>, _: ConnId, _: &Request<'_>) -> Answer<Route> {
+        self.1.note(self.0);
+        Answer::Done(Route::Pass)
+    }
+
+    fn signal(&mut self, _: &mut Ctx<'_>, _: u64) {
+        self.1.note(self.0);
+    }
+}
 
 #[test]
-fn a_socket_on_its_way_to_another_loop_is_served_though_the_server_ends() {
+fn no_loop_sleeps_over_a_socket_that_it_is_handed() {
+    model("two loops, a socket", 2, || {
+        let arrivals = Arrivals::default();
+        let make = |number| Usher(number, arrivals.clone());
+        let server = two_loops("handed").bind_apps(make).expect("binds");
+        let hub = server.hub();
+        let mut client = client("handed", LISTEN);
+        let running = server.spawn().expect("a thread");
+        assert_eq!(arrivals.wait_for(1), [1]);
+        hub.shutdown(Duration::ZERO).expect("still there");
+        running.join().expect("in order");
+        assert!(read(&mut client, &mut Vec::new()), "the connection is still open");
+    });
+}
+
+#[test]
+fn a_socket_on_its_way_when_the_server_ends_is_not_left_open() {
     model("two loops, a socket, a shutdown", 2, || {
-        let mut server = two_loops("handed").bind().expect("binds");
-        let mut client = client("handed", ASK);
-        // No loop waits for its end.
-        client.shutdown(std::net::Shutdown::Write).expect("shut");
+        let mut server = two_loops("late").bind().expect("binds");
+        let mut client = client("late", LISTEN);
         // Handed over, and perhaps not yet taken.
         assert_eq!(server.turn(Some(Duration::ZERO)).expect("turns"), Turned::Running);
         assert!(server.engine().is_empty());
-        server.shutdown(LONG);
+        server.shutdown(Duration::ZERO);
         while server.turn(None).expect("turns") == Turned::Running {}
-        let mut answer = Vec::new();
-        assert!(read(&mut client, &mut answer), "the connection is still open");
-        assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer));
+        assert!(read(&mut client, &mut Vec::new()), "the connection is still open");
     });
 }
 
@@ -295,38 +341,17 @@ fn a_server_that_is_dropped_takes_its_loops_and_their_sockets_along() {
     });
 }
 
-/// Notes on which loops a signal arrived, and lets whoever waits for that know.
-#[derive(Clone, Default)]
-struct Arrivals(Arc<(loom::sync::Mutex<Vec<usize>>, loom::sync::Condvar)>);
-
-struct Notice(usize, Arrivals);
-
-impl App for Notice {
-    fn signal(&mut self, _: &mut Ctx<'_>, _: u64) {
-        let (seen, changed) = &*self.1.0;
-        seen.lock().expect("no panic").push(self.0);
-        changed.notify_one();
-    }
-}
-
 /// Nothing but the signal wakes them here, each by its own bell.
 #[test]
 fn no_loop_sleeps_over_a_signal() {
     model("two loops, a signal", 2, || {
         let arrivals = Arrivals::default();
-        let make = |number| Notice(number, arrivals.clone());
+        let make = |number| Usher(number, arrivals.clone());
         let server = two_loops("all").bind_apps(make).expect("binds");
         let hub = server.hub();
         let running = server.spawn().expect("a thread");
         hub.signal(1).expect("still there");
-        let (seen, changed) = &*arrivals.0;
-        let mut seen = seen.lock().expect("no panic");
-        while seen.len() < 2 {
-            seen = changed.wait(seen).expect("no panic");
-        }
-        seen.sort_unstable();
-        assert_eq!(*seen, [0, 1]);
-        drop(seen);
+        assert_eq!(arrivals.wait_for(2), [0, 1]);
         drop(running);
         assert_closed(&hub);
     });
