@@ -119,6 +119,9 @@ pub struct Config {
     /// next, on all channels that somebody watches: some 100 bytes each. Beyond, they leave at once.
     /// Default 10 000.
     pub presence_entries_max: usize,
+    /// Subscriptions of the program's own (`Hub::subscribe`) at a time, some 300 bytes each and 80
+    /// for each of its channels, which do not count against `memory_bytes`. Default 256.
+    pub local_subscriptions_max: usize,
     /// Own bytes (replies, not publications) waiting for one connection. Default 64 KiB.
     pub outbox_bytes_max: usize,
     /// A connection that takes nothing of what waits for it is closed after this. Default 30 s.
@@ -263,6 +266,7 @@ impl Default for Config {
             presence_grace: Duration::from_secs(5),
             presence_members_max: 1_000,
             presence_entries_max: 10_000,
+            local_subscriptions_max: 256,
             outbox_bytes_max: 64 * KIB,
             write_stall: Duration::from_secs(30),
             answer_deadline: Duration::from_secs(10),
@@ -334,6 +338,7 @@ impl Config {
             connections_max: 64,
             presence_members_max: 64,
             presence_entries_max: 64,
+            local_subscriptions_max: 8,
             outbox_bytes_max: 8 * KIB,
             head_bytes_max: 4 * KIB,
             line_bytes_max: 2 * KIB,

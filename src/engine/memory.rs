@@ -207,6 +207,7 @@ impl Drop for Core {
         // The order may live on, and other loops with it.
         self.leave_addresses();
         self.detach_presence();
+        self.leave_local();
         self.history.hold(self.held.told, 0);
     }
 }
