@@ -14,7 +14,7 @@ mod turn;
 
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub use self::hub::{Hub, HubError, PublishError, PublishReason};
 pub use self::listen::{Inherited, LocalAddr};
 use self::shutdown::Shutdown;
 use self::sleep::{JoinHandle, Poll};
-use self::turn::{EVENTS, Io, listener_token};
+use self::turn::{Io, listener_token};
 use crate::config::Config;
 use crate::cursor::Epoch;
 use crate::engine::{App, Engine, Policy};
@@ -169,6 +169,7 @@ impl Server {
         let listening: Vec<_> = listeners.iter().map(listen::Listener::listening).collect();
         let policy = Policy::new(&config, &listening);
         let io = Io::new(poll, listeners, &config);
+        let events = Events::with_capacity(io.events_per_turn);
         let drain_delay = config.drain_delay;
         #[cfg(feature = "cli")]
         let drain = config.drain;
@@ -188,7 +189,7 @@ impl Server {
         Ok(Self {
             engine,
             io,
-            events: Events::with_capacity(EVENTS),
+            events,
             shared,
             shutdown: None,
             drain_delay,
@@ -319,9 +320,13 @@ impl Drop for Server {
 }
 
 /// Watch it for input; sleep at most [`Server::next_timeout`]; then [`Server::turn`] with zero.
-///
-/// There is no `AsFd`: mio's `Poll` lends its descriptor only as a number, and this crate has no
-/// unsafe code to turn that into a borrow.
+impl AsFd for Server {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.io.poll.registry().as_fd()
+    }
+}
+
+/// The same as a number, for loops that want one.
 impl AsRawFd for Server {
     fn as_raw_fd(&self) -> RawFd {
         self.io.poll.as_raw_fd()
