@@ -53,10 +53,8 @@ impl Outside {
 
     /// Sleeps; whether the descriptor has become readable.
     fn wait(&self, server: &Server, timeout: Duration) -> bool {
-        let timeout = Timespec {
-            tv_sec: timeout.as_secs() as _,
-            tv_nsec: timeout.subsec_nanos() as _,
-        };
+        let timeout =
+            Timespec { tv_sec: timeout.as_secs() as _, tv_nsec: timeout.subsec_nanos() as _ };
         match self {
             Self::Level => {
                 let mut watched = [PollFd::from_borrowed_fd(server.as_fd(), PollFlags::IN)];
@@ -65,8 +63,8 @@ impl Outside {
             #[cfg(target_os = "linux")]
             Self::Edge(epoll) => {
                 let mut events = [std::mem::MaybeUninit::uninit(); 4];
-                let (events, _) = rustix::event::epoll::wait(epoll, &mut events, Some(&timeout))
-                    .expect("waits");
+                let (events, _) =
+                    rustix::event::epoll::wait(epoll, &mut events, Some(&timeout)).expect("waits");
                 !events.is_empty()
             }
         }
@@ -202,9 +200,26 @@ fn many_connections_that_ask_at_once_are_all_answered() {
                 assert_eq!(until(&mut wire, "HTTP/1.1 "), "200 OK");
                 let length = until(&mut wire, "Content-Length: ").parse().expect("a number");
                 until(&mut wire, "\r\n");
-                std::io::copy(&mut wire.by_ref().take(length), &mut std::io::sink()).expect("a body");
+                std::io::copy(&mut wire.by_ref().take(length), &mut std::io::sink())
+                    .expect("a body");
             }
         });
+        assert_eq!(host.turns_while_idle(), 0);
+    }
+}
+
+#[test]
+fn connections_that_are_not_accepted_yet_leave_no_time_to_sleep() {
+    for outside in Outside::all() {
+        let mut host = Host::new(Config { events_per_turn: 64, ..tiny() }, outside);
+        // All of them before the first turn, and none says anything: the listener is reported once.
+        let _waiting: Vec<_> = (0..5).map(|_| connect(host.address())).collect();
+        assert!(host.outside.wait(&host.server, PATIENCE), "they are reported");
+        for accepted in 1..=5 {
+            host.server.turn(Some(Duration::ZERO)).expect("turns");
+            assert_eq!(host.server.engine().len(), accepted);
+            assert_eq!(host.server.next_timeout(), Some(Duration::ZERO));
+        }
         assert_eq!(host.turns_while_idle(), 0);
     }
 }
@@ -305,8 +320,12 @@ fn a_poll_that_is_held_is_answered_by_the_next_timeout_alone() {
         let mut host = Host::new(tiny(), outside);
         host.serve(5, |at| {
             let mut wire = connect(at);
-            send(&mut wire, "GET /poll?channel=a&wait=1 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            let request =
+                "GET /poll?channel=a&since=latest&wait=1 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+            let began = Instant::now();
+            send(&mut wire, request);
             assert_eq!(until(&mut wire, "HTTP/1.1 "), "200 OK");
+            assert!(began.elapsed() > Duration::from_millis(500), "it was held");
         });
     }
 }
