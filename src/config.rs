@@ -341,7 +341,7 @@ impl Config {
             events_per_turn: 32,
             read_bytes_per_turn: 4 * KIB,
             reply_bytes_per_turn: 2 * KIB,
-            arena_bytes: 8 * KIB,
+            arena_bytes: 4 * KIB,
             write_bytes_per_turn: 64 * KIB,
             backlog: 64,
             ..Self::default()
