@@ -12,7 +12,7 @@ use super::hub::Shared;
 use super::mail::{Command, Mailbox, Order};
 use super::sleep::{self, JoinHandle};
 use super::socket::Socket;
-use super::turn::{EVENTS, Io};
+use super::turn::Io;
 use crate::engine::{Engine, Peer};
 use crate::sync::{AtomicBool, AtomicUsize, Mutex};
 use crate::time::Now;
@@ -37,7 +37,7 @@ pub(super) struct Loop {
 
 impl Loop {
     pub(super) fn new(engine: Engine, io: Io, shared: Arc<Shared>) -> Self {
-        let events = Events::with_capacity(EVENTS);
+        let events = Events::with_capacity(io.events_per_turn);
         let adopted = 0;
         Self { engine, io, events, shared, adopted, left_ms: None, leave_due: None }
     }
