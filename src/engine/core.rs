@@ -17,7 +17,6 @@ use super::policy::Policy;
 use super::presence::{Parting, Presence};
 use super::slot::{Flags, Slot, Sub};
 use super::stats::{Connections, LoopStats, Stats};
-use super::totals::Totals;
 use crate::code::Refusal;
 use crate::collections::slots::{ConnId, Slots};
 use crate::collections::wheel::Wheel;
@@ -75,8 +74,6 @@ pub(crate) struct Core {
     /// What it shares with the other loops of its server.
     /// Invariant: what is counted there of connections is what the slots of all loops say.
     pub(crate) common: Common,
-    /// Where they leave their numbers, if there are several.
-    pub(crate) totals: Option<Arc<Totals>>,
     pub(crate) connections_max: usize,
     /// Connections of other loops, where this one accepts for them.
     pub(crate) elsewhere: usize,
@@ -144,7 +141,6 @@ impl Core {
             draining: false,
             farewells: Farewells::default(),
             common,
-            totals: None,
             elsewhere: 0,
             connections_max: connections_max.min(ConnId::INDEX_MAX - 64),
             refused: 0,

@@ -311,9 +311,14 @@ impl Engine {
         self.core.elsewhere = connections;
     }
 
-    /// Gives a loop of several the place where all leave their numbers; `/stats` then speaks for all.
-    pub fn set_totals(&mut self, totals: Arc<Totals>) {
-        self.core.totals = Some(totals);
+    /// Leaves this loop's numbers for the others: `/stats` speaks for all of them.
+    pub fn leave_stats(&self, now: Now) {
+        self.core.common.totals.leave(self.loop_number(), self.loop_stats(), now);
+    }
+
+    /// The last that it leaves: it has counted what it has, and holds nothing any more.
+    pub fn leave_last_stats(&self) {
+        self.core.common.totals.leave_last(self.loop_number(), self.stats().clone());
     }
 
     /// Its number among the loops of a server.
