@@ -78,6 +78,7 @@ pub use stats::{Connections, Rejected, RoundTrips, Stats};
 
 use self::addresses::AddressIndex;
 use self::core::{Core, Start};
+use self::limits::Seen;
 use self::slot::Flags;
 pub use crate::collections::slots::ConnId;
 use crate::config::Config;
@@ -346,7 +347,7 @@ impl Engine {
         }
     }
 
-    fn check_own(&self, counts: &mut HashMap<AddressIndex, (u32, u32)>) {
+    fn check_own(&self, counts: &mut HashMap<AddressIndex, Seen>) {
         let core = &self.core;
         let mut members = 0;
         for (index, slot) in core.slots.iter() {
