@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::limits::{HERE, THERE, assert_limited, call, forwarded, ip};
 use crate::sim::clients::{Sse, Ws, request};
 use crate::sim::http::Answer;
-use crate::sim::{Pace, Sim};
+use crate::sim::{Pace, Sim, ws};
 
 const LOOPS: usize = 3;
 
@@ -521,40 +521,76 @@ fn a_socket_that_comes_back_on_another_loop_is_a_new_member() {
     assert_eq!(watcher.jsons(&mut sim), expected);
 }
 
+/// A socket comes to one loop, and only that loop turns.
+fn come_unseen(sim: &mut Sim, number: usize) {
+    let line = sim.connect(number);
+    sim.send(line, &ws::upgrade("/ws?channel=a", None));
+    sim.turn(number);
+}
+
+/// Asks for a poll that watches, and only its loop turns.
+fn poll_alone(sim: &mut Sim, number: usize, port: u16) -> usize {
+    let line = sim.connect_from(number, from(port, 1));
+    let target = format!("/poll?channel=a&since={}&presence=1", sim.id(sim.history.head()));
+    sim.ask(line, "GET", &target, b"");
+    sim.turn(number);
+    line
+}
+
 #[test]
-fn a_watching_poll_that_goes_from_loop_to_loop_is_told_everything_once() {
-    for slow in 0..LOOPS {
-        let mut sim = open();
-        let (_always, _) = socket(&mut sim, 2, "?channel=a&presence=1");
-        let (_elsewhere, _) = socket(&mut sim, 1, "?channel=a&presence=1");
-        let mut line = sim.connect_from(0, from(1_000, 1));
-        hold(&mut sim, line, "&presence=1");
-        let (mut heard, mut expected) = (Vec::new(), Vec::new());
-        let mut number = 0;
-        for round in 0..12 {
-            let name = socket(&mut sim, round % LOOPS, "?channel=a").1;
-            expected.push(told("join", &name));
-            // One loop may be behind when it comes to it.
-            (0..LOOPS).filter(|one| *one != slow).for_each(|one| sim.turn(one));
-            sim.take(line, usize::MAX);
-            while let Some(answer) = sim.answer(line) {
-                heard.extend(answer.json()["presence"].as_array().cloned().unwrap_or_default());
-                sim.close(line);
-                number = (number + 1) % LOOPS;
-                line = sim.connect_from(number, from(1_001 + round as u16, 1));
-                let since = sim.id(sim.history.head());
-                let target = format!("/poll?channel=a&since={since}&presence=1");
-                sim.ask(line, "GET", &target, b"");
-                sim.turn(number);
-                sim.take(line, usize::MAX);
-            }
-            sim.settle();
-        }
-        for answer in std::iter::from_fn(|| sim.answer(line)) {
-            heard.extend(answer.json()["presence"].as_array().cloned().unwrap_or_default());
-        }
-        assert_eq!(heard, expected, "with loop {slow} behind");
-    }
+fn what_a_poll_was_told_on_one_loop_it_is_not_told_again_on_a_slower_one() {
+    let mut sim = open();
+    let (watcher, _) = socket(&mut sim, 1, "?channel=a&presence=1");
+    let first = sim.connect_from(0, from(1_000, 1));
+    hold(&mut sim, first, "&presence=1");
+    watcher.jsons(&mut sim);
+    come_unseen(&mut sim, 2);
+    sim.turn(0);
+    sim.take(first, usize::MAX);
+    let heard = sim.answer(first).expect("an answer").json()["presence"].clone();
+    assert_eq!(ops(heard.as_array().expect("a list")), ["join"]);
+    sim.close(first);
+    sim.turn(0);
+    let second = poll_alone(&mut sim, 1, 1_001);
+    sim.settle();
+    assert!(sim.answer(second).is_none(), "it knows");
+    assert_eq!(watcher.jsons(&mut sim), *heard.as_array().expect("a list"));
+}
+
+#[test]
+fn what_a_slow_loop_did_not_tell_a_poll_it_hears_of_elsewhere() {
+    let mut sim = open();
+    let first = sim.connect_from(0, from(1_000, 1));
+    hold(&mut sim, first, "&presence=1");
+    release(&mut sim);
+    sim.answer(first).expect("an answer");
+    come_unseen(&mut sim, 2);
+    let second = poll_alone(&mut sim, 1, 1_001);
+    sim.settle();
+    let body = sim.answer(second).expect("an answer").json();
+    assert_eq!(body["presence"], json!([untold(false)]));
+}
+
+#[test]
+fn who_changes_its_loop_while_somebody_asks_is_listed_once() {
+    let mut sim = open();
+    let (_watcher, _) = socket(&mut sim, 2, "?channel=a&presence=1");
+    let first = sim.connect_from(1, from(1_000, 1));
+    hold(&mut sim, first, "&wait=1");
+    let asker = sim.connect(0);
+    sim.ask(asker, "GET", "/channels/a/presence", b"");
+    sim.turn(0);
+    sim.turn(1); // and has answered
+    sim.publish("a", "x");
+    sim.turn(1);
+    let second = sim.connect_from(0, from(1_001, 1));
+    sim.ask(second, "GET", &format!("/poll?channel=a&since={}", sim.id(1)), b"");
+    sim.turn(0);
+    sim.settle();
+    let members = sim.answer(asker).expect("an answer").json()["members"].clone();
+    let members = members.as_array().expect("members");
+    assert_eq!(members.len(), 2, "{members:?}");
+    assert_ne!(members[0]["connection"], members[1]["connection"]);
 }
 
 #[test]
