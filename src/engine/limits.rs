@@ -496,7 +496,7 @@ impl Core {
 
     /// Whether one connection more may wait for its peer to have read everything.
     pub(crate) fn may_linger(&self) -> bool {
-        self.lingering < (self.connections_max / 20).max(LINGERING_MIN)
+        self.lingering < (self.connections_max / 20 / self.common.loops).max(LINGERING_MIN)
     }
 
     /// Whether a new connection of this peer would be one too many for its address.
