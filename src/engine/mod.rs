@@ -84,6 +84,7 @@ pub use totals::Totals;
 
 use self::addresses::AddressIndex;
 use self::core::{Core, Start};
+use self::limits::Seen;
 use self::slot::Flags;
 pub use crate::collections::slots::ConnId;
 use crate::config::Config;
@@ -400,7 +401,7 @@ impl Engine {
         }
     }
 
-    fn check_own(&self, counts: &mut HashMap<AddressIndex, (u32, u32)>) {
+    fn check_own(&self, counts: &mut HashMap<AddressIndex, Seen>) {
         let core = &self.core;
         let mut members = 0;
         for (index, slot) in core.slots.iter() {
