@@ -46,6 +46,7 @@ pub(crate) struct Core {
     /// Invariant: nothing on it reads, names or promises a position beyond.
     pub(crate) horizon: u64,
     pub(crate) seen_version: Option<usize>,
+    pub(crate) seen_news: Option<usize>,
     /// Payload bytes published here that have not been taken in.
     pub(crate) unseen_bytes: usize,
     /// Own bytes of this turn, one contiguous range per connection.
@@ -124,6 +125,7 @@ impl Core {
             rng,
             horizon: history.head(),
             seen_version: None,
+            seen_news: None,
             unseen_bytes: 0,
             arena: Vec::new(),
             replies: VecDeque::new(),
@@ -158,6 +160,10 @@ impl Core {
         core.attach_presence();
         core.tell_held();
         core
+    }
+
+    pub(crate) fn loop_number(&self) -> usize {
+        usize::from(self.slots.loop_number())
     }
 
     pub(crate) fn stamp(&self) -> Stamp {
@@ -354,6 +360,9 @@ impl Core {
         debug_assert_eq!(self.roster.members(room)[place as usize], index);
         let channel = self.roster.channel(room);
         let moved = self.roster.leave(room, place);
+        if self.common.loops > 1 && self.roster.room(channel).is_none() {
+            self.history.unlisten(channel, self.loop_number());
+        }
         self.history.leave(channel, self.now);
         if let Some(slot) = moved.and_then(|moved| self.slots.get_mut(moved)) {
             let subs = slot.subs.as_mut_slice();

@@ -195,10 +195,10 @@ impl Engine {
             || core.has_fed()
     }
 
-    /// Whether something has been published that has not been taken in.
+    /// Whether something has been published that anyone here listens to and that has not been taken in.
     #[must_use]
     pub fn has_news(&self) -> bool {
-        self.core.seen_version != Some(self.core.history.version())
+        self.core.seen_news != Some(self.core.history.news_of(self.loop_number()))
     }
 
     /// Whether so much has come together that it should be written before more is read.
@@ -325,7 +325,7 @@ impl Engine {
     /// Its number among the loops of a server.
     #[must_use]
     pub fn loop_number(&self) -> usize {
-        usize::from(self.core.slots.loop_number())
+        self.core.loop_number()
     }
 
     /// Calls into the application; a panic there ends this server, not the process.

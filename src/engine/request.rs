@@ -446,8 +446,7 @@ impl super::core::Core {
     fn answer_stats(&mut self, index: u32, to: &Answering) -> Result<(), Next> {
         self.may_administer(index)?;
         let mut body = Vec::with_capacity(1024);
-        let number = usize::from(self.slots.loop_number());
-        let loop_stats = self.common.totals.sum_with(number, self.loop_stats());
+        let loop_stats = self.common.totals.sum_with(self.loop_number(), self.loop_stats());
         Snapshot {
             epoch: self.history.epoch().as_str(),
             uptime_s: (self.now.mono_ms - self.started.mono_ms) / 1000,

@@ -197,7 +197,7 @@ impl Server {
         let common = Common::new(Arc::clone(&config), Arc::clone(&history), loops);
         let polls = (0..loops).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
         let shared = Arc::new(Shared {
-            boxes: polls.iter().map(|poll| mailbox(poll, &history)).collect::<io::Result<_>>()?,
+            boxes: mailboxes(&polls, &history)?,
             history,
             clock,
             ends: Ends::new(),
@@ -425,15 +425,18 @@ fn build(
     Ok((main, Others::new(others)))
 }
 
-/// What other threads reach the loop of a poll by.
-fn mailbox(poll: &Poll, history: &History) -> io::Result<Mailbox> {
-    let waker = sleep::waker(poll)?;
-    let bell = Arc::new(Bell::new(move || {
-        // A wake that fails finds the loop at its next deadline.
-        let _ = waker.wake();
-    }));
-    history.add_bell(Arc::clone(&bell));
-    Ok(Mailbox::new(bell))
+/// What other threads reach the loop of each poll by.
+fn mailboxes(polls: &[Poll], history: &History) -> io::Result<Box<[Mailbox]>> {
+    let made = polls.iter().enumerate().map(|(number, poll)| {
+        let waker = sleep::waker(poll)?;
+        let bell = Arc::new(Bell::new(move || {
+            // A wake that fails finds the loop at its next deadline.
+            let _ = waker.wake();
+        }));
+        history.add_loop(number, Arc::clone(&bell));
+        Ok(Mailbox::new(bell))
+    });
+    made.collect()
 }
 
 fn panicked() -> io::Error {
