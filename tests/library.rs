@@ -1,6 +1,9 @@
 //! The library as its users see it: real sockets, other threads, their own loop, their own `App`.
 #![cfg(feature = "server")]
 
+#[path = "library/hub.rs"]
+mod hub;
+
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
