@@ -90,14 +90,16 @@ fn work(jobs: Receiver<Job>, hub: &Hub) {
 
 fn add(notes: &mut Vec<Value>, text: String, hub: &Hub) -> Response {
     let note = json!({ "text": text, "number": notes.len() + 1 });
-    let published = Message::json(note.to_string()).map(|message| hub.publish("notes", message));
-    match published {
-        Ok(Ok(published)) => {
+    let message = match Message::json(note.to_string()) {
+        Ok(message) => message,
+        Err(refusal) => return respond(400, &json!({ "error": refusal.message })),
+    };
+    match hub.publish("notes", message) {
+        Ok(published) => {
             notes.push(note);
             respond(201, &json!({ "id": published.id.to_string(), "number": notes.len() }))
         }
-        Ok(Err(error)) => respond(503, &json!({ "error": error.refusal.message })),
-        Err(refusal) => respond(400, &json!({ "error": refusal.message })),
+        Err(error) => respond(503, &json!({ "error": error.refusal.message })),
     }
 }
 

@@ -420,7 +420,7 @@ impl Core {
         Ok(())
     }
 
-    fn join_local(&mut self, listen: &Listen) -> Result<Vec<Joined>, Refusal> {
+    fn join_local(&self, listen: &Listen) -> Result<Vec<Joined>, Refusal> {
         listen.check(self.config.channels_per_connection_max)?;
         if self.local.listeners.len() >= self.config.local_subscriptions_max {
             return Err(LISTENERS_FULL);
@@ -489,7 +489,7 @@ impl Core {
     }
 
     /// Nobody of the program listens any more.
-    pub(crate) fn leave_local(&mut self) {
+    pub(crate) fn leave_local(&self) {
         for (_, listener) in &self.local.listeners {
             listener.subs.iter().for_each(|sub| self.history.leave(sub.channel, self.now));
         }

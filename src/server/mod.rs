@@ -251,6 +251,17 @@ impl Server {
     /// One pass: waits at most `timeout` (`None`: until something happens), takes in what came, does
     /// what is due, and writes what is owed.
     ///
+    /// It cannot be called again from within: an application has no way to reach the server that calls
+    /// it.
+    ///
+    /// ```compile_fail
+    /// use std::{cell::RefCell, rc::Rc};
+    /// use holdline::{App, Server};
+    ///
+    /// struct Turns(Rc<RefCell<Server>>);
+    /// impl App for Turns {} // not `Send`
+    /// ```
+    ///
     /// # Errors
     /// If the system refuses to wait for events, or a callback of the application panicked, or what is
     /// kept at the end cannot be written ([`Config::data`](Config#structfield.data)). The server should

@@ -1,4 +1,5 @@
-//! The examples that show an application, as their users run them.
+//! The examples that show an application, as their users run them. `cargo test` builds them first; for
+//! this program alone: `cargo build --examples`.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
