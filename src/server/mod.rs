@@ -313,8 +313,10 @@ impl Server {
 }
 
 impl Drop for Server {
+    /// Every WebSocket that the application was told of by `open` ends with `closed`.
     fn drop(&mut self) {
         self.shared.is_closed.store(true, Ordering::SeqCst);
+        self.engine.handle_end(self.shared.clock.now());
     }
 }
 
