@@ -1,6 +1,7 @@
 //! Results: what went wrong as a negative errno, and in words. No panic gets past here.
 
 use std::ffi::{CStr, c_char, c_int};
+use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use holdline::server::HubError;
@@ -52,11 +53,18 @@ pub(crate) fn of_hub(error: HubError) -> c_int {
     }
 }
 
-pub(crate) fn of_io(error: &std::io::Error) -> c_int {
-    match error.kind() {
-        std::io::ErrorKind::InvalidInput => libc::EINVAL,
-        _ => error.raw_os_error().unwrap_or(libc::EIO),
-    }
+/// Of an error that may have lost its number, for it was given words.
+pub(crate) fn of_io(error: &io::Error) -> c_int {
+    error.raw_os_error().unwrap_or(match error.kind() {
+        ErrorKind::InvalidInput => libc::EINVAL,
+        ErrorKind::AddrInUse => libc::EADDRINUSE,
+        ErrorKind::AddrNotAvailable => libc::EADDRNOTAVAIL,
+        ErrorKind::PermissionDenied => libc::EACCES,
+        ErrorKind::NotFound => libc::ENOENT,
+        ErrorKind::OutOfMemory => libc::ENOMEM,
+        ErrorKind::Unsupported => libc::ENOTSUP,
+        _ => libc::EIO,
+    })
 }
 
 /// What a result says and what to do about it: never NULL, never to be freed.

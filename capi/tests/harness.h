@@ -54,10 +54,6 @@ static holdline_bytes text(const char *from) {
   return bytes;
 }
 
-static int equals(holdline_bytes bytes, const char *wanted) {
-  return bytes.len == strlen(wanted) && memcmp(bytes.ptr, wanted, bytes.len) == 0;
-}
-
 static holdline_message message_of(const char *channel, const char *payload) {
   holdline_message message = HOLDLINE_MESSAGE_INIT;
   message.channel = text(channel);
@@ -127,23 +123,4 @@ static int has(client *c, const char *wanted) {
     }
   }
   return 0;
-}
-
-static void upgrade(client *c, const char *path, const char *fields) {
-  char request[1024];
-  int len = snprintf(request, sizeof request,
-                     "GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-                     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n",
-                     path, fields);
-  tell(c, request, (size_t)len);
-}
-
-/* A masked frame, with a mask of zeros. */
-static void frame(client *c, int opcode, const void *bytes, size_t len) {
-  unsigned char out[256] = {0};
-  CHECK(len < 126);
-  out[0] = (unsigned char)(0x80 | opcode);
-  out[1] = (unsigned char)(0x80 | len);
-  memcpy(out + 6, bytes, len);
-  tell(c, out, 6 + len);
 }
