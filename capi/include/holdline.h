@@ -233,6 +233,13 @@ int holdline_server_new(const struct holdline_config *config,
 // The port of the first TCP listener. -EADDRNOTAVAIL if there is none.
 int holdline_server_port(const struct holdline_server *server);
 
+// Writes where it listens, the address of that number (from 0), into text, terminated, cut if size is too small:
+// "http://127.0.0.1:7070", "unix:/run/x.sock". Returns the whole length. -ENOENT: there are fewer. -EINVAL.
+int holdline_server_address(const struct holdline_server *server,
+                            size_t number,
+                            char *text,
+                            size_t size);
+
 // Turns until it is shut down; then 0. Else as holdline_server_turn.
 int holdline_server_run(struct holdline_server *server);
 

@@ -3,7 +3,7 @@
 use std::ffi::{c_char, c_int};
 use std::time::Duration;
 
-use holdline::engine::{Ctx, Kind, Queued};
+use holdline::engine::{Ctx, Kind, Peer, Queued};
 use holdline::{ConnId, Since};
 
 use crate::error::{self, Outcome, guard, guard_or};
@@ -297,22 +297,14 @@ pub unsafe extern "C" fn holdline_peer(
     size: usize,
 ) -> c_int {
     guard(|| {
-        if text.is_null() || size == 0 {
-            return Err(libc::EINVAL);
-        }
         act(ctx, |cx| {
             let peer = cx.peer(ConnId::from_bits(conn)).ok_or(libc::ENOENT)?;
             let peer = match peer {
-                holdline::engine::Peer::Unix => "unix".to_owned(),
-                holdline::engine::Peer::Ip(address) => address.to_string(),
+                Peer::Unix => "unix".to_owned(),
+                Peer::Ip(address) => address.to_string(),
             };
-            let len = peer.len().min(size - 1);
-            // SAFETY: there is room for `size` bytes, of which these are the first.
-            unsafe {
-                std::ptr::copy_nonoverlapping(peer.as_ptr(), text.cast::<u8>(), len);
-                text.add(len).write(0);
-            }
-            Ok(error::count(peer.len()))
+            // SAFETY: as the caller promises.
+            unsafe { input::write_text(text, size, &peer) }
         })
     })
 }

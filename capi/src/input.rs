@@ -8,6 +8,7 @@ use std::time::Duration;
 use holdline::Message;
 use holdline::server::Published;
 
+use crate::error::{self, Outcome};
 use crate::types::{holdline_bytes, holdline_callbacks, holdline_config, holdline_message};
 
 /// No struct grows beyond this: what says so has no size there.
@@ -131,6 +132,23 @@ pub(crate) unsafe fn message<'a>(
     Ok((channel, message))
 }
 
+/// Writes a text, terminated, as much of it as there is room for; its whole length.
+///
+/// # Safety
+/// `out` is null or has room for `size` bytes.
+pub(crate) unsafe fn write_text(out: *mut c_char, size: usize, text: &str) -> Outcome {
+    if out.is_null() || size == 0 {
+        return Err(libc::EINVAL);
+    }
+    let len = text.len().min(size - 1);
+    // SAFETY: there is room for `size` bytes, of which these are the first.
+    unsafe {
+        ptr::copy_nonoverlapping(text.as_ptr(), out.cast::<u8>(), len);
+        out.add(len).write(0);
+    }
+    Ok(error::count(text.len()))
+}
+
 /// Writes the id of what was published, or an empty text.
 ///
 /// # Safety
@@ -140,12 +158,8 @@ pub(crate) unsafe fn write_id(out: *mut c_char, published: Option<&Published>) {
         return;
     }
     let id = published.map(|published| published.id.to_string()).unwrap_or_default();
-    let len = id.len().min(ID_BYTES - 1);
-    // SAFETY: no more than 40 bytes are written.
-    unsafe {
-        ptr::copy_nonoverlapping(id.as_ptr(), out.cast::<u8>(), len);
-        out.add(len).write(0);
-    }
+    // SAFETY: as the caller promises. It is not null, so it cannot fail.
+    let _ = unsafe { write_text(out, ID_BYTES, &id) };
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ pub struct holdline_server {
     hub: Arc<holdline_hub>,
     fd: c_int,
     port: Option<u16>,
+    addresses: Vec<String>,
 }
 
 struct State {
@@ -78,9 +79,13 @@ fn bind(config: Config, app: Option<Callbacks>) -> Result<holdline_server, c_int
         LocalAddr::Tcp(address) => Some(address.port()),
         _ => None,
     });
-    let hub = Arc::new(holdline_hub { hub: server.hub(), message_bytes_max });
-    let fd = server.as_raw_fd();
-    Ok(holdline_server { state: Mutex::new(State { server, has_ended: false }), hub, fd, port })
+    Ok(holdline_server {
+        hub: Arc::new(holdline_hub { hub: server.hub(), message_bytes_max }),
+        fd: server.as_raw_fd(),
+        port,
+        addresses: server.local_addrs().iter().map(ToString::to_string).collect(),
+        state: Mutex::new(State { server, has_ended: false }),
+    })
 }
 
 /// # Safety
@@ -149,6 +154,24 @@ pub unsafe extern "C" fn holdline_server_port(server: *const holdline_server) ->
     // SAFETY: as the caller promises.
     let server = unsafe { server.as_ref() };
     guard(|| server.ok_or(libc::EINVAL)?.port.map(c_int::from).ok_or(libc::EADDRNOTAVAIL))
+}
+
+/// Writes where it listens, the address of that number (from 0), into text, terminated, cut if size is too small:
+/// "http://127.0.0.1:7070", "unix:/run/x.sock". Returns the whole length. -ENOENT: there are fewer. -EINVAL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn holdline_server_address(
+    server: *const holdline_server,
+    number: usize,
+    text: *mut c_char,
+    size: usize,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    let server = unsafe { server.as_ref() };
+    guard(|| {
+        let address = server.ok_or(libc::EINVAL)?.addresses.get(number).ok_or(libc::ENOENT)?;
+        // SAFETY: as the caller promises.
+        unsafe { input::write_text(text, size, address) }
+    })
 }
 
 /// Turns until it is shut down; then 0. Else as holdline_server_turn.

@@ -328,7 +328,7 @@ static void what_cannot_be_bound_says_why(void) {
 }
 
 static void a_unix_socket_has_no_port(void) {
-  char path[64];
+  char path[64], where[64];
   const char *listen[1];
   holdline_config config = {0};
   holdline_server *server;
@@ -339,6 +339,11 @@ static void a_unix_socket_has_no_port(void) {
   config.listen_len = 1;
   IS(0, holdline_server_new(&config, NULL, NULL, &server));
   IS(-EADDRNOTAVAIL, holdline_server_port(server));
+  IS(strlen(path), holdline_server_address(server, 0, where, sizeof where));
+  CHECK(strcmp(where, path) == 0);
+  IS(strlen(path), holdline_server_address(server, 0, where, 5));
+  CHECK(strcmp(where, "unix") == 0);
+  IS(-ENOENT, holdline_server_address(server, 1, where, sizeof where));
   holdline_server_free(server);
 }
 
@@ -726,6 +731,7 @@ static void a_client_that_resets_kills_nobody(void) {
 }
 
 int main(void) {
+  signal(SIGPIPE, SIG_DFL); /* as the library must bear it */
   setvbuf(stdout, NULL, _IOLBF, 0);
   TEST(versions_agree);
   TEST(every_result_has_words);

@@ -42,6 +42,9 @@ static void null_is_an_argument_like_any_other(void) {
   holdline_bytes none = {NULL, 3};
   IS(-EINVAL, holdline_server_new(NULL, NULL, NULL, NULL));
   IS(-EINVAL, holdline_server_port(NULL));
+  IS(-EINVAL, holdline_server_address(NULL, 0, (char *)&m, 1));
+  IS(-EINVAL, holdline_server_address(server, 0, NULL, 1));
+  IS(-EINVAL, holdline_server_address(server, 0, (char *)&m, 0));
   IS(-EINVAL, holdline_server_run(NULL));
   IS(-EINVAL, holdline_server_turn(NULL, 0));
   IS(-EINVAL, holdline_server_fd(NULL));
@@ -326,6 +329,7 @@ static void hubs_are_for_any_thread(void) {
 }
 
 int main(void) {
+  signal(SIGPIPE, SIG_DFL);
   setvbuf(stdout, NULL, _IOLBF, 0);
   TEST(null_is_an_argument_like_any_other);
   TEST(a_ctx_that_is_none_is_refused);
