@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// The most loops that a server can have.
+pub const LOOPS_MAX: u32 = 64;
+
 /// How a server behaves. All fields are public; start from [`Config::default`] or
 /// [`Config::device`] and change what you need.
 ///
@@ -198,7 +201,12 @@ pub struct Config {
     /// How long only `/ready` says that the end is near, before it begins. Default 0.
     pub drain_delay: Duration,
 
-    // The loop.
+    // The loops.
+    /// Threads that serve connections, all of one order; 0 counts as 1, at most [`LOOPS_MAX`]. The first is the
+    /// one that turns the server; it accepts, and hands a connection to the loop that has the fewest. Each
+    /// costs a thread, two descriptors, `receive_buffer` and twice `arena_bytes`. Default 1: no thread at
+    /// all.
+    pub loops: u32,
     /// The one receive buffer of a loop. Default 64 KiB.
     pub receive_buffer: usize,
     /// Bytes read from one connection in a turn. Default 16 KiB.
@@ -291,6 +299,7 @@ impl Default for Config {
             ws_fragments_max: 128,
             drain: Duration::from_secs(20),
             drain_delay: Duration::ZERO,
+            loops: 1,
             receive_buffer: 64 * KIB,
             read_bytes_per_turn: 16 * KIB,
             reply_bytes_per_turn: 8 * KIB,
@@ -348,6 +357,13 @@ impl Config {
     #[must_use]
     pub fn listen(mut self, address: impl Into<String>) -> Self {
         self.listen.push(address.into());
+        self
+    }
+
+    /// Serves on so many threads; see [`Config::loops`](Self#structfield.loops).
+    #[must_use]
+    pub fn loops(mut self, count: u32) -> Self {
+        self.loops = count;
         self
     }
 

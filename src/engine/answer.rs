@@ -60,6 +60,11 @@ impl Ticket {
     pub(crate) const fn index(self) -> u32 {
         ConnId::from_bits(self.0).index() as u32
     }
+
+    /// The loop of the connection that waits.
+    pub(crate) fn loop_number(self) -> usize {
+        usize::from(ConnId::from_bits(self.0).loop_number())
+    }
 }
 
 /// What an owed answer is, in the end.

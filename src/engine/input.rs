@@ -328,12 +328,17 @@ impl Engine {
     /// An answer that was asked of another thread.
     pub fn handle_answer(&mut self, ticket: Ticket, outcome: Outcome, now: Now) {
         self.core.now = now;
+        self.answer_ticket(ticket, Some(outcome));
+    }
+
+    /// What a connection waits for is here, if it still waits.
+    pub(crate) fn answer_ticket(&mut self, ticket: Ticket, outcome: Option<Outcome>) {
         // Another connection may have the place now: it waits for another ticket, if any.
         let index = ticket.index();
         let waiting = self.core.slots.get(index).and_then(|slot| slot.extra.as_ref());
         let waiting = waiting.and_then(|extra| extra.waiting.as_ref());
         if waiting.is_some_and(|waiting| waiting.ticket == ticket) {
-            self.resume(index, Some(outcome));
+            self.resume(index, outcome);
             self.core.settle(index);
         }
     }

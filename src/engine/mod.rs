@@ -42,6 +42,7 @@
 mod addresses;
 mod answer;
 mod app;
+mod common;
 mod core;
 mod deliver;
 mod drain;
@@ -61,19 +62,23 @@ mod slot;
 mod stats;
 mod subscribe;
 mod timers;
+mod totals;
 mod websocket;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 pub use answer::{Answer, Outcome, Ticket, Verdict};
 pub use app::{Action, App, CloseReason, Ctx, Kind, Queued, Request, Response, Route};
+pub use common::Common;
 pub use policy::{Listening, Policy};
 pub use slot::Peer;
 pub use stats::{Connections, Rejected, RoundTrips, Stats};
+pub use totals::{Figures, Totals};
 
+use self::addresses::AddressIndex;
 use self::core::{Core, Start};
 use self::slot::Flags;
 pub use crate::collections::slots::ConnId;
@@ -133,21 +138,15 @@ impl Engine {
     #[must_use]
     pub fn new(config: Arc<Config>, history: Arc<History>, seed: u64, now: Now) -> Self {
         let policy = Policy::new(&config, &[]);
-        Self::with(config, history, policy, 0, seed, now)
+        Self::with(&Common::new(config, history, 1), policy, 0, seed, now)
     }
 
-    /// An engine with all its parts: the rules of its listeners, and its number among the loops.
+    /// One of the engines of a server: what it shares with the others, the rules of its listeners,
+    /// and its number among the loops, from 0 on, which no other has.
     #[must_use]
-    pub fn with(
-        config: Arc<Config>,
-        history: Arc<History>,
-        policy: Policy,
-        loop_number: u8,
-        seed: u64,
-        now: Now,
-    ) -> Self {
-        let config = with_progress(config);
-        let core = Core::new(Start { config, history, policy, loop_number, seed, now });
+    pub fn with(common: &Common, policy: Policy, loop_number: u8, seed: u64, now: Now) -> Self {
+        let common = common.clone();
+        let core = Core::new(Start { common, policy, loop_number, seed, now });
         Self {
             core,
             app: None,
@@ -168,6 +167,7 @@ impl Engine {
     /// Moves the horizon to the newest publication; the second phase of a turn begins with it.
     pub fn take_in(&mut self, now: Now) {
         self.core.now = now;
+        self.take_in_presence();
         self.core.begin_writing();
         if self.core.next_sweep.is_none() {
             self.core.next_sweep = self.core.history.next_sweep();
@@ -183,7 +183,7 @@ impl Engine {
             && core.dirty.is_empty()
             && core.closes.is_empty()
             && core.resumed.is_empty()
-            && !core.presence.has_news())
+            && !core.has_presence_news())
             || self.has_news()
             || core.has_fed()
     }
@@ -206,7 +206,7 @@ impl Engine {
         let app = self.core.app_timers.keys().next().map(|(due, _)| *due);
         let core = &self.core;
         let farewell = core.farewells.next_deadline();
-        let presence = core.presence.next_deadline();
+        let presence = core.presence_deadline();
         let due = [core.wheel.next_deadline(), app, core.next_sweep, farewell, presence];
         due.into_iter().flatten().min()
     }
@@ -280,6 +280,41 @@ impl Engine {
         self.core.connections_max = max.min(ConnId::INDEX_MAX - 64);
     }
 
+    /// Whether a connection that comes now is one too many, or there is no memory for more: it would be
+    /// let in only to be told so.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.core.is_over()
+    }
+
+    /// Connections that count for the limit: those that are only here to be refused do not.
+    #[must_use]
+    pub fn admitted(&self) -> usize {
+        self.core.slots.len() - self.core.refused
+    }
+
+    /// Tells a loop that accepts for others how many connections those have: they count for its limit.
+    pub fn set_elsewhere(&mut self, connections: usize) {
+        self.core.elsewhere = connections;
+    }
+
+    /// Gives a loop of several the place where all leave their figures; `/stats` then speaks for all.
+    pub fn set_totals(&mut self, totals: Arc<Totals>) {
+        self.core.totals = Some(totals);
+    }
+
+    /// What this loop has, and has counted. Looks at every connection.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        self.core.figures()
+    }
+
+    /// Its number among the loops of a server.
+    #[must_use]
+    pub fn loop_number(&self) -> usize {
+        usize::from(self.core.slots.loop_number())
+    }
+
     /// Calls into the application; a panic there ends this server, not the process.
     fn call_app<T>(&mut self, call: impl FnOnce(&mut dyn App, &mut Core) -> T) -> Option<T> {
         let app = self.app.as_deref_mut()?;
@@ -317,6 +352,7 @@ impl Engine {
         self.core.wheel.cancel(index);
         let slot = self.core.slots.remove(index)?;
         self.core.shrink();
+        self.core.forget_presence(id);
         self.core.uncount(&slot);
         self.core.unweigh(&slot);
         if slot.flags.has(Flags::OPENED) {
@@ -326,9 +362,28 @@ impl Engine {
         Some(id)
     }
 
-    /// Asserts what must hold between two calls. For tests.
+    /// Asserts what must hold between two calls. What all engines of a server count together is
+    /// looked at by [`check_all`](Self::check_all), unless this is the only one. For tests.
     #[doc(hidden)]
     pub fn check(&self) {
+        let mut counts = HashMap::new();
+        self.check_own(&mut counts);
+        if self.core.common.loops == 1 {
+            self.core.check_common(counts);
+        }
+    }
+
+    /// Asserts what must hold between two calls for all engines of a server. For tests.
+    #[doc(hidden)]
+    pub fn check_all<'a>(engines: impl Iterator<Item = &'a Self> + Clone) {
+        let mut counts = HashMap::new();
+        engines.clone().for_each(|engine| engine.check_own(&mut counts));
+        if let Some(engine) = engines.clone().next() {
+            engine.core.check_common(counts);
+        }
+    }
+
+    fn check_own(&self, counts: &mut HashMap<AddressIndex, (u32, u32)>) {
         let core = &self.core;
         let mut members = 0;
         for (index, slot) in core.slots.iter() {
@@ -344,29 +399,11 @@ impl Engine {
             assert!(slot.arena_len == 0 || slot.flags.has(Flags::REPLYING));
         }
         assert_eq!(members, core.roster.subscriptions());
-        core.check_counts();
+        core.check_counts(counts);
         core.check_held();
         core.check_presence();
         for index in core.wheel.filed() {
             assert!(core.slots.get(index).is_some(), "a timer of a slot that is no more");
         }
     }
-}
-
-/// A budget of nothing would have a turn do nothing, for ever: each is at least one.
-fn with_progress(config: Arc<Config>) -> Arc<Config> {
-    let mut fixed = (*config).clone();
-    for budget in [
-        &mut fixed.writes_per_turn,
-        &mut fixed.write_bytes_per_turn,
-        &mut fixed.timers_per_turn,
-        &mut fixed.accepts_per_turn,
-        &mut fixed.read_bytes_per_turn,
-        &mut fixed.reply_bytes_per_turn,
-        &mut fixed.arena_bytes,
-        &mut fixed.recent_bytes,
-    ] {
-        *budget = (*budget).max(1);
-    }
-    if fixed == *config { config } else { Arc::new(fixed) }
 }

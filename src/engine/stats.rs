@@ -1,5 +1,6 @@
 //! Counters, and what `/stats` says. Gauges are derived from the tables, so they cannot drift.
 
+use super::totals::Figures;
 use crate::code::Code;
 use crate::hub::{GapReason, HistoryStats};
 use crate::json;
@@ -20,6 +21,24 @@ pub struct Stats {
     pub stalled: u64,
     /// How long pongs took.
     pub rtt: RoundTrips,
+}
+
+impl Stats {
+    /// Adds what another loop has counted.
+    pub fn add(&mut self, other: &Self) {
+        self.delivered += other.delivered;
+        add_each(&mut self.gaps, &other.gaps);
+        add_each(&mut self.rejected.0, &other.rejected.0);
+        add_each(&mut self.ws_closes, &other.ws_closes);
+        self.stalled += other.stalled;
+        add_each(&mut self.rtt.buckets, &other.rtt.buckets);
+    }
+}
+
+fn add_each(sums: &mut [u64], others: &[u64]) {
+    for (sum, other) in sums.iter_mut().zip(others) {
+        *sum += other;
+    }
 }
 
 /// Times from ping to pong, by powers of two of a millisecond.
@@ -97,11 +116,10 @@ pub(crate) const WS_CLOSES: [u16; 7] = [1002, 1007, 1008, 1009, 1013, 4408, 4429
 pub(crate) struct Snapshot<'a> {
     pub(crate) epoch: &'a str,
     pub(crate) uptime_s: u64,
-    pub(crate) connections: Connections,
-    pub(crate) subscriptions: usize,
     pub(crate) addresses: usize,
     pub(crate) history: HistoryStats,
-    pub(crate) stats: &'a Stats,
+    /// Of all loops.
+    pub(crate) figures: &'a Figures,
     pub(crate) loops: usize,
 }
 
@@ -113,12 +131,12 @@ impl Snapshot<'_> {
         object.number("seq", self.history.seq);
         object.number("uptime_s", self.uptime_s);
         object.object("connections", |o| {
-            o.number("http", self.connections.http as u64);
-            o.number("ws", self.connections.ws as u64);
-            o.number("sse", self.connections.sse as u64);
-            o.number("poll", self.connections.poll as u64);
+            o.number("http", self.figures.connections.http as u64);
+            o.number("ws", self.figures.connections.ws as u64);
+            o.number("sse", self.figures.connections.sse as u64);
+            o.number("poll", self.figures.connections.poll as u64);
         });
-        object.number("subscriptions", self.subscriptions as u64);
+        object.number("subscriptions", self.figures.subscriptions as u64);
         object.number("addresses", self.addresses as u64);
         object.number("channels", self.history.channels as u64);
         object.object("history", |o| {
@@ -126,22 +144,22 @@ impl Snapshot<'_> {
             o.number("bytes", self.history.bytes as u64);
         });
         object.number("published", self.history.published);
-        object.number("delivered", self.stats.delivered);
+        object.number("delivered", self.figures.stats.delivered);
         object.number("conflated", self.history.conflated);
         object.object("idempotency", |o| {
             o.number("keys", self.history.keys as u64);
             o.number("bytes", self.history.keys_bytes as u64);
         });
         object.object("gaps", |o| {
-            for (reason, count) in GapReason::ALL.iter().zip(self.stats.gaps) {
+            for (reason, count) in GapReason::ALL.iter().zip(self.figures.stats.gaps) {
                 o.number(reason.name(), count);
             }
         });
         object.object("rejected", |o| self.write_rejected(o));
         object.object("rtt_ms", |o| {
-            o.number("count", self.stats.rtt.count());
-            o.number("p50", self.stats.rtt.percentile(50));
-            o.number("p99", self.stats.rtt.percentile(99));
+            o.number("count", self.figures.stats.rtt.count());
+            o.number("p50", self.figures.stats.rtt.percentile(50));
+            o.number("p99", self.figures.stats.rtt.percentile(99));
         });
         object.object("memory", |o| {
             o.number("budget", self.history.memory_budget as u64);
@@ -157,18 +175,18 @@ impl Snapshot<'_> {
 
     fn write_rejected(&self, object: &mut Object<'_>) {
         for code in Code::ALL {
-            let count = self.stats.rejected.of(code);
+            let count = self.figures.stats.rejected.of(code);
             if count > 0 {
                 object.number(code.name(), count);
             }
         }
-        for (code, count) in WS_CLOSES.iter().zip(self.stats.ws_closes) {
+        for (code, count) in WS_CLOSES.iter().zip(self.figures.stats.ws_closes) {
             if count > 0 {
                 object.number(&format!("ws_{code}"), count);
             }
         }
-        if self.stats.stalled > 0 {
-            object.number("stalled", self.stats.stalled);
+        if self.figures.stats.stalled > 0 {
+            object.number("stalled", self.figures.stats.stalled);
         }
     }
 }

@@ -268,6 +268,18 @@ impl History {
         inner.bells = inner.bells.iter().cloned().chain([bell]).collect();
     }
 
+    /// Wakes every loop that sleeps.
+    pub fn ring(&self) {
+        let bells = Arc::clone(&self.lock().bells);
+        bells.iter().for_each(|bell| bell.ring());
+    }
+
+    /// How many listen to a channel, on all loops.
+    #[must_use]
+    pub fn subscribers(&self, channel: &str) -> u32 {
+        self.lock().subscribers(channel)
+    }
+
     /// Gives a checked message its place in the order and wakes who sleeps.
     ///
     /// # Errors

@@ -1,19 +1,19 @@
 //! The handle for other threads: publish, answer, signal, shut down. Never blocks on a reader.
 
 use std::fmt;
+use std::slice;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::loops::Ends;
+use super::mail::{Command, Mailbox, Whom};
 use crate::code::{Code, Refusal};
-use crate::engine::{Outcome, Ticket};
-use crate::hub::{Bell, History, Published};
+use crate::engine::{Outcome, Ticket, Totals};
+use crate::hub::{History, Published};
 use crate::message::{BAD_CHANNEL, CLOSED, Message, is_channel};
-use crate::sync::{AtomicBool, Mutex};
+use crate::sync::AtomicBool;
 use crate::time::Now;
-
-/// Commands that may wait for the loop.
-const COMMANDS_MAX: usize = 4096;
 
 /// The clock of one server: every thread of it counts from the same start.
 #[derive(Clone, Copy, Debug)]
@@ -30,32 +30,18 @@ impl Clock {
     }
 }
 
-/// What another thread asks of the loop.
-#[derive(Debug)]
-pub(super) enum Command {
-    Answer(Ticket, Outcome),
-    Signal(u64),
-    Shutdown(Duration),
-}
-
+/// What the loops of a server and its handles share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) history: Arc<History>,
-    pub(super) bell: Arc<Bell>,
     pub(super) clock: Clock,
-    pub(super) commands: Mutex<Vec<Command>>,
-    pub(super) has_commands: AtomicBool,
+    /// One for each loop, by its number.
+    pub(super) boxes: Box<[Mailbox]>,
+    /// What the loops have counted, where there are several.
+    pub(super) totals: Arc<Totals>,
+    pub(super) ends: Ends,
     pub(super) is_closed: AtomicBool,
     pub(super) message_bytes_max: usize,
-}
-
-impl Shared {
-    pub(super) fn take_commands(&self) -> Vec<Command> {
-        if !self.has_commands.swap(false, Ordering::SeqCst) {
-            return Vec::new();
-        }
-        std::mem::take(&mut *self.commands.lock().unwrap_or_else(PoisonError::into_inner))
-    }
 }
 
 /// A handle to a server, for any thread; clones are cheap.
@@ -179,7 +165,8 @@ impl Hub {
         self.send(Command::Answer(ticket, outcome.into()))
     }
 
-    /// Calls [`App::signal`](crate::App::signal) on the loop's thread.
+    /// Calls [`App::signal`](crate::App::signal) on the loop's thread: with several
+    /// [loops](crate::Config#structfield.loops) that of each, on its own thread.
     ///
     /// # Errors
     /// If the server has ended or is not being turned.
@@ -202,15 +189,18 @@ impl Hub {
         if self.shared.is_closed.load(Ordering::SeqCst) {
             return Err(HubError::Closed);
         }
-        let mut commands = self.shared.commands.lock().unwrap_or_else(PoisonError::into_inner);
-        // The one command that must always get through.
-        if commands.len() >= COMMANDS_MAX && !matches!(command, Command::Shutdown(_)) {
+        let boxes = &self.shared.boxes;
+        let whom = match command.whom() {
+            Whom::First => &boxes[..1],
+            Whom::All => boxes,
+            // The ticket of another server: nobody here waits for it.
+            Whom::One(number) => boxes.get(number).map_or(&[][..], slice::from_ref),
+        };
+        // Into all of them or into none. Threads that ask at the same time may make it one more each.
+        if whom.iter().any(|one| !one.admits(&command)) {
             return Err(HubError::Full);
         }
-        commands.push(command);
-        self.shared.has_commands.store(true, Ordering::SeqCst);
-        drop(commands);
-        self.shared.bell.ring();
+        whom.iter().for_each(|one| one.send(command.clone()));
         Ok(())
     }
 }

@@ -25,7 +25,7 @@ pub mod ws;
 
 use std::sync::Arc;
 
-use holdline::engine::{Engine, Listening, Peer, Policy};
+use holdline::engine::{Common, Engine, Listening, Peer, Policy};
 use holdline::hub::{History, Published};
 use holdline::{Config, Epoch, Message, Now};
 
@@ -71,6 +71,8 @@ pub struct Sim {
     pub now: Now,
     pub config: Arc<Config>,
     pub history: Arc<History>,
+    /// What the loops share.
+    common: Common,
     pub loops: Vec<Loop>,
     pub lines: Vec<Line>,
     pub rng: Chance,
@@ -99,10 +101,12 @@ impl Sim {
         let mut rng = chance.into();
         let config = Arc::new(config);
         let history = Arc::new(History::new(&config, Epoch::from_random(rng.u64(..)), now));
+        let common = Common::new(Arc::clone(&config), Arc::clone(&history), loops);
         let mut sim = Self {
             now,
             config,
             history,
+            common,
             loops: Vec::new(),
             lines: Vec::new(),
             rng,
@@ -127,6 +131,8 @@ impl Sim {
     }
 
     fn start(&mut self, loops: usize) {
+        let (config, history) = (Arc::clone(&self.config), Arc::clone(&self.history));
+        self.common = Common::new(config, history, loops);
         for number in 0..loops {
             let engine = self.new_engine(number);
             self.loops.push(Loop::new(engine));
@@ -135,9 +141,8 @@ impl Sim {
 
     fn new_engine(&mut self, number: usize) -> Engine {
         let policy = Policy::new(&self.config, &self.listening);
-        let (config, history) = (Arc::clone(&self.config), Arc::clone(&self.history));
         let seed = self.rng.u64(..);
-        Engine::with(config, history, policy, number as u8, seed, self.now)
+        Engine::with(&self.common, policy, number as u8, seed, self.now)
     }
 
     /// Every loop dies and comes back with an empty history under a new epoch.
@@ -286,6 +291,9 @@ impl Sim {
             Pace::Pieces(bytes) => bytes,
         };
         self.loops[number].turn(&mut self.lines, self.now, max);
+        if self.loops.len() > 1 {
+            Engine::check_all(self.loops.iter().map(|one| &one.engine));
+        }
     }
 
     fn is_busy(&self) -> bool {
