@@ -110,7 +110,8 @@ typedef struct holdline_config {
   uint32_t message_bytes_max;
   // Seconds of silence before a heartbeat. Default 25 on WebSockets, 15 on event streams.
   uint32_t heartbeat_s;
-  // Threads that serve connections. Default 1, the one that turns the server.
+  // Threads that serve connections, at most 64. Default 1, the one that turns the server; with more of
+  // them callbacks are made on all, several at a time, with the same user pointer.
   uint32_t loops;
   // Bytes kept per channel. Default 1 MiB.
   uint64_t history_bytes;
@@ -152,7 +153,8 @@ typedef struct holdline_request {
 
 // What the program does itself; all optional. Each gets the user pointer first. They are called
 // on the thread that turns the server, inside holdline_server_turn, holdline_server_run and (closed
-// alone) holdline_server_free; with loops > 1 on several threads at a time, with the same user pointer.
+// alone) holdline_server_free. With loops > 1 also on the other loops' threads, several at a time: what user
+// points to is yours to lock, and a ctx reaches the connections of its own loop alone (-ENOENT else).
 // They must not block, throw or longjmp.
 typedef struct holdline_callbacks {
   // sizeof(holdline_callbacks).
@@ -184,7 +186,7 @@ typedef struct holdline_callbacks {
   // A WebSocket of the application's own is gone: once for each open. The number names nothing any
   // more. code: RFC 6455 §7.4; 1006: it broke, or the server was freed.
   void (*closed)(void *user, struct holdline_ctx *ctx, holdline_conn conn, int code);
-  // holdline_signal was called.
+  // holdline_signal was called; with loops > 1 once on each of them.
   void (*signal)(void *user, struct holdline_ctx *ctx, uint64_t value);
   // What holdline_set_timer asked for.
   void (*timer)(void *user, struct holdline_ctx *ctx, uint64_t key);

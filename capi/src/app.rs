@@ -6,7 +6,7 @@ use holdline::engine::{
     Action, Answer, App, CloseReason, ConnId, Ctx, Kind, Request, Response, Route, Verdict,
 };
 
-use crate::frame::{Frame, Question, Said};
+use crate::frame::{Frame, Mark, Question, Said};
 use crate::types::{
     holdline_action, holdline_bytes, holdline_callbacks, holdline_kind, holdline_request,
     holdline_route, holdline_verdict,
@@ -15,10 +15,12 @@ use crate::types::{
 /// Names no connection.
 const NOBODY: ConnId = ConnId::from_bits(0);
 
+#[derive(Clone)]
 pub(crate) struct Callbacks {
     pub(crate) table: holdline_callbacks,
     pub(crate) user: *mut c_void,
     pub(crate) message_bytes_max: usize,
+    pub(crate) mark: Mark,
 }
 
 // SAFETY: the header says on which threads the functions are called, with the user pointer.
@@ -26,11 +28,11 @@ unsafe impl Send for Callbacks {}
 
 impl Callbacks {
     fn frame(&self) -> Frame {
-        Frame::new(Question::Nothing, NOBODY, self.message_bytes_max)
+        self.about(Question::Nothing, NOBODY)
     }
 
     fn about(&self, question: Question, id: ConnId) -> Frame {
-        Frame::new(question, id, self.message_bytes_max)
+        Frame::new(&self.mark, question, id, self.message_bytes_max)
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::ptr;
+use std::sync::Arc;
 
 use holdline::engine::{Request, Response, Ticket};
 use holdline::{ConnId, Ctx};
@@ -16,6 +17,9 @@ thread_local! {
     static LAST_HANDLE: Cell<usize> = const { Cell::new(0) };
     static IS_LOGGING: Cell<bool> = const { Cell::new(false) };
 }
+
+/// Tells servers apart.
+pub(crate) type Mark = Arc<()>;
 
 /// What a callback is asked.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,6 +41,8 @@ pub(crate) enum Said {
 /// One callback, for as long as it runs.
 pub(crate) struct Frame {
     handle: usize,
+    /// Whose callback.
+    mark: *const (),
     /// Null while a function acts through it.
     ctx: Cell<*mut Ctx<'static>>,
     pub(crate) question: Question,
@@ -53,9 +59,15 @@ pub(crate) struct Frame {
 
 impl Frame {
     /// What a callback is about; it is made by [`enter`](Self::enter).
-    pub(crate) fn new(question: Question, asker: ConnId, message_bytes_max: usize) -> Self {
+    pub(crate) fn new(
+        mark: &Mark,
+        question: Question,
+        asker: ConnId,
+        message_bytes_max: usize,
+    ) -> Self {
         Self {
             handle: next_handle(),
+            mark: Arc::as_ptr(mark),
             ctx: Cell::new(ptr::null_mut()),
             question,
             asker,
@@ -129,6 +141,11 @@ impl Drop for Back<'_> {
 /// The frame that a handle names, if its callback runs on this thread.
 pub(crate) fn with_frame<T>(ctx: *mut holdline_ctx, act: impl FnOnce(&Frame) -> T) -> Option<T> {
     with(|frame| frame.handle == ctx.addr(), act)
+}
+
+/// Whether this thread is in a callback of that server.
+pub(crate) fn is_inside(mark: &Mark) -> bool {
+    with(|frame| ptr::eq(frame.mark, Arc::as_ptr(mark)), |_| ()).is_some()
 }
 
 /// The request behind what a callback of this thread was shown.

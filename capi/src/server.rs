@@ -11,6 +11,7 @@ use holdline::{Config, Server, Turned};
 
 use crate::app::Callbacks;
 use crate::error::{self, Outcome, guard, guard_or};
+use crate::frame::{self, Mark};
 use crate::hub::holdline_hub;
 use crate::input;
 use crate::types::{holdline_callbacks, holdline_config};
@@ -21,13 +22,15 @@ pub struct holdline_server {
     state: Mutex<State>,
     /// What may be asked while it is being turned.
     hub: Arc<holdline_hub>,
+    mark: Mark,
     fd: c_int,
     port: Option<u16>,
     addresses: Vec<String>,
 }
 
 struct State {
-    server: Server,
+    /// `None` while it is being freed.
+    server: Option<Server>,
     has_ended: bool,
 }
 
@@ -51,24 +54,25 @@ pub unsafe extern "C" fn holdline_server_new(
         // SAFETY: as the caller promises.
         let config = unsafe { read_config(config) }?;
         let message_bytes_max = config.message_bytes_max;
+        let mark = Mark::default();
         let app = if callbacks.is_null() {
             None
         } else {
             // SAFETY: as the caller promises.
             let table = unsafe { input::read(callbacks) }?;
-            Some(Callbacks { table, user, message_bytes_max })
+            Some(Callbacks { table, user, message_bytes_max, mark: mark.clone() })
         };
-        let server = bind(config, app)?;
+        let server = bind(config, app, mark)?;
         // SAFETY: as above.
         unsafe { out.write(Box::into_raw(Box::new(server))) };
         Ok(0)
     })
 }
 
-fn bind(config: Config, app: Option<Callbacks>) -> Result<holdline_server, c_int> {
+fn bind(config: Config, app: Option<Callbacks>, mark: Mark) -> Result<holdline_server, c_int> {
     let message_bytes_max = config.message_bytes_max;
     let bound = match app {
-        Some(app) => config.bind_app(app),
+        Some(app) => config.bind_apps(|_| app.clone()),
         None => config.bind(),
     };
     let server = bound.map_err(|error| {
@@ -84,7 +88,8 @@ fn bind(config: Config, app: Option<Callbacks>) -> Result<holdline_server, c_int
         fd: server.as_raw_fd(),
         port,
         addresses: server.local_addrs().iter().map(ToString::to_string).collect(),
-        state: Mutex::new(State { server, has_ended: false }),
+        state: Mutex::new(State { server: Some(server), has_ended: false }),
+        mark,
     })
 }
 
@@ -121,9 +126,7 @@ unsafe fn read_config(given: *const holdline_config) -> Result<Config, c_int> {
         u32::MAX => config.ws_fragments_max = 0,
         max => config.ws_fragments_max = max,
     }
-    if given.loops > 1 {
-        return Err(libc::ENOTSUP);
-    }
+    config.loops = given.loops;
     Ok(config)
 }
 
@@ -233,7 +236,7 @@ pub unsafe extern "C" fn holdline_server_timeout_ms(server: *const holdline_serv
             if state.has_ended {
                 return Ok(0);
             }
-            let next = state.server.next_timeout();
+            let next = state.server.as_ref().and_then(Server::next_timeout);
             Ok(next.map_or(-1, |time| error::count(time.as_millis().min(1 << 30) as usize)))
         };
         match server.ok_or(libc::EINVAL)?.with_state(next) {
@@ -252,7 +255,13 @@ pub unsafe extern "C" fn holdline_server_free(server: *mut holdline_server) {
     guard_or((), (), || {
         // SAFETY: as the caller promises.
         let Some(shared) = (unsafe { server.as_ref() }) else { return };
-        if matches!(shared.state.try_lock(), Err(TryLockError::WouldBlock)) {
+        let gone = shared.with_state(|state| {
+            // It makes its last callbacks while all the rest is still there.
+            state.has_ended = true;
+            drop(state.server.take());
+            Ok(0)
+        });
+        if gone == Err(libc::EBUSY) {
             log::error!("holdline_server_free while it is being turned: shut down instead");
             let _ = shared.hub.hub.shutdown(Duration::ZERO);
             return;
@@ -274,6 +283,10 @@ pub unsafe extern "C" fn holdline_server_hub(server: *mut holdline_server) -> *m
 
 impl holdline_server {
     fn with_state(&self, act: impl FnOnce(&mut State) -> Outcome) -> Outcome {
+        // With several loops a callback may run while nobody turns it.
+        if frame::is_inside(&self.mark) {
+            return Err(libc::EBUSY);
+        }
         match self.state.try_lock() {
             Ok(mut state) => act(&mut state),
             Err(TryLockError::WouldBlock) => Err(libc::EBUSY),
@@ -284,10 +297,10 @@ impl holdline_server {
 
 impl State {
     fn turn(&mut self, timeout: Option<Duration>) -> Outcome {
-        if self.has_ended {
+        let Some(server) = self.server.as_mut().filter(|_| !self.has_ended) else {
             return Err(libc::ESHUTDOWN);
-        }
-        match self.server.turn(timeout) {
+        };
+        match server.turn(timeout) {
             Ok(Turned::Ended) => {
                 self.has_ended = true;
                 Err(libc::ESHUTDOWN)

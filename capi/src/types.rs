@@ -53,7 +53,8 @@ pub struct holdline_config {
     pub message_bytes_max: u32,
     /// Seconds of silence before a heartbeat. Default 25 on WebSockets, 15 on event streams.
     pub heartbeat_s: u32,
-    /// Threads that serve connections. Default 1, the one that turns the server.
+    /// Threads that serve connections, at most 64. Default 1, the one that turns the server; with more of
+    /// them callbacks are made on all, several at a time, with the same user pointer.
     pub loops: u32,
     /// Bytes kept per channel. Default 1 MiB.
     pub history_bytes: u64,
@@ -158,7 +159,8 @@ pub enum holdline_route {
 
 /// What the program does itself; all optional. Each gets the user pointer first. They are called
 /// on the thread that turns the server, inside holdline_server_turn, holdline_server_run and (closed
-/// alone) holdline_server_free; with loops > 1 on several threads at a time, with the same user pointer.
+/// alone) holdline_server_free. With loops > 1 also on the other loops' threads, several at a time: what user
+/// points to is yours to lock, and a ctx reaches the connections of its own loop alone (-ENOENT else).
 /// They must not block, throw or longjmp.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -215,7 +217,7 @@ pub struct holdline_callbacks {
             code: c_int,
         ),
     >,
-    /// holdline_signal was called.
+    /// holdline_signal was called; with loops > 1 once on each of them.
     pub signal: Option<unsafe extern "C" fn(user: *mut c_void, ctx: *mut holdline_ctx, value: u64)>,
     /// What holdline_set_timer asked for.
     pub timer: Option<unsafe extern "C" fn(user: *mut c_void, ctx: *mut holdline_ctx, key: u64)>,

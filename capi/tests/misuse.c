@@ -3,6 +3,11 @@
 #include "harness.h"
 
 #include <dirent.h>
+#include <stdatomic.h>
+
+static const char UPGRADE[] =
+    "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 typedef struct {
   holdline_server *server, *other;
@@ -328,6 +333,97 @@ static void hubs_are_for_any_thread(void) {
   holdline_hub_free(hub);
 }
 
+/* ---------------------------------------------------------------- several loops */
+
+typedef struct {
+  holdline_server *server;
+  pthread_t main;
+  atomic_int requests, elsewhere, messages, signals, closed;
+  atomic_ullong conn;
+} looped;
+
+static int on_any_loop(void *user, holdline_ctx *ctx, holdline_conn conn, const holdline_request *request) {
+  looped *s = user;
+  uint64_t data = 0;
+  (void)request;
+  IS(0, holdline_set_data(ctx, conn, 3));
+  IS(0, holdline_data(ctx, conn, &data));
+  IS(-EBUSY, holdline_server_turn(s->server, 0)); /* whether its thread turns it now or not */
+  IS(-EBUSY, holdline_server_run(s->server));
+  if (!pthread_equal(pthread_self(), s->main)) {
+    s->elsewhere++;
+  }
+  s->conn = conn;
+  s->requests++;
+  return HOLDLINE_WEBSOCKET;
+}
+
+static void on_each_loop(void *user, holdline_ctx *ctx, uint64_t value) {
+  looped *s = user;
+  IS(5, value);
+  if (pthread_equal(pthread_self(), s->main)) {
+    IS(-ENOENT, holdline_send(ctx, s->conn, HOLDLINE_TEXT, X, 1)); /* it is another loop's */
+  } else {
+    holdline_server_free(s->server); /* from within: refused, and shut down */
+  }
+  s->signals++;
+}
+
+static void on_message(void *user, holdline_ctx *ctx, holdline_conn conn, int kind, const uint8_t *bytes, size_t len) {
+  looped *s = user;
+  (void)ctx, (void)conn, (void)kind, (void)bytes, (void)len;
+  IS(-EBUSY, holdline_server_turn(s->server, 0)); /* nobody turns it now, but this would be from within */
+  IS(0, holdline_server_timeout_ms(s->server));
+  s->messages++;
+}
+
+static void on_closed(void *user, holdline_ctx *ctx, holdline_conn conn, int code) {
+  looped *s = user;
+  (void)ctx, (void)conn, (void)code;
+  IS(-EBUSY, holdline_server_turn(s->server, 0));
+  s->closed++;
+}
+
+static void callbacks_of_other_loops_cannot_misuse_it_either(void) {
+  looped s = {0};
+  holdline_config config = {0};
+  holdline_callbacks table = {0};
+  holdline_hub *hub;
+  client *c;
+  int result = 0;
+  config.loops = 65;
+  config.size = sizeof config;
+  IS(-EINVAL, holdline_server_new(&config, NULL, NULL, &s.server));
+  config.loops = 2;
+  table.size = sizeof table;
+  table.request = on_any_loop;
+  table.signal = on_each_loop;
+  table.closed = on_closed;
+  table.message = on_message;
+  s.main = pthread_self();
+  s.server = serve(&config, &table, &s);
+  hub = holdline_server_hub(s.server);
+  c = dial(s.server);
+  tell(c, UPGRADE, sizeof UPGRADE - 1);
+  UNTIL(s.server, has(c, "HTTP/1.1 101 "));
+  IS(1, s.requests);
+  IS(1, s.elsewhere); /* the other loop has fewer */
+  tell(c, "\x81\x81\0\0\0\0x", 7);
+  while (s.messages == 0) {
+    CHECK(poll(NULL, 0, 1) == 0); /* and here it is not turned */
+  }
+  IS(0, holdline_signal(hub, 5));
+  while (result == 0) {
+    result = holdline_server_turn(s.server, 100);
+  }
+  IS(-ESHUTDOWN, result);
+  IS(2, s.signals);
+  holdline_server_free(s.server);
+  IS(1, s.closed);
+  holdline_hub_free(hub);
+  hang_up(c);
+}
+
 int main(void) {
   signal(SIGPIPE, SIG_DFL);
   setvbuf(stdout, NULL, _IOLBF, 0);
@@ -342,5 +438,6 @@ int main(void) {
   TEST(a_server_that_is_not_turned_says_so);
   TEST(freeing_closes_every_descriptor);
   TEST(hubs_are_for_any_thread);
+  TEST(callbacks_of_other_loops_cannot_misuse_it_either);
   return 0;
 }
