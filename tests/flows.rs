@@ -26,6 +26,8 @@ mod heartbeats;
 mod latest;
 #[path = "flows/limits.rs"]
 mod limits;
+#[path = "flows/local.rs"]
+mod local;
 #[path = "flows/polls.rs"]
 mod polls;
 #[path = "flows/positions.rs"]

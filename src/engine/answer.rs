@@ -6,7 +6,8 @@
 //! code path, whether answers come now or later. Nothing with an effect happens before the last
 //! question of a request is answered.
 
-use super::app::{Response, Route};
+use super::app::Route;
+use super::response::{Response, Upgrade};
 use crate::collections::slots::ConnId;
 use crate::conn::State;
 use crate::wire::http::Head;
@@ -92,6 +93,12 @@ impl From<Route> for Outcome {
 impl From<Response> for Outcome {
     fn from(response: Response) -> Self {
         Self::Route(Route::Respond(response))
+    }
+}
+
+impl From<Upgrade> for Outcome {
+    fn from(upgrade: Upgrade) -> Self {
+        Self::Route(Route::Upgrade(upgrade))
     }
 }
 

@@ -1,12 +1,15 @@
 //! What an application may add: who may do what, answers and WebSockets of its own.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use super::answer::{Answer, Ticket, Verdict};
 use super::core::Core;
-use super::slot::Peer;
+use super::response::{Response, Upgrade};
+use super::routes;
+use super::slot::{Peer, Slot};
 use crate::code::Refusal;
 use crate::collections::slots::ConnId;
 use crate::cursor::Since;
@@ -112,6 +115,27 @@ impl<'a> Request<'a> {
         http::header(self.head, name)
     }
 
+    /// The header fields as they came, in their order.
+    pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
+        http::headers(self.head)
+    }
+
+    /// The value of the first pair of that name in the query, decoded; `None` too if it does not
+    /// decode to UTF-8.
+    #[must_use]
+    pub fn param(&self, name: &str) -> Option<Cow<'a, str>> {
+        let query = self.parsed.query.map(|span| span.of(self.head));
+        let mut pairs = http::Query::new(query).filter_map(Result::ok);
+        pairs.find_map(|(key, value)| (key == name).then_some(value))
+    }
+
+    /// The WebSocket subprotocols that the client offers, most wanted first; none if their list is
+    /// malformed, which is refused.
+    pub fn protocols(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let offers = routes::offers(self.head, self.parsed).ok();
+        offers.into_iter().flatten()
+    }
+
     /// The body, at most `message_bytes_max`.
     #[must_use]
     pub fn body(&self) -> &'a [u8] {
@@ -141,24 +165,22 @@ pub enum Route {
     Respond(Response),
     /// A WebSocket of the application's own. An invalid handshake is refused by the server.
     WebSocket {
-        /// The subprotocol to select, one of those offered.
+        /// The subprotocol to select, one of those [offered](Request::protocols).
         protocol: Option<String>,
     },
+    /// The same, with headers of its own.
+    Upgrade(Upgrade),
 }
 
-/// An application's own HTTP answer.
-#[derive(Clone, Debug)]
-pub struct Response {
-    pub(crate) status: u16,
-    pub(crate) content_type: String,
-    pub(crate) body: Vec<u8>,
+impl From<Response> for Route {
+    fn from(response: Response) -> Self {
+        Self::Respond(response)
+    }
 }
 
-impl Response {
-    /// A response with a body.
-    #[must_use]
-    pub fn new(status: u16, content_type: impl Into<String>, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, content_type: content_type.into(), body: body.into() }
+impl From<Upgrade> for Route {
+    fn from(upgrade: Upgrade) -> Self {
+        Self::Upgrade(upgrade)
     }
 }
 
@@ -194,6 +216,29 @@ impl CloseReason {
             Self::Lost => 1006,
         }
     }
+}
+
+/// A timer that was set by [`Ctx::timer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TimerId {
+    pub(crate) due_ms: u64,
+    pub(crate) number: u64,
+}
+
+/// What a connection is at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Transport {
+    /// In a request, between two of them, or closing.
+    Http,
+    /// A WebSocket of the application's own.
+    Own,
+    /// A WebSocket of the built-in routes.
+    WebSocket,
+    /// An event stream.
+    EventStream,
+    /// A held poll.
+    Poll,
 }
 
 /// What a callback may do. Closing takes effect at the end of the turn; everything else at once.
@@ -270,9 +315,21 @@ impl Ctx<'_> {
         self.core.new_ticket(id)
     }
 
-    /// Calls [`App::timer`] with `key` after a while.
-    pub fn timer(&mut self, after: Duration, key: u64) {
-        self.core.set_timer(after, key);
+    /// Calls [`App::timer`] with `key` once, after a while: rounded up to the millisecond, at least
+    /// one, and not before the next turn. Timers belong to the application, not to a connection.
+    pub fn timer(&mut self, after: Duration, key: u64) -> TimerId {
+        self.core.set_timer(after, key)
+    }
+
+    /// Takes a timer back; whether it was still to come.
+    pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
+        self.core.app_timers.remove(&(timer.due_ms, timer.number)).is_some()
+    }
+
+    /// What a connection is now; `None` for one that is gone.
+    #[must_use]
+    pub fn transport(&self, id: ConnId) -> Option<Transport> {
+        self.core.slots.by_id(id).map(Slot::transport)
     }
 
     /// Who is at the other end of the connection, which may be a proxy.

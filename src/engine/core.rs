@@ -6,17 +6,18 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::answer::Ticket;
-use super::app::CloseReason;
+use super::app::{CloseReason, TimerId};
 use super::common::Common;
 use super::deliver::Delivery;
 use super::drain::Farewells;
+use super::local::Local;
 use super::memory::Held;
 use super::notices::Notices;
 use super::policy::Policy;
 use super::presence::{Parting, Presence};
 use super::slot::{Flags, Slot, Sub};
-use super::stats::{Connections, Stats};
-use super::totals::{Figures, Totals};
+use super::stats::{Connections, LoopStats, Stats};
+use super::totals::Totals;
 use crate::code::Refusal;
 use crate::collections::slots::{ConnId, Slots};
 use crate::collections::wheel::Wheel;
@@ -35,6 +36,8 @@ pub(crate) struct Core {
     pub(crate) history: Arc<History>,
     pub(crate) slots: Slots<Slot>,
     pub(crate) roster: Roster,
+    /// Who listens without a connection.
+    pub(crate) local: Local,
     pub(crate) wheel: Wheel,
     pub(crate) presence: Presence,
     pub(crate) rng: fastrand::Rng,
@@ -72,7 +75,7 @@ pub(crate) struct Core {
     /// What it shares with the other loops of its server.
     /// Invariant: what is counted there of connections is what the slots of all loops say.
     pub(crate) common: Common,
-    /// Where they leave their figures, if there are several.
+    /// Where they leave their numbers, if there are several.
     pub(crate) totals: Option<Arc<Totals>>,
     pub(crate) connections_max: usize,
     /// Connections of other loops, where this one accepts for them.
@@ -117,6 +120,7 @@ impl Core {
             policy,
             slots: Slots::new(loop_number),
             roster: Roster::new(),
+            local: Local::default(),
             wheel: Wheel::new(now.mono_ms),
             presence: Presence::new(loop_number, rng.fork()),
             ping_key: rng.u64(..),
@@ -388,19 +392,25 @@ impl Core {
         Ticket::new(id, self.tickets)
     }
 
-    pub(crate) fn set_timer(&mut self, after: Duration, key: u64) {
+    pub(crate) fn set_timer(&mut self, after: Duration, key: u64) -> TimerId {
         self.timers_set += 1;
         // Rounded up, and never now: one that sets itself again must not keep the turn.
         let after_ms = u64::try_from(after.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
-        let due = self.now.mono_ms.saturating_add(after_ms.max(1));
-        self.app_timers.insert((due, self.timers_set), key);
+        let due_ms = self.now.mono_ms.saturating_add(after_ms.max(1));
+        self.app_timers.insert((due_ms, self.timers_set), key);
+        TimerId { due_ms, number: self.timers_set }
     }
 
-    pub(crate) fn figures(&self) -> Figures {
-        Figures {
+    /// Subscriptions of connections, and the program's own.
+    pub(crate) fn subscriptions(&self) -> usize {
+        self.roster.subscriptions() + self.local.subscriptions()
+    }
+
+    pub(crate) fn loop_stats(&self) -> LoopStats {
+        LoopStats {
             connections: self.connections(),
-            subscriptions: self.roster.subscriptions(),
-            stats: self.stats.clone(),
+            subscriptions: self.subscriptions(),
+            counted: self.stats.clone(),
         }
     }
 

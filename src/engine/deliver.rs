@@ -38,7 +38,7 @@ pub(crate) struct Delivery {
     writes_left: usize,
     bytes_left: usize,
     /// What one pull takes.
-    limits: PullLimits,
+    pub(crate) limits: PullLimits,
 }
 
 impl Delivery {
@@ -114,11 +114,13 @@ impl Core {
         if taken.overrun {
             let rooms: Vec<_> = self.roster.rooms().collect();
             rooms.into_iter().for_each(|room| self.mark_room(room));
+            self.local.mark_all(self.horizon);
         }
         for channel in news.drain(..) {
             if let Some(room) = self.roster.room(channel) {
                 self.mark_room(room);
             }
+            self.local.mark(channel, self.horizon);
         }
         self.delivery.news = news;
         self.horizon = taken.horizon;

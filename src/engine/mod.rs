@@ -48,6 +48,7 @@ mod deliver;
 mod drain;
 mod input;
 mod limits;
+mod local;
 mod memory;
 mod notices;
 mod policy;
@@ -57,6 +58,7 @@ mod publish;
 mod query;
 mod reply;
 mod request;
+mod response;
 mod routes;
 mod slot;
 mod stats;
@@ -71,12 +73,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 pub use answer::{Answer, Outcome, Ticket, Verdict};
-pub use app::{Action, App, CloseReason, Ctx, Kind, Queued, Request, Response, Route};
+pub use app::{Action, App, CloseReason, Ctx, Kind, Queued, Request, Route, TimerId, Transport};
 pub use common::Common;
+pub use local::{Listen, Progress, Push, Sink, Taken};
 pub use policy::{Listening, Policy};
+pub use response::{BadResponse, Response, Upgrade};
 pub use slot::Peer;
-pub use stats::{Connections, Rejected, RoundTrips, Stats};
-pub use totals::{Figures, Totals};
+pub use stats::{Connections, LoopStats, Rejected, RoundTrips, Stats};
+pub use totals::Totals;
 
 use self::addresses::AddressIndex;
 use self::core::{Core, Start};
@@ -169,6 +173,7 @@ impl Engine {
         self.core.now = now;
         self.take_in_presence();
         self.core.begin_writing();
+        self.deliver_local(self.core.config.writes_per_turn);
         if self.core.next_sweep.is_none() {
             self.core.next_sweep = self.core.history.next_sweep();
         }
@@ -183,6 +188,7 @@ impl Engine {
             && core.dirty.is_empty()
             && core.closes.is_empty()
             && core.resumed.is_empty()
+            && !core.local.has_work()
             && !core.has_presence_news())
             || self.has_news()
             || core.has_fed()
@@ -207,7 +213,8 @@ impl Engine {
         let core = &self.core;
         let farewell = core.farewells.next_deadline();
         let presence = core.presence_deadline();
-        let due = [core.wheel.next_deadline(), app, core.next_sweep, farewell, presence];
+        let local = core.local.next_deadline();
+        let due = [core.wheel.next_deadline(), app, core.next_sweep, farewell, presence, local];
         due.into_iter().flatten().min()
     }
 
@@ -257,10 +264,16 @@ impl Engine {
         self.core.connections()
     }
 
-    /// Subscriptions in all.
+    /// Its own part of a server's numbers. Looks at every connection.
+    #[must_use]
+    pub fn loop_stats(&self) -> LoopStats {
+        self.core.loop_stats()
+    }
+
+    /// Subscriptions in all, the program's own included.
     #[must_use]
     pub fn subscriptions(&self) -> usize {
-        self.core.roster.subscriptions()
+        self.core.subscriptions()
     }
 
     /// How far the order has been taken in.
@@ -298,15 +311,9 @@ impl Engine {
         self.core.elsewhere = connections;
     }
 
-    /// Gives a loop of several the place where all leave their figures; `/stats` then speaks for all.
+    /// Gives a loop of several the place where all leave their numbers; `/stats` then speaks for all.
     pub fn set_totals(&mut self, totals: Arc<Totals>) {
         self.core.totals = Some(totals);
-    }
-
-    /// What this loop has, and has counted. Looks at every connection.
-    #[must_use]
-    pub fn figures(&self) -> Figures {
-        self.core.figures()
     }
 
     /// Its number among the loops of a server.
@@ -322,12 +329,17 @@ impl Engine {
         match catch_unwind(AssertUnwindSafe(|| call(app, core))) {
             Ok(result) => Some(result),
             Err(_) => {
-                log::error!("a callback of the application panicked: this server ends");
-                self.app = None;
-                self.has_failed = true;
+                self.fail();
                 None
             }
         }
+    }
+
+    /// A callback has panicked. Nobody is called any more.
+    fn fail(&mut self) {
+        log::error!("a callback of the application panicked: this server ends");
+        self.app = None;
+        self.has_failed = true;
     }
 
     fn on_writable(&mut self, index: u32) {
@@ -401,6 +413,7 @@ impl Engine {
         assert_eq!(members, core.roster.subscriptions());
         core.check_counts(counts);
         core.check_held();
+        core.check_local();
         core.check_presence();
         for index in core.wheel.filed() {
             assert!(core.slots.get(index).is_some(), "a timer of a slot that is no more");

@@ -28,6 +28,8 @@ use crate::time::Now;
 
 /// How often everything that is only old is looked for.
 const SWEEP_MS: u64 = 30_000;
+/// What publishing many lets go of is dropped under the lock from this number on.
+const EVICTED_MAX: usize = 64;
 /// After a search for channels to forget that found none.
 const QUIET_RETRY_MS: u64 = 100;
 
@@ -293,6 +295,40 @@ impl History {
     ) -> Result<Published, Box<Rejected>> {
         let mut evicted = Evicted::new();
         let mut inner = self.lock();
+        let published = self.publish_locked(&mut inner, channel, message, now, &mut evicted);
+        self.wake(inner, published.is_ok());
+        published
+    }
+
+    /// Publishes checked messages one after the other, nobody else's between them, under one lock and
+    /// with one wake. What became of each, in their order; one that fails keeps none of the others.
+    pub fn publish_many<'c>(
+        &self,
+        messages: impl IntoIterator<Item = (&'c str, Message)>,
+        now: Now,
+    ) -> Vec<Result<Published, Box<Rejected>>> {
+        let mut evicted = Evicted::new();
+        let mut inner = self.lock();
+        let mut published = Vec::new();
+        for (channel, message) in messages {
+            published.push(self.publish_locked(&mut inner, channel, message, now, &mut evicted));
+            // Who makes room looks at all of them, and what they weigh is to be free again.
+            if evicted.len() >= EVICTED_MAX {
+                evicted.clear();
+            }
+        }
+        self.wake(inner, published.iter().any(Result::is_ok));
+        published
+    }
+
+    fn publish_locked(
+        &self,
+        inner: &mut Inner,
+        channel: &str,
+        message: Message,
+        now: Now,
+        evicted: &mut Evicted,
+    ) -> Result<Published, Box<Rejected>> {
         if inner.is_closed {
             return Err(Box::new(Rejected { refusal: CLOSED, message }));
         }
@@ -308,33 +344,34 @@ impl History {
             }
         }
         let weight = Publication::weight_of(&message);
-        let made = inner.make_room(weight, &self.budget, &self.limits, now, &mut evicted);
-        let found = made.and_then(|()| inner.find_or_add(channel, &self.limits, now, &mut evicted));
-        let published = match found {
-            Err(refusal) => Err(Box::new(Rejected { refusal, message })),
-            Ok(index) => {
-                let limits = &self.limits;
-                let seq = inner.append(index, message, &self.budget, limits, now, &mut evicted);
-                if let Some(key) = key {
-                    inner.keys.insert(key, seq, now.mono_ms + limits.key_window_ms);
-                }
-                // Tables may have grown for it. What it was for stays.
-                inner.fresh = seq;
-                let _ = inner.make_room(0, &self.budget, limits, now, &mut evicted);
-                inner.fresh = 0;
-                let subscribers = inner.channels[index as usize].subscribers;
-                Ok(Published { id: self.cursor(seq), subscribers })
-            }
+        let made = inner.make_room(weight, &self.budget, &self.limits, now, evicted);
+        let found = made.and_then(|()| inner.find_or_add(channel, &self.limits, now, evicted));
+        let index = match found {
+            Ok(index) => index,
+            Err(refusal) => return Err(Box::new(Rejected { refusal, message })),
         };
+        let limits = &self.limits;
+        let seq = inner.append(index, message, &self.budget, limits, now, evicted);
+        if let Some(key) = key {
+            inner.keys.insert(key, seq, now.mono_ms + limits.key_window_ms);
+        }
+        // Tables may have grown for it. What it was for stays.
+        inner.fresh = seq;
+        let _ = inner.make_room(0, &self.budget, limits, now, evicted);
+        inner.fresh = 0;
+        let subscribers = inner.channels[index as usize].subscribers;
+        Ok(Published { id: self.cursor(seq), subscribers })
+    }
+
+    /// Ends a publisher's look, and rings for loops that sleep if there is anything for them.
+    fn wake(&self, inner: MutexGuard<'_, Inner>, has_news: bool) {
         self.note_tables(&inner);
         self.version.fetch_add(1, Ordering::SeqCst);
         // Mostly nobody sleeps: who publishes from the loop itself is awake.
-        let is_heard = published.is_ok() && inner.bells.iter().any(|bell| bell.is_dozing());
+        let is_heard = has_news && inner.bells.iter().any(|bell| bell.is_dozing());
         let bells = is_heard.then(|| Arc::clone(&inner.bells));
         drop(inner);
-        drop(evicted);
         bells.iter().flat_map(|bells| bells.iter()).for_each(|bell| bell.ring());
-        published
     }
 
     /// A number that changes with every publication.

@@ -12,10 +12,14 @@ use super::hub::Shared;
 use super::mail::{Command, Mailbox, Order};
 use super::sleep::{self, JoinHandle};
 use super::socket::Socket;
-use super::turn::{EVENTS, Io};
+use super::turn::Io;
 use crate::engine::{Engine, Peer};
 use crate::sync::{AtomicBool, AtomicUsize, Mutex};
 use crate::time::Now;
+
+/// How often a loop that is the only one leaves its numbers, while it turns: it looks at every connection
+/// for them.
+const ALONE_MS: u64 = 1_000;
 
 /// One loop: an engine, its sockets, and its place among the others.
 #[derive(Debug)]
@@ -26,16 +30,16 @@ pub(super) struct Loop {
     pub(super) shared: Arc<Shared>,
     /// Sockets that it was handed.
     adopted: usize,
-    /// When it left its figures last, and when it is to leave them, if they may have changed since.
-    figures_ms: Option<u64>,
-    figures_due: Option<u64>,
+    /// When it left its numbers last, and when it is to leave them, if they may have changed since.
+    left_ms: Option<u64>,
+    leave_due: Option<u64>,
 }
 
 impl Loop {
     pub(super) fn new(engine: Engine, io: Io, shared: Arc<Shared>) -> Self {
-        let events = Events::with_capacity(EVENTS);
+        let events = Events::with_capacity(io.events_per_turn);
         let adopted = 0;
-        Self { engine, io, events, shared, adopted, figures_ms: None, figures_due: None }
+        Self { engine, io, events, shared, adopted, left_ms: None, leave_due: None }
     }
 
     pub(super) fn mailbox(&self) -> &Mailbox {
@@ -56,6 +60,12 @@ impl Loop {
         match command {
             Command::Answer(ticket, outcome) => self.engine.handle_answer(ticket, outcome, now),
             Command::Signal(value) => self.engine.handle_signal(value, now),
+            Command::Listen(listen) => self.engine.handle_listen(listen, now),
+            Command::ListenEnded => self.engine.handle_listen_ended(now),
+            Command::Close(id, code, reason) => {
+                self.engine.handle_close(id, code, &reason, now);
+            }
+            Command::Report => self.left_ms = None,
             other @ Command::Shutdown(_) => return Some(other),
         }
         None
@@ -68,23 +78,24 @@ impl Loop {
         self.io.read(&mut self.engine, now);
         self.engine.handle_timeout(now);
         self.io.write(&mut self.engine, now);
-        if self.shared.boxes.len() > 1 {
-            self.leave_figures(now);
-        }
+        self.leave_stats(now);
         // From here on a publication makes the descriptor readable, or shows in `next_timeout`.
         self.mailbox().bell.doze();
     }
 
-    /// For the other loops: what may have changed in this turn, now or a little later.
-    fn leave_figures(&mut self, now: Now) {
-        let next_ms = self.figures_ms.map_or(0, |left| left + sleep::FIGURES_MS);
+    /// Leaves its numbers for other threads: at once if somebody asks, else what may have changed in this
+    /// turn now or a little later, where other loops speak for it; alone, when there is a turn anyway.
+    fn leave_stats(&mut self, now: Now) {
+        let is_alone = self.shared.boxes.len() == 1;
+        let every_ms = if is_alone { ALONE_MS } else { sleep::LEAVE_MS };
+        let next_ms = self.left_ms.map_or(0, |left| left + every_ms);
         if next_ms > now.mono_ms {
-            self.figures_due = Some(next_ms);
+            self.leave_due = (!is_alone).then_some(next_ms);
             return;
         }
-        self.figures_ms = Some(now.mono_ms);
-        self.figures_due = None;
-        self.shared.totals.leave(self.engine.loop_number(), self.engine.figures());
+        self.left_ms = Some(now.mono_ms);
+        self.leave_due = None;
+        self.shared.totals.leave(self.engine.loop_number(), self.engine.loop_stats(), now.mono_ms);
     }
 
     /// How long it may sleep, if something of others is due at `end`.
@@ -92,7 +103,7 @@ impl Loop {
         if self.mailbox().has_mail() || self.io.has_work() || self.engine.has_work() {
             return Some(Duration::ZERO);
         }
-        let due = [self.engine.next_deadline(), self.io.next_deadline(), self.figures_due, end];
+        let due = [self.engine.next_deadline(), self.io.next_deadline(), self.leave_due, end];
         let due = due.into_iter().flatten().min()?;
         let now = self.shared.clock.now().mono_ms;
         Some(Duration::from_millis(due.saturating_sub(now)))

@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use super::hub::HubError;
 use super::socket::Socket;
-use crate::engine::{Outcome, Peer, Ticket};
+use crate::engine::{ConnId, Listen, Outcome, Peer, Ticket};
 use crate::hub::Bell;
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard};
 
@@ -14,39 +15,37 @@ use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard};
 const COMMANDS_MAX: usize = 4096;
 
 /// What a [`Hub`](super::Hub) asks.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) enum Command {
     Answer(Ticket, Outcome),
     Signal(u64),
+    Listen(Listen),
+    /// Some subscription of the program's own has been ended.
+    ListenEnded,
+    /// New numbers for the totals.
+    Report,
+    Close(ConnId, u16, Box<str>),
     Shutdown(Duration),
 }
 
-/// Who is to do it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Whom {
-    /// The loop that turns the server, and knows how its end stands.
-    First,
-    /// The loop of this number.
-    One(usize),
-    /// Every loop.
-    All,
-}
-
 impl Command {
-    pub(super) fn whom(&self) -> Whom {
+    /// The loop that it concerns: that of a connection, or the first, which knows how the server's end
+    /// stands and has the program's own subscriptions.
+    pub(super) fn loop_number(&self) -> usize {
         match self {
-            Self::Answer(ticket, _) => Whom::One(ticket.loop_number()),
-            Self::Signal(_) => Whom::All,
-            Self::Shutdown(_) => Whom::First,
+            Self::Answer(ticket, _) => ticket.loop_number(),
+            Self::Close(id, ..) => usize::from(id.loop_number()),
+            Self::Signal(_)
+            | Self::Listen(_)
+            | Self::ListenEnded
+            | Self::Report
+            | Self::Shutdown(_) => 0,
         }
     }
 
     /// Whether it gets through however much waits.
     fn is_urgent(&self) -> bool {
-        match self {
-            Self::Shutdown(_) => true,
-            Self::Answer(..) | Self::Signal(_) => false,
-        }
+        matches!(self, Self::Shutdown(_))
     }
 }
 
@@ -100,14 +99,24 @@ impl Mailbox {
     }
 
     /// Whether there is room for a command. A loop that has ended has nothing against any.
-    pub(super) fn admits(&self, command: &Command) -> bool {
-        let waiting = self.lock().as_ref().map_or(0, |mail| mail.commands.len());
-        waiting < COMMANDS_MAX || command.is_urgent()
+    pub(super) fn admits(&self) -> bool {
+        self.lock().as_ref().is_none_or(|mail| mail.commands.len() < COMMANDS_MAX)
     }
 
-    pub(super) fn send(&self, command: Command) {
-        // Where the loop has ended nobody is left to whom it would matter.
-        let _ = self.put(|mail| mail.commands.push(command));
+    /// Fails if the loop has ended, or does not turn.
+    pub(super) fn send(&self, command: Command) -> Result<(), HubError> {
+        let mut is_full = false;
+        let sent = self.put(|mail| {
+            is_full = mail.commands.len() >= COMMANDS_MAX && !command.is_urgent();
+            if !is_full {
+                mail.commands.push(command);
+            }
+        });
+        match sent {
+            None => Err(HubError::Closed),
+            Some(()) if is_full => Err(HubError::Full),
+            Some(()) => Ok(()),
+        }
     }
 
     pub(super) fn order(&self, order: Order) {

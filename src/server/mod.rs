@@ -12,17 +12,19 @@ mod signals;
 #[cfg_attr(loom, path = "sleep_model.rs")]
 mod sleep;
 mod socket;
+mod stats;
+mod subscription;
 mod turn;
 
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use self::data::Data;
-use self::hub::{Clock, Shared};
+use self::hub::{Clock, HubLimits, Shared};
 pub use self::hub::{Hub, HubError, PublishError, PublishReason};
 use self::listen::Listener;
 pub use self::listen::{Inherited, LocalAddr};
@@ -30,6 +32,8 @@ use self::loops::{Ends, Handing, Loop, Others};
 use self::mail::{Command, Mailbox, Order};
 use self::shutdown::Shutdown;
 use self::sleep::{JoinHandle, Poll};
+pub use self::stats::ServerStats;
+pub use self::subscription::{SubscribeError, Subscription};
 use self::turn::{Io, listener_token};
 use crate::config::{Config, LOOPS_MAX};
 use crate::cursor::Epoch;
@@ -194,7 +198,8 @@ impl Server {
             totals: Arc::new(Totals::new(polls.len())),
             ends: Ends::new(),
             is_closed: AtomicBool::new(false),
-            message_bytes_max: config.message_bytes_max,
+            seats: Arc::default(),
+            limits: HubLimits::from(&config),
         });
         let drain_delay = config.drain_delay;
         #[cfg(feature = "cli")]
@@ -287,8 +292,12 @@ impl Server {
     /// The last publication has been; what is kept goes where it is to be kept.
     fn keep(&mut self, now: Now) -> io::Result<()> {
         self.others.join();
-        self.shared.is_closed.store(true, Ordering::SeqCst);
+        self.shared.close();
         self.shared.history.close();
+        self.main.engine.end_listens(now);
+        if self.main.engine.has_failed() {
+            return Err(panicked());
+        }
         self.data.take().map_or(Ok(()), |data| data.write(&self.shared.history, now))
     }
 
@@ -322,15 +331,18 @@ impl Drop for Server {
         self.shared.is_closed.store(true, Ordering::SeqCst);
         self.others.order(Order::Stop, &self.shared);
         self.others.join();
-        // Handles may live on, and are not to keep a socket.
-        self.shared.boxes.iter().for_each(Mailbox::close);
+        self.shared.close();
     }
 }
 
 /// Watch it for input; sleep at most [`Server::next_timeout`]; then [`Server::turn`] with zero.
-///
-/// There is no `AsFd`: mio's `Poll` lends its descriptor only as a number, and this crate has no
-/// unsafe code to turn that into a borrow.
+impl AsFd for Server {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.main.io.poll.registry().as_fd()
+    }
+}
+
+/// As [`AsFd`], for loops that want a number. It is the server's until that is dropped.
 impl AsRawFd for Server {
     fn as_raw_fd(&self) -> RawFd {
         self.main.io.poll.as_raw_fd()

@@ -10,9 +10,9 @@ use mio::Waker;
 
 use super::turn::WAKER;
 
-/// Where there are several loops, each leaves its figures for the others no more often than this: it
+/// Where there are several loops, each leaves its numbers for the others no more often than this: it
 /// looks at every connection for them.
-pub(super) const FIGURES_MS: u64 = 100;
+pub(super) const LEAVE_MS: u64 = 100;
 
 /// What wakes the loop, from any thread.
 pub(super) fn waker(poll: &Poll) -> io::Result<Waker> {

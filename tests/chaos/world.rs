@@ -13,6 +13,7 @@ use super::settings::{MEMORY_OF_LOOPS, config, latest, limit, pick};
 use super::sim::{Chance, Sim};
 use super::traveller::{Manner, Traveller, Via};
 use super::truth::{At, Kind, Spec, Truth, event, kind, name, payload};
+use super::within::Within;
 
 /// What may happen in a world besides reading and publishing.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,6 +42,8 @@ pub struct World {
     channels: usize,
     pub(super) listeners: Vec<Listener>,
     pub(super) publishers: Vec<Publisher>,
+    /// Those that are part of the program.
+    pub(super) within: Vec<Within>,
     /// What each line has been given to publish and nobody has seen published.
     given: HashMap<usize, Given>,
     /// Nobody publishes any more.
@@ -93,6 +96,11 @@ impl World {
         let is_public = rules.asks || (rules.limits && sim.rng.bool());
         let listeners = (0..3).map(|n| Listener::new(n % channels)).collect();
         let publishers = (0..3).map(|_| Publisher::default()).collect();
+        let within = (0..2).map(|n| {
+            let more = (0..channels).filter(|one| *one != n % channels && sim.rng.bool());
+            Within::new([n % channels].into_iter().chain(more.collect::<Vec<_>>()).collect())
+        });
+        let within = within.collect();
         let mut world = Self {
             sim,
             truth,
@@ -101,6 +109,7 @@ impl World {
             channels,
             listeners,
             publishers,
+            within,
             given: HashMap::new(),
             is_resting: false,
             desk: Desk::default(),
@@ -164,6 +173,10 @@ impl World {
                 let ms = self.sim.rng.u64(..1_000);
                 self.pass(ms);
             }
+        }
+        if self.sim.rng.u8(..6) == 0 {
+            let one = self.sim.rng.usize(..self.within.len());
+            self.within[one].disturb(&mut self.sim, &mut self.truth);
         }
         if self.rules.asks && self.sim.rng.bool() {
             self.desk.answer(&mut self.sim);
@@ -229,7 +242,8 @@ impl World {
     }
 
     pub fn read(&mut self) {
-        let Self { sim, truth, travellers, listeners, publishers, .. } = self;
+        let Self { sim, truth, travellers, listeners, publishers, within, .. } = self;
+        within.iter_mut().for_each(|one| one.read(sim, truth));
         travellers.iter_mut().for_each(|traveller| traveller.read(sim, truth));
         listeners.iter_mut().for_each(|listener| listener.read(sim));
         publishers.iter_mut().for_each(|publisher| publisher.read(sim, truth));
@@ -539,6 +553,7 @@ impl World {
         (0..self.sim.loops.len()).for_each(|number| self.employ(number));
         self.travellers.iter_mut().for_each(Traveller::lose);
         self.listeners.iter_mut().for_each(Listener::lose);
+        self.within.iter_mut().for_each(Within::lose);
         self.given.clear();
     }
 

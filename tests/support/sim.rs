@@ -18,6 +18,8 @@ pub mod event_stream;
 pub mod http;
 #[path = "sim/line.rs"]
 mod line;
+#[path = "sim/local.rs"]
+pub mod local;
 #[path = "sim/sse.rs"]
 pub mod sse;
 #[path = "sim/ws.rs"]
