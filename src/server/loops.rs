@@ -153,6 +153,13 @@ impl Loop {
     }
 }
 
+/// Every WebSocket that the application was told of by `open` ends with `closed`.
+impl Drop for Loop {
+    fn drop(&mut self) {
+        self.engine.handle_end(self.shared.clock.now());
+    }
+}
+
 /// How the other loops have ended, for the first.
 #[derive(Debug)]
 pub(super) struct Ends {
