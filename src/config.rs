@@ -116,8 +116,8 @@ pub struct Config {
     /// by one. Default 1 000.
     pub presence_members_max: usize,
     /// Connections that are gone and still count, and polls that are known from one request to the
-    /// next, on all channels that somebody watches: some 100 bytes each. Beyond, they leave at once.
-    /// Default 10 000.
+    /// next, on all channels that somebody watches and on all loops: some 100 bytes each. Beyond, they
+    /// leave at once. Default 10 000.
     pub presence_entries_max: usize,
     /// Subscriptions of the program's own (`Hub::subscribe`) at a time, some 300 bytes each and 80
     /// for each of its channels, which do not count against `memory_bytes`. Default 256.
@@ -212,6 +212,8 @@ pub struct Config {
     pub loops: u32,
     /// The one receive buffer of a loop. Default 64 KiB.
     pub receive_buffer: usize,
+    /// Readiness events taken from the kernel in a turn, 16 bytes each. Default 1 024.
+    pub events_per_turn: usize,
     /// Bytes read from one connection in a turn. Default 16 KiB.
     pub read_bytes_per_turn: usize,
     /// Replies to one connection in a turn, before its next event waits. Default 8 KiB.
@@ -305,6 +307,7 @@ impl Default for Config {
             drain_delay: Duration::ZERO,
             loops: 1,
             receive_buffer: 64 * KIB,
+            events_per_turn: 1_024,
             read_bytes_per_turn: 16 * KIB,
             reply_bytes_per_turn: 8 * KIB,
             arena_bytes: 256 * KIB,
@@ -349,9 +352,10 @@ impl Config {
             ws_message_bytes_max: 8 * KIB,
             ws_frame_bytes_max: 8 * KIB,
             receive_buffer: 4 * KIB,
+            events_per_turn: 32,
             read_bytes_per_turn: 4 * KIB,
             reply_bytes_per_turn: 2 * KIB,
-            arena_bytes: 8 * KIB,
+            arena_bytes: 4 * KIB,
             write_bytes_per_turn: 64 * KIB,
             backlog: 64,
             ..Self::default()

@@ -41,7 +41,7 @@ impl Common {
     #[must_use]
     pub fn new(config: Arc<Config>, history: Arc<History>, loops: usize) -> Self {
         let loops = loops.clamp(1, 1 + usize::from(u8::MAX));
-        let config = with_progress(config);
+        let config = with_progress(with_small_arenas(config, &history, loops));
         let limits = Arc::new(Limits::new(config.addresses_max, Arc::clone(&history)));
         let board = Arc::new(Board::new(&config, Arc::clone(&history), loops));
         let totals = Arc::new(Totals::new(loops));
@@ -65,6 +65,15 @@ impl Common {
     pub fn loops(&self) -> usize {
         self.loops
     }
+}
+
+/// Replies of a turn take their part of a small budget, however many loops there are.
+fn with_small_arenas(config: Arc<Config>, history: &History, loops: usize) -> Arc<Config> {
+    let share = history.usable_bytes() / loops / 16;
+    if loops == 1 || config.arena_bytes <= share {
+        return config;
+    }
+    Arc::new(Config { arena_bytes: share, ..(*config).clone() })
 }
 
 /// A budget of nothing would have a turn do nothing, for ever: each is at least one.

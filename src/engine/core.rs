@@ -394,7 +394,7 @@ impl Core {
 
     pub(crate) fn new_ticket(&mut self, id: ConnId) -> Ticket {
         self.tickets = self.tickets.wrapping_add(1).max(1);
-        Ticket { id, number: self.tickets }
+        Ticket::new(id, self.tickets)
     }
 
     pub(crate) fn set_timer(&mut self, after: Duration, key: u64) -> TimerId {

@@ -21,6 +21,8 @@ use crate::message::on_heap;
 
 /// What a driver keeps for a connection, at the index of its slot: a socket and three flags.
 const LINE_BYTES: usize = 12;
+/// What it keeps for an event that the kernel may tell of at once.
+const EVENT_BYTES: usize = 16;
 
 /// What this loop holds.
 #[derive(Debug, Default)]
@@ -39,7 +41,8 @@ pub(crate) struct Held {
 impl Held {
     pub(crate) fn new(config: &Config, memory_bytes: usize, loops: usize) -> Self {
         let share = memory_bytes / loops;
-        let buffers = config.receive_buffer + 2 * config.arena_bytes + 2 * pull_bytes(share);
+        let io = config.receive_buffer + config.events_per_turn * EVENT_BYTES;
+        let buffers = io + 2 * config.arena_bytes + 2 * pull_bytes(share);
         // They are there, however little may be held besides: a budget below them still does something.
         Self { buffers: buffers.min(share / 8), ..Self::default() }
     }

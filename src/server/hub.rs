@@ -216,8 +216,9 @@ impl Hub {
             }
         }
         let published = self.shared.history.publish_many(good, self.shared.clock.now());
-        let mut published = published.into_iter().map(|one| one.map_err(PublishError::from));
-        results.into_iter().filter_map(|result| result.or_else(|| published.next())).collect()
+        let mut published = published.into_iter();
+        let mut next = || Some(published.next()?.map_err(PublishError::from));
+        results.into_iter().filter_map(|result| result.or_else(&mut next)).collect()
     }
 
     /// A message that may be published.

@@ -12,7 +12,7 @@ use super::hub::Shared;
 use super::mail::{Command, Mailbox, Order};
 use super::sleep::{self, JoinHandle};
 use super::socket::Socket;
-use super::turn::{EVENTS, Io};
+use super::turn::Io;
 use crate::engine::{Engine, Peer};
 use crate::sync::{AtomicBool, AtomicUsize, Mutex};
 use crate::time::Now;
@@ -38,7 +38,7 @@ pub(super) struct Loop {
 
 impl Loop {
     pub(super) fn new(engine: Engine, io: Io, shared: Arc<Shared>) -> Self {
-        let events = Events::with_capacity(EVENTS);
+        let events = Events::with_capacity(io.events_per_turn);
         Self { engine, io, events, shared, adopted: 0, left_ms: None, report_ms: None }
     }
 
@@ -150,6 +150,13 @@ impl Loop {
                 return Ok(());
             }
         }
+    }
+}
+
+/// Every WebSocket that the application was told of by `open` ends with `closed`.
+impl Drop for Loop {
+    fn drop(&mut self) {
+        self.engine.handle_end(self.shared.clock.now());
     }
 }
 

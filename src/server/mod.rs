@@ -265,6 +265,17 @@ impl Server {
     /// what is due, and writes what is owed. The first begins the threads of the other
     /// [loops](Config#structfield.loops), if there are any.
     ///
+    /// It cannot be called again from within: an application has no way to reach the server that calls
+    /// it.
+    ///
+    /// ```compile_fail
+    /// use std::{cell::RefCell, rc::Rc};
+    /// use holdline::{App, Server};
+    ///
+    /// struct Turns(Rc<RefCell<Server>>);
+    /// impl App for Turns {} // not `Send`
+    /// ```
+    ///
     /// # Errors
     /// If the system refuses to wait for events or gives no thread, or a callback of the application
     /// panicked on any loop, or what is kept at the end cannot be written

@@ -57,6 +57,7 @@ pub(super) struct Io {
     /// The last wait filled the table of events: more are waiting.
     was_full: bool,
     accepts_per_turn: usize,
+    pub(super) events_per_turn: usize,
     logged_ms: Option<u64>,
 }
 
@@ -81,6 +82,7 @@ impl Io {
             spare: has_listeners.then(|| File::open("/dev/null").ok()).flatten(),
             was_full: false,
             accepts_per_turn: config.accepts_per_turn.max(1),
+            events_per_turn: config.events_per_turn.max(1),
             logged_ms: None,
         }
     }
@@ -121,7 +123,7 @@ impl Io {
                 self.note_one(event, engine, now);
             }
         }
-        self.was_full = count >= EVENTS;
+        self.was_full = count >= self.events_per_turn;
         has_signals
     }
 
@@ -350,9 +352,6 @@ fn send(socket: &mut Socket, bytes: &[u8]) -> io::Result<usize> {
         }
     }
 }
-
-/// Events of one wait.
-pub(super) const EVENTS: usize = 1024;
 
 const OVERLOADED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nServer: holdline\r\n\
     Content-Type: application/json\r\nCache-Control: no-store\r\nRetry-After: 2\r\n\
