@@ -59,7 +59,7 @@ pub(crate) struct Frame {
     pub(crate) headers: RefCell<Vec<HeaderLine>>,
     pub(crate) ticket: Cell<Option<Ticket>>,
     pub(crate) message_bytes_max: usize,
-    below: *const Frame,
+    below: *const Self,
 }
 
 impl Frame {
