@@ -116,8 +116,8 @@ pub struct Config {
     /// by one. Default 1 000.
     pub presence_members_max: usize,
     /// Connections that are gone and still count, and polls that are known from one request to the
-    /// next, on all channels that somebody watches: some 100 bytes each. Beyond, they leave at once.
-    /// Default 10 000.
+    /// next, on all channels that somebody watches and on all loops: some 100 bytes each. Beyond, they
+    /// leave at once. Default 10 000.
     pub presence_entries_max: usize,
     /// Subscriptions of the program's own (`Hub::subscribe`) at a time, some 300 bytes each and 80
     /// for each of its channels, which do not count against `memory_bytes`. Default 256.

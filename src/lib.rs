@@ -67,3 +67,8 @@ pub use message::Message;
 #[cfg(feature = "server")]
 pub use server::{Hub, Running, Server, Turned};
 pub use time::Now;
+
+/// What the README shows compiles.
+#[cfg(all(doctest, feature = "server"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

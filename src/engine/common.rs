@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::limits::Limits;
 use super::presence::Board;
+use super::totals::Totals;
 use crate::config::Config;
 use crate::hub::History;
 
@@ -31,6 +32,7 @@ pub struct Common {
     pub(crate) loops: usize,
     pub(crate) limits: Arc<Limits>,
     pub(crate) board: Arc<Board>,
+    pub(crate) totals: Arc<Totals>,
 }
 
 impl Common {
@@ -39,10 +41,23 @@ impl Common {
     #[must_use]
     pub fn new(config: Arc<Config>, history: Arc<History>, loops: usize) -> Self {
         let loops = loops.clamp(1, 1 + usize::from(u8::MAX));
-        let config = with_progress(config);
+        let config = with_progress(with_small_arenas(config, &history, loops));
         let limits = Arc::new(Limits::new(config.addresses_max, Arc::clone(&history)));
         let board = Arc::new(Board::new(&config, Arc::clone(&history), loops));
-        Self { config, history, loops, limits, board }
+        let totals = Arc::new(Totals::new(loops));
+        Self { config, history, loops, limits, board, totals }
+    }
+
+    /// The configuration, as it holds.
+    #[must_use]
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    /// Where the engines leave their numbers.
+    #[must_use]
+    pub fn totals(&self) -> &Arc<Totals> {
+        &self.totals
     }
 
     /// For how many engines it was made.
@@ -50,6 +65,15 @@ impl Common {
     pub fn loops(&self) -> usize {
         self.loops
     }
+}
+
+/// Replies of a turn take their part of a small budget, however many loops there are.
+fn with_small_arenas(config: Arc<Config>, history: &History, loops: usize) -> Arc<Config> {
+    let share = history.usable_bytes() / loops / 16;
+    if loops == 1 || config.arena_bytes <= share {
+        return config;
+    }
+    Arc::new(Config { arena_bytes: share, ..(*config).clone() })
 }
 
 /// A budget of nothing would have a turn do nothing, for ever: each is at least one.

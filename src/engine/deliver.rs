@@ -103,6 +103,8 @@ impl Run {
 impl Core {
     /// Moves the horizon to the head, marking first whoever listens to what is new.
     pub(crate) fn take_in_now(&mut self) {
+        // In this order: whoever publishes moves the version on before the news.
+        self.seen_news = Some(self.history.news_of(self.loop_number()));
         let version = self.history.version();
         if self.seen_version == Some(version) {
             return;

@@ -90,6 +90,15 @@ impl ChannelRates {
     }
 }
 
+/// What is seen of an address on all loops, to compare with what is counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Seen {
+    connections: u32,
+    polls: u32,
+    /// Of the connections those that are only here to be told that the server is full.
+    refused: u32,
+}
+
 /// What counts over all loops of a server: for an address it is all one, which of them its
 /// connections came to. Under one lock, which nobody takes for peers that are not limited.
 #[derive(Debug)]
@@ -131,14 +140,19 @@ impl Limits {
     }
 
     /// Asserts that what is counted is what these connections are, and held polls, for each address.
-    pub(crate) fn check(&self, mut counted: HashMap<AddressIndex, (u32, u32)>, max: usize) {
+    fn check(&self, mut counted: HashMap<AddressIndex, Seen>, most: u32) {
         self.with(|counts| {
             for (index, address) in counts.addresses.iter() {
                 let count = counted.remove(&index).unwrap_or_default();
-                assert_eq!((address.connections, address.polls), count, "{address:?}");
+                let Seen { connections, polls, refused } = count;
+                assert_eq!(
+                    (address.connections, address.polls),
+                    (connections, polls),
+                    "{address:?}"
+                );
+                assert!(connections - refused <= most, "more than {most} connections: {address:?}");
             }
             assert!(counted.is_empty(), "addresses that are in no table");
-            assert!(counts.addresses.len() <= max + 1);
         });
     }
 }
@@ -509,12 +523,13 @@ impl Core {
     }
 
     /// Asserts that what all loops of the server count together is what they have.
-    pub(crate) fn check_common(&self, counts: HashMap<AddressIndex, (u32, u32)>) {
-        self.common.limits.check(counts, self.config.addresses_max);
+    pub(crate) fn check_common(&self, counts: HashMap<AddressIndex, Seen>) {
+        assert!(self.common.limits.len() <= self.config.addresses_max + 1);
+        self.common.limits.check(counts, self.connections_per_address_max());
     }
 
     /// Asserts that what is counted is what there is, and counts what there is for each address.
-    pub(crate) fn check_counts(&self, counts: &mut HashMap<AddressIndex, (u32, u32)>) {
+    pub(crate) fn check_counts(&self, counts: &mut HashMap<AddressIndex, Seen>) {
         let (mut refused, mut lingering) = (0, 0);
         for (_, slot) in self.slots.iter() {
             refused += usize::from(slot.flags.has(Flags::REFUSED));
@@ -522,8 +537,9 @@ impl Core {
             lingering += usize::from(lingers);
             if let Some(index) = slot.address {
                 let count = counts.entry(index).or_default();
-                count.0 += 1;
-                count.1 += u32::from(matches!(slot.state, State::Hold(_)));
+                count.connections += 1;
+                count.polls += u32::from(matches!(slot.state, State::Hold(_)));
+                count.refused += u32::from(slot.flags.has(Flags::REFUSED));
             }
         }
         assert_eq!((refused, lingering), (self.refused, self.lingering));

@@ -83,7 +83,7 @@ pub struct Listen {
     since: Option<Since>,
     /// Where the order ended when it was asked for: "from now on" begins there.
     from: u64,
-    progress: Progress,
+    place: Place,
     sink: Sink,
 }
 
@@ -101,7 +101,7 @@ impl Listen {
             channels: channels.iter().map(|&channel| channel.to_owned()).collect(),
             since,
             from: order.head(),
-            progress: Progress::default(),
+            place: Place::default(),
             sink,
         }
     }
@@ -109,7 +109,7 @@ impl Listen {
     /// How far it will have come, for whoever waits for it.
     #[must_use]
     pub fn progress(&self) -> Progress {
-        self.progress.clone()
+        self.place.0.clone()
     }
 
     /// What is wrong with it, whatever the server has room for.
@@ -197,13 +197,17 @@ struct Listener {
     gaps: VecDeque<LocalGap>,
     /// Its sink was full: when it is asked again, and after how long that was.
     retry: Option<(u64, u64)>,
-    progress: Progress,
+    place: Place,
     sink: Sink,
 }
 
-impl Drop for Listener {
+/// Whoever waits for a subscription knows that it has ended when this goes, from wherever it goes.
+#[derive(Default)]
+struct Place(Progress);
+
+impl Drop for Place {
     fn drop(&mut self) {
-        self.progress.end();
+        self.0.end();
     }
 }
 
@@ -246,6 +250,10 @@ impl Local {
         for number in numbers {
             mark_one(&mut self.listeners, &mut self.dirty, number, horizon);
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.listeners.is_empty()
     }
 
     pub(crate) fn has_work(&self) -> bool {
@@ -322,12 +330,11 @@ impl Engine {
     /// [`Push::Refused`].
     pub fn handle_listen(&mut self, listen: Listen, now: Now) {
         self.core.now = now;
-        if listen.progress.is_ended() {
+        if listen.place.0.is_ended() {
             return; // whoever asked for it has gone meanwhile
         }
-        let (progress, mut sink) = (listen.progress.clone(), None);
+        let mut sink = None;
         if let Err(refusal) = self.core.listen(listen, &mut sink) {
-            progress.end();
             let told = sink.map(|mut sink| {
                 catch_unwind(AssertUnwindSafe(|| sink(Push::Refused(refusal.clone()))))
             });
@@ -345,7 +352,7 @@ impl Engine {
     pub fn handle_listen_ended(&mut self, now: Now) {
         self.core.now = now;
         let listeners = self.core.local.listeners.iter();
-        let ended = listeners.filter(|(_, listener)| listener.progress.is_ended());
+        let ended = listeners.filter(|(_, listener)| listener.place.0.is_ended());
         let ended: Vec<u32> = ended.map(|(number, _)| number as u32).collect();
         ended.into_iter().for_each(|number| self.core.end_local(number));
     }
@@ -399,7 +406,7 @@ impl Core {
             is_live_told: false,
             gaps: VecDeque::new(),
             retry: None,
-            progress: listen.progress,
+            place: listen.place,
             sink: listen.sink,
         };
         let since = match listen.since {
@@ -414,10 +421,11 @@ impl Core {
             listener.subs.push(LocalSub { channel, name, position, catching_up });
         }
         self.local.add(listener);
+        self.history.hear_all(self.loop_number(), true);
         Ok(())
     }
 
-    fn join_local(&mut self, listen: &Listen) -> Result<Vec<Joined>, Refusal> {
+    fn join_local(&self, listen: &Listen) -> Result<Vec<Joined>, Refusal> {
         listen.check(self.config.channels_per_connection_max)?;
         if self.local.listeners.len() >= self.config.local_subscriptions_max {
             return Err(LISTENERS_FULL);
@@ -448,7 +456,7 @@ impl Core {
         listener.is_listed = false;
         let was_waiting = listener.retry.take();
         local.waiting -= usize::from(was_waiting.is_some());
-        if listener.progress.is_ended() {
+        if listener.place.0.is_ended() {
             return self.end_local(number);
         }
         let scratch = (&mut local.wants, &mut local.items, &mut local.lost);
@@ -458,7 +466,7 @@ impl Core {
         local.items.clear();
         if listener.gaps.is_empty() && listener.has_begun(before, handed < self.stats.delivered) {
             let reached = self.history.cursor(listener.reached());
-            listener.progress.reach(reached);
+            listener.place.0.reach(reached);
         }
         match after {
             After::Arrived => {}
@@ -483,10 +491,13 @@ impl Core {
         for sub in &listener.subs {
             self.history.leave(sub.channel, self.now);
         }
+        if self.local.is_empty() {
+            self.history.hear_all(self.loop_number(), false);
+        }
     }
 
     /// Nobody of the program listens any more.
-    pub(crate) fn leave_local(&mut self) {
+    pub(crate) fn leave_local(&self) {
         for (_, listener) in &self.local.listeners {
             listener.subs.iter().for_each(|sub| self.history.leave(sub.channel, self.now));
         }

@@ -40,6 +40,9 @@ const TURNS_MAX: usize = 2_000_000;
 /// Wake-ups at one and the same moment: a deadline that is never dealt with.
 const WAKES_MAX: usize = 10_000;
 
+/// When a world begins.
+pub const START: Now = Now { mono_ms: 5_000, unix_ms: 1_764_000_000_000 };
+
 /// How bytes are handed over, in both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
@@ -99,7 +102,7 @@ impl Sim {
         chance: impl Into<Chance>,
         listening: Vec<Listening>,
     ) -> Self {
-        let now = Now { mono_ms: 5_000, unix_ms: 1_764_000_000_000 };
+        let now = START;
         let mut rng = chance.into();
         let config = Arc::new(config);
         let history = Arc::new(History::new(&config, Epoch::from_random(rng.u64(..)), now));
