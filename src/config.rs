@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// The most loops that a server can have.
+pub const LOOPS_MAX: u32 = 64;
+
 /// How a server behaves. All fields are public; start from [`Config::default`] or
 /// [`Config::device`] and change what you need.
 ///
@@ -113,9 +116,12 @@ pub struct Config {
     /// by one. Default 1 000.
     pub presence_members_max: usize,
     /// Connections that are gone and still count, and polls that are known from one request to the
-    /// next, on all channels that somebody watches: some 100 bytes each. Beyond, they leave at once.
-    /// Default 10 000.
+    /// next, on all channels that somebody watches and on all loops: some 100 bytes each. Beyond, they
+    /// leave at once. Default 10 000.
     pub presence_entries_max: usize,
+    /// Subscriptions of the program's own (`Hub::subscribe`) at a time, some 300 bytes each and 80
+    /// for each of its channels, which do not count against `memory_bytes`. Default 256.
+    pub local_subscriptions_max: usize,
     /// Own bytes (replies, not publications) waiting for one connection. Default 64 KiB.
     pub outbox_bytes_max: usize,
     /// A connection that takes nothing of what waits for it is closed after this. Default 30 s.
@@ -198,7 +204,12 @@ pub struct Config {
     /// How long only `/ready` says that the end is near, before it begins. Default 0.
     pub drain_delay: Duration,
 
-    // The loop.
+    // The loops.
+    /// Threads that serve connections, all of one order; 0 counts as 1, at most [`LOOPS_MAX`]. The first is the
+    /// one that turns the server; it accepts, and hands a connection to the loop that has the fewest. Each
+    /// costs a thread, two descriptors, `receive_buffer` and twice `arena_bytes`. Default 1: no thread at
+    /// all.
+    pub loops: u32,
     /// The one receive buffer of a loop. Default 64 KiB.
     pub receive_buffer: usize,
     /// Readiness events taken from the kernel in a turn, 16 bytes each. Default 1 024.
@@ -257,6 +268,7 @@ impl Default for Config {
             presence_grace: Duration::from_secs(5),
             presence_members_max: 1_000,
             presence_entries_max: 10_000,
+            local_subscriptions_max: 256,
             outbox_bytes_max: 64 * KIB,
             write_stall: Duration::from_secs(30),
             answer_deadline: Duration::from_secs(10),
@@ -293,6 +305,7 @@ impl Default for Config {
             ws_fragments_max: 128,
             drain: Duration::from_secs(20),
             drain_delay: Duration::ZERO,
+            loops: 1,
             receive_buffer: 64 * KIB,
             events_per_turn: 1_024,
             read_bytes_per_turn: 16 * KIB,
@@ -328,6 +341,7 @@ impl Config {
             connections_max: 64,
             presence_members_max: 64,
             presence_entries_max: 64,
+            local_subscriptions_max: 8,
             outbox_bytes_max: 8 * KIB,
             head_bytes_max: 4 * KIB,
             line_bytes_max: 2 * KIB,
@@ -352,6 +366,13 @@ impl Config {
     #[must_use]
     pub fn listen(mut self, address: impl Into<String>) -> Self {
         self.listen.push(address.into());
+        self
+    }
+
+    /// Serves on so many threads; see [`Config::loops`](Self#structfield.loops).
+    #[must_use]
+    pub fn loops(mut self, count: u32) -> Self {
+        self.loops = count;
         self
     }
 

@@ -60,7 +60,7 @@ pub mod time;
 pub mod wire;
 
 pub use code::{Code, Refusal};
-pub use config::{Config, Rate, Routes};
+pub use config::{Config, LOOPS_MAX, Rate, Routes};
 pub use cursor::{Cursor, Epoch, Since};
 pub use engine::{App, ConnId, Ctx, Engine};
 pub use message::Message;

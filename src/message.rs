@@ -309,6 +309,48 @@ impl Publication {
         publication
     }
 
+    /// Its place in the order; with the epoch it is its id.
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// The channel.
+    #[must_use]
+    pub fn channel(&self) -> &Arc<str> {
+        &self.channel
+    }
+
+    /// The payload, as it was published.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
+    /// How clients see the payload: as JSON, as text, or as base64.
+    #[must_use]
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// The media type, if the publisher gave one.
+    #[must_use]
+    pub fn media_type(&self) -> Option<&str> {
+        self.media_type.as_deref()
+    }
+
+    /// The event's name, if the publisher gave one.
+    #[must_use]
+    pub fn event(&self) -> Option<&str> {
+        self.event.as_deref()
+    }
+
+    /// When it was published: milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn time_ms(&self) -> u64 {
+        self.time_ms
+    }
+
     /// The bytes it counts for: its fields, its payload, and what an allocator adds to these. Its
     /// places in rings and indexes are counted by who has them.
     pub(crate) fn weight(&self) -> usize {

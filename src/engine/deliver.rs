@@ -38,7 +38,7 @@ pub(crate) struct Delivery {
     writes_left: usize,
     bytes_left: usize,
     /// What one pull takes.
-    limits: PullLimits,
+    pub(crate) limits: PullLimits,
 }
 
 impl Delivery {
@@ -103,6 +103,8 @@ impl Run {
 impl Core {
     /// Moves the horizon to the head, marking first whoever listens to what is new.
     pub(crate) fn take_in_now(&mut self) {
+        // In this order: whoever publishes moves the version on before the news.
+        self.seen_news = Some(self.history.news_of(self.loop_number()));
         let version = self.history.version();
         if self.seen_version == Some(version) {
             return;
@@ -114,11 +116,13 @@ impl Core {
         if taken.overrun {
             let rooms: Vec<_> = self.roster.rooms().collect();
             rooms.into_iter().for_each(|room| self.mark_room(room));
+            self.local.mark_all(self.horizon);
         }
         for channel in news.drain(..) {
             if let Some(room) = self.roster.room(channel) {
                 self.mark_room(room);
             }
+            self.local.mark(channel, self.horizon);
         }
         self.delivery.news = news;
         self.horizon = taken.horizon;

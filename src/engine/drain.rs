@@ -73,6 +73,9 @@ impl Engine {
     pub fn handle_drain_over(&mut self, grace: Duration, now: Now) -> Duration {
         self.core.now = now;
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        if !self.core.draining {
+            self.core.leave_presence();
+        }
         let ids: Vec<ConnId> = if std::mem::replace(&mut self.core.draining, true) {
             let farewells = &mut self.core.farewells;
             let planned_ms = farewells.rest_ms(now.mono_ms);
@@ -90,6 +93,20 @@ impl Engine {
         self.core.plan_farewells(ids, spread_ms);
         self.core.say_farewells(usize::MAX);
         Duration::from_millis(spread_ms)
+    }
+
+    /// Ends a connection in order, whatever it is: a WebSocket by a Close with this code and reason, an
+    /// event stream and a held poll as when the server goes, anything else when what waits for it has
+    /// left. Whether it was there.
+    pub fn handle_close(&mut self, id: ConnId, code: u16, reason: &str, now: Now) -> bool {
+        self.core.now = now;
+        let Some(index) = self.core.slots.find(id) else { return false };
+        if !self.core.app_close(id, code, reason) {
+            self.core.take_in_now();
+            self.core.end_now(index);
+            self.core.weigh(index);
+        }
+        true
     }
 
     /// Whether a drain has begun.
@@ -124,6 +141,15 @@ impl Core {
                 self.say_goodbye(index);
                 self.weigh(index);
             }
+        }
+    }
+
+    /// Ends what is no WebSocket.
+    fn end_now(&mut self, index: u32) {
+        match self.slots.get(index).map(|slot| &slot.state) {
+            Some(State::Hold(_) | State::Sse { .. }) => self.say_goodbye(index),
+            Some(State::Head(_) | State::Body(_) | State::Wait { .. }) => self.begin_closing(index),
+            Some(State::Ws(_) | State::Closing(_)) | None => {}
         }
     }
 

@@ -107,11 +107,13 @@
 mod addresses;
 mod answer;
 mod app;
+mod common;
 mod core;
 mod deliver;
 mod drain;
 mod input;
 mod limits;
+mod local;
 mod memory;
 mod notices;
 mod policy;
@@ -121,25 +123,33 @@ mod publish;
 mod query;
 mod reply;
 mod request;
+mod response;
 mod routes;
 mod slot;
 mod stats;
 mod subscribe;
 mod timers;
+mod totals;
 mod websocket;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 pub use answer::{Answer, Outcome, Ticket, Verdict};
-pub use app::{Action, App, CloseReason, Ctx, Kind, Queued, Request, Response, Route};
+pub use app::{Action, App, CloseReason, Ctx, Kind, Queued, Request, Route, TimerId, Transport};
+pub use common::Common;
+pub use local::{Listen, Progress, Push, Sink, Taken};
 pub use policy::{Listening, Policy};
+pub use response::{BadResponse, Response, Upgrade};
 pub use slot::Peer;
-pub use stats::{Connections, Rejected, RoundTrips, Stats};
+pub use stats::{Connections, LoopStats, Rejected, RoundTrips, Stats};
+pub use totals::Totals;
 
+use self::addresses::AddressIndex;
 use self::core::{Core, Start};
+use self::limits::Seen;
 use self::slot::Flags;
 pub use crate::collections::slots::ConnId;
 use crate::config::Config;
@@ -198,21 +208,15 @@ impl Engine {
     #[must_use]
     pub fn new(config: Arc<Config>, history: Arc<History>, seed: u64, now: Now) -> Self {
         let policy = Policy::new(&config, &[]);
-        Self::with(config, history, policy, 0, seed, now)
+        Self::with(&Common::new(config, history, 1), policy, 0, seed, now)
     }
 
-    /// An engine with all its parts: the rules of its listeners, and its number among the loops.
+    /// One of the engines of a server: what it shares with the others, the rules of its listeners,
+    /// and its number among the loops, from 0 on, which no other has.
     #[must_use]
-    pub fn with(
-        config: Arc<Config>,
-        history: Arc<History>,
-        policy: Policy,
-        loop_number: u8,
-        seed: u64,
-        now: Now,
-    ) -> Self {
-        let config = with_progress(config);
-        let core = Core::new(Start { config, history, policy, loop_number, seed, now });
+    pub fn with(common: &Common, policy: Policy, loop_number: u8, seed: u64, now: Now) -> Self {
+        let common = common.clone();
+        let core = Core::new(Start { common, policy, loop_number, seed, now });
         Self {
             core,
             app: None,
@@ -233,7 +237,9 @@ impl Engine {
     /// Moves the horizon to the newest publication; the second phase of a turn begins with it.
     pub fn take_in(&mut self, now: Now) {
         self.core.now = now;
+        self.take_in_presence();
         self.core.begin_writing();
+        self.deliver_local(self.core.config.writes_per_turn);
         if self.core.next_sweep.is_none() {
             self.core.next_sweep = self.core.history.next_sweep();
         }
@@ -248,15 +254,16 @@ impl Engine {
             && core.dirty.is_empty()
             && core.closes.is_empty()
             && core.resumed.is_empty()
-            && !core.presence.has_news())
+            && !core.local.has_work()
+            && !core.has_presence_news())
             || self.has_news()
             || core.has_fed()
     }
 
-    /// Whether something has been published that has not been taken in.
+    /// Whether something has been published that anyone here listens to and that has not been taken in.
     #[must_use]
     pub fn has_news(&self) -> bool {
-        self.core.seen_version != Some(self.core.history.version())
+        self.core.seen_news != Some(self.core.history.news_of(self.loop_number()))
     }
 
     /// Whether so much has come together that it should be written before more is read.
@@ -271,8 +278,9 @@ impl Engine {
         let app = self.core.app_timers.keys().next().map(|(due, _)| *due);
         let core = &self.core;
         let farewell = core.farewells.next_deadline();
-        let presence = core.presence.next_deadline();
-        let due = [core.wheel.next_deadline(), app, core.next_sweep, farewell, presence];
+        let presence = core.presence_deadline();
+        let local = core.local.next_deadline();
+        let due = [core.wheel.next_deadline(), app, core.next_sweep, farewell, presence, local];
         due.into_iter().flatten().min()
     }
 
@@ -322,10 +330,16 @@ impl Engine {
         self.core.connections()
     }
 
-    /// Subscriptions in all.
+    /// Its own part of a server's numbers. Looks at every connection.
+    #[must_use]
+    pub fn loop_stats(&self) -> LoopStats {
+        self.core.loop_stats()
+    }
+
+    /// Subscriptions in all, the program's own included.
     #[must_use]
     pub fn subscriptions(&self) -> usize {
-        self.core.roster.subscriptions()
+        self.core.subscriptions()
     }
 
     /// How far the order has been taken in.
@@ -345,6 +359,40 @@ impl Engine {
         self.core.connections_max = max.min(ConnId::INDEX_MAX - 64);
     }
 
+    /// Whether a connection that comes now is one too many, or there is no memory for more: it would be
+    /// let in only to be told so.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.core.is_over()
+    }
+
+    /// Connections that count for the limit: those that are only here to be refused do not.
+    #[must_use]
+    pub fn admitted(&self) -> usize {
+        self.core.slots.len() - self.core.refused
+    }
+
+    /// Tells a loop that accepts for others how many connections those have: they count for its limit.
+    pub fn set_elsewhere(&mut self, connections: usize) {
+        self.core.elsewhere = connections;
+    }
+
+    /// Leaves this loop's numbers for the others: `/stats` speaks for all of them.
+    pub fn leave_stats(&self, now: Now) {
+        self.core.common.totals.leave(self.loop_number(), self.loop_stats(), now);
+    }
+
+    /// The last that it leaves: it has counted what it has, and holds nothing any more.
+    pub fn leave_last_stats(&self) {
+        self.core.common.totals.leave_last(self.loop_number(), self.stats().clone());
+    }
+
+    /// Its number among the loops of a server.
+    #[must_use]
+    pub fn loop_number(&self) -> usize {
+        self.core.loop_number()
+    }
+
     /// Calls into the application; a panic there ends this server, not the process.
     fn call_app<T>(&mut self, call: impl FnOnce(&mut dyn App, &mut Core) -> T) -> Option<T> {
         let app = self.app.as_deref_mut()?;
@@ -352,12 +400,17 @@ impl Engine {
         match catch_unwind(AssertUnwindSafe(|| call(app, core))) {
             Ok(result) => Some(result),
             Err(_) => {
-                log::error!("a callback of the application panicked: this server ends");
-                self.app = None;
-                self.has_failed = true;
+                self.fail();
                 None
             }
         }
+    }
+
+    /// A callback has panicked. Nobody is called any more.
+    fn fail(&mut self) {
+        log::error!("a callback of the application panicked: this server ends");
+        self.app = None;
+        self.has_failed = true;
     }
 
     fn on_writable(&mut self, index: u32) {
@@ -382,6 +435,7 @@ impl Engine {
         self.core.wheel.cancel(index);
         let slot = self.core.slots.remove(index)?;
         self.core.shrink();
+        self.core.forget_presence(id);
         self.core.uncount(&slot);
         self.core.unweigh(&slot);
         if slot.flags.has(Flags::OPENED) {
@@ -391,9 +445,28 @@ impl Engine {
         Some(id)
     }
 
-    /// Asserts what must hold between two calls. For tests.
+    /// Asserts what must hold between two calls. What all engines of a server count together is
+    /// looked at by [`check_all`](Self::check_all), unless this is the only one. For tests.
     #[doc(hidden)]
     pub fn check(&self) {
+        let mut counts = HashMap::new();
+        self.check_own(&mut counts);
+        if self.core.common.loops == 1 {
+            self.core.check_common(counts);
+        }
+    }
+
+    /// Asserts what must hold between two calls for all engines of a server. For tests.
+    #[doc(hidden)]
+    pub fn check_all<'a>(engines: impl Iterator<Item = &'a Self> + Clone) {
+        let mut counts = HashMap::new();
+        engines.clone().for_each(|engine| engine.check_own(&mut counts));
+        if let Some(engine) = engines.clone().next() {
+            engine.core.check_common(counts);
+        }
+    }
+
+    fn check_own(&self, counts: &mut HashMap<AddressIndex, Seen>) {
         let core = &self.core;
         let mut members = 0;
         for (index, slot) in core.slots.iter() {
@@ -409,29 +482,12 @@ impl Engine {
             assert!(slot.arena_len == 0 || slot.flags.has(Flags::REPLYING));
         }
         assert_eq!(members, core.roster.subscriptions());
-        core.check_counts();
+        core.check_counts(counts);
         core.check_held();
+        core.check_local();
         core.check_presence();
         for index in core.wheel.filed() {
             assert!(core.slots.get(index).is_some(), "a timer of a slot that is no more");
         }
     }
-}
-
-/// A budget of nothing would have a turn do nothing, for ever: each is at least one.
-fn with_progress(config: Arc<Config>) -> Arc<Config> {
-    let mut fixed = (*config).clone();
-    for budget in [
-        &mut fixed.writes_per_turn,
-        &mut fixed.write_bytes_per_turn,
-        &mut fixed.timers_per_turn,
-        &mut fixed.accepts_per_turn,
-        &mut fixed.read_bytes_per_turn,
-        &mut fixed.reply_bytes_per_turn,
-        &mut fixed.arena_bytes,
-        &mut fixed.recent_bytes,
-    ] {
-        *budget = (*budget).max(1);
-    }
-    if fixed == *config { config } else { Arc::new(fixed) }
 }

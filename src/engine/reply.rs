@@ -1,11 +1,16 @@
 //! HTTP answers: one way to write them, one way to refuse.
 
 use super::core::Core;
+use super::response::BadResponse;
 use super::slot::Flags;
 use crate::code::{Code, Refusal};
 use crate::conn::Answering;
 use crate::json;
 use crate::wire::http::response::{ResponseHead, write_head};
+
+/// What a client is told of an answer that the application should not have given.
+const BAD_RESPONSE: &[u8] =
+    b"{\"error\":\"internal\",\"message\":\"the application's answer cannot be sent: its log says why\"}";
 
 /// One whole answer.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +22,8 @@ pub(crate) struct Reply<'a> {
     pub(crate) extra: &'a [u8],
     pub(crate) vary: &'static str,
     pub(crate) cache_control: &'static str,
+    /// `extra` says which origin may read it.
+    pub(crate) has_allow_origin: bool,
     /// The connection ends, whatever the request wanted.
     pub(crate) close: bool,
 }
@@ -30,6 +37,7 @@ impl Default for Reply<'_> {
             extra: b"",
             vary: "Origin",
             cache_control: "no-store",
+            has_allow_origin: false,
             close: false,
         }
     }
@@ -138,6 +146,13 @@ impl Core {
         }
     }
 
+    /// Answers for an application whose own answer cannot be sent.
+    pub(crate) fn answer_bad_response(&mut self, index: u32, to: &Answering, bad: &BadResponse) {
+        let why = bad.to_string();
+        self.notices.note("an answer of the application was not sent", &why, self.now);
+        self.respond(index, to, &Reply::json(500, BAD_RESPONSE));
+    }
+
     /// Refuses a request with its status, a name and a sentence.
     pub(crate) fn refuse(&mut self, index: u32, answering: &Answering, refused: &Refused) {
         let code = refused.refusal.code;
@@ -179,7 +194,7 @@ fn write_response(
         extra: reply.extra,
         close: !keep,
         say_keep_alive: answering.is_http10,
-        allow_origin: answering.origin.as_deref(),
+        allow_origin: answering.origin.as_deref().filter(|_| !reply.has_allow_origin),
         vary: reply.vary,
         cache_control: reply.cache_control,
     };

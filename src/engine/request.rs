@@ -4,6 +4,7 @@ use super::Engine;
 use super::answer::{Answer, Outcome, Question, Verdict};
 use super::app::{Action, Ctx, Request, Route};
 use super::reply::{Refused, Reply};
+use super::response::{Response, Upgrade};
 use super::routes::{self, What};
 use super::slot::{Flags, Peer};
 use super::stats::Snapshot;
@@ -150,7 +151,7 @@ impl Engine {
                 self.core.answer_info(index, answering, &plan.options.channels[0]);
             }
             What::Presence => {
-                self.core.answer_presence(index, answering, &plan.options.channels[0])?;
+                self.on_presence(index, answering, &plan.options.channels[0])?;
             }
             What::Clear => {
                 self.authorize(index, Action::Publish { channel: &plan.options.channels[0] })?;
@@ -187,38 +188,71 @@ impl Engine {
         match self.ask_route(index, &request)? {
             Route::Pass => Ok(false),
             Route::Respond(response) => {
-                if response.status == Code::Unauthorized.status() {
-                    let refusal = self.core.admit_failure(index, UNAUTHORIZED);
-                    if refusal.code == Code::RateLimited {
-                        return Err(refusal.into());
-                    }
-                }
-                let reply = Reply {
-                    status: response.status.clamp(200, 599),
-                    content_type: (!response.content_type.is_empty())
-                        .then_some(&*response.content_type),
-                    body: &response.body,
-                    ..Reply::default()
-                };
-                self.core.respond(index, answering, &reply);
+                self.respond_for_app(index, answering, &response)?;
                 Ok(true)
             }
-            Route::WebSocket { .. } if self.core.draining => Err(DRAINING.into()),
             Route::WebSocket { protocol } => {
-                routes::check_origin(asked.head, asked.parsed, &self.core.policy)?;
-                let handshake = routes::check_upgrade(asked.head, asked.parsed)?;
-                let offers = routes::offers(asked.head, asked.parsed)?;
-                let protocol = protocol.filter(|protocol| offers.contains(protocol));
-                self.core.accept_websocket(
-                    index,
-                    &handshake.accept,
-                    protocol.as_deref(),
-                    WsMode::App,
-                );
-                self.open_app_websocket(index);
+                self.upgrade_for_app(index, asked, &Upgrade { protocol, ..Upgrade::default() })?;
+                Ok(true)
+            }
+            Route::Upgrade(upgrade) => {
+                if let Err(bad) = upgrade.check() {
+                    self.core.answer_bad_response(index, answering, &bad);
+                } else {
+                    self.upgrade_for_app(index, asked, &upgrade)?;
+                }
                 Ok(true)
             }
         }
+    }
+
+    fn respond_for_app(
+        &mut self,
+        index: u32,
+        answering: &Answering,
+        response: &Response,
+    ) -> Result<(), Next> {
+        if let Err(bad) = response.check() {
+            self.core.answer_bad_response(index, answering, &bad);
+            return Ok(());
+        }
+        if response.status == Code::Unauthorized.status() {
+            let refusal = self.core.admit_failure(index, UNAUTHORIZED);
+            if refusal.code == Code::RateLimited {
+                return Err(refusal.into());
+            }
+        }
+        let content_type = &*response.content_type;
+        let reply = Reply {
+            status: response.status,
+            content_type: (!content_type.is_empty()).then_some(content_type),
+            body: &response.body,
+            extra: &response.headers.lines,
+            cache_control: if response.headers.has_cache_control { "" } else { "no-store" },
+            has_allow_origin: response.headers.has_allow_origin,
+            ..Reply::default()
+        };
+        self.core.respond(index, answering, &reply);
+        Ok(())
+    }
+
+    fn upgrade_for_app(
+        &mut self,
+        index: u32,
+        asked: &Asked<'_>,
+        upgrade: &Upgrade,
+    ) -> Result<(), Next> {
+        if self.core.draining {
+            return Err(DRAINING.into());
+        }
+        routes::check_origin(asked.head, asked.parsed, &self.core.policy)?;
+        let handshake = routes::check_upgrade(asked.head, asked.parsed)?;
+        let offers = routes::offers(asked.head, asked.parsed)?;
+        let protocol = upgrade.protocol.as_deref().filter(|protocol| offers.contains(protocol));
+        let lines = &upgrade.headers.lines;
+        self.core.accept_websocket(index, &handshake.accept, protocol, lines, WsMode::App);
+        self.open_app_websocket(index);
+        Ok(())
     }
 
     fn ask_route(&mut self, index: u32, request: &Request<'_>) -> Result<Route, Next> {
@@ -412,15 +446,14 @@ impl super::core::Core {
     fn answer_stats(&mut self, index: u32, to: &Answering) -> Result<(), Next> {
         self.may_administer(index)?;
         let mut body = Vec::with_capacity(1024);
+        let loop_stats = self.common.totals.sum_with(self.loop_number(), self.loop_stats());
         Snapshot {
             epoch: self.history.epoch().as_str(),
             uptime_s: (self.now.mono_ms - self.started.mono_ms) / 1000,
-            connections: self.connections(),
-            subscriptions: self.roster.subscriptions(),
-            addresses: self.addresses.len(),
+            addresses: self.common.limits.len(),
             history: self.history.stats(),
-            stats: &self.stats,
-            loops: self.loops,
+            loop_stats: &loop_stats,
+            loops: self.common.loops,
         }
         .write_json(&mut body);
         self.respond(index, to, &Reply::json(200, &body));

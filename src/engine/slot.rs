@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
 
-use crate::conn::{State, Ws};
+use crate::conn::{State, Ws, WsMode};
 use crate::engine::addresses::AddressIndex;
 use crate::engine::answer::Waiting;
+use crate::engine::app::Transport;
 use crate::engine::query::Options;
 use crate::hub::{Item, RoomIndex};
 use crate::time::Stamp;
@@ -363,6 +364,19 @@ impl Slot {
         match self.lasting_state() {
             State::Ws(ws) => Some(ws),
             _ => None,
+        }
+    }
+
+    /// What it is to the application.
+    pub(crate) fn transport(&self) -> Transport {
+        match self.lasting_state() {
+            State::Ws(ws) if ws.mode == WsMode::App => Transport::Own,
+            State::Ws(_) => Transport::WebSocket,
+            State::Sse { .. } => Transport::EventStream,
+            State::Hold(_) => Transport::Poll,
+            State::Head(_) | State::Body(_) | State::Wait { .. } | State::Closing(_) => {
+                Transport::Http
+            }
         }
     }
 

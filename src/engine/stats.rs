@@ -7,7 +7,7 @@ use crate::json;
 /// What one loop has counted.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
-    /// Publications written to connections.
+    /// Publications written to connections, or handed to the program's own subscriptions.
     pub delivered: u64,
     /// Announced gaps, by [`GapReason`].
     pub gaps: [u64; GapReason::ALL.len()],
@@ -89,6 +89,46 @@ pub struct Connections {
     pub poll: usize,
 }
 
+/// What one loop says of itself; those of several loops [add](Self::add) up.
+#[derive(Clone, Debug, Default)]
+pub struct LoopStats {
+    /// Connections by what they are.
+    pub connections: Connections,
+    /// Subscriptions of all of them, and the program's own.
+    pub subscriptions: usize,
+    /// What has been counted.
+    pub counted: Stats,
+}
+
+impl LoopStats {
+    /// Adds another loop's.
+    pub fn add(&mut self, other: &Self) {
+        let (ours, theirs) = (&mut self.connections, &other.connections);
+        ours.http += theirs.http;
+        ours.ws += theirs.ws;
+        ours.sse += theirs.sse;
+        ours.poll += theirs.poll;
+        self.subscriptions += other.subscriptions;
+        self.counted.add(&other.counted);
+    }
+}
+
+impl Stats {
+    fn add(&mut self, other: &Self) {
+        self.delivered += other.delivered;
+        self.stalled += other.stalled;
+        let sums = [
+            (&mut self.gaps[..], &other.gaps[..]),
+            (&mut self.rejected.0[..], &other.rejected.0[..]),
+            (&mut self.ws_closes[..], &other.ws_closes[..]),
+            (&mut self.rtt.buckets[..], &other.rtt.buckets[..]),
+        ];
+        for (ours, theirs) in sums {
+            ours.iter_mut().zip(theirs).for_each(|(ours, theirs)| *ours += theirs);
+        }
+    }
+}
+
 /// The codes that [`Stats::ws_closes`] counts.
 pub(crate) const WS_CLOSES: [u16; 7] = [1002, 1007, 1008, 1009, 1013, 4408, 4429];
 
@@ -97,11 +137,10 @@ pub(crate) const WS_CLOSES: [u16; 7] = [1002, 1007, 1008, 1009, 1013, 4408, 4429
 pub(crate) struct Snapshot<'a> {
     pub(crate) epoch: &'a str,
     pub(crate) uptime_s: u64,
-    pub(crate) connections: Connections,
-    pub(crate) subscriptions: usize,
     pub(crate) addresses: usize,
     pub(crate) history: HistoryStats,
-    pub(crate) stats: &'a Stats,
+    /// Of all loops.
+    pub(crate) loop_stats: &'a LoopStats,
     pub(crate) loops: usize,
 }
 
@@ -113,12 +152,12 @@ impl Snapshot<'_> {
         object.number("seq", self.history.seq);
         object.number("uptime_s", self.uptime_s);
         object.object("connections", |o| {
-            o.number("http", self.connections.http as u64);
-            o.number("ws", self.connections.ws as u64);
-            o.number("sse", self.connections.sse as u64);
-            o.number("poll", self.connections.poll as u64);
+            o.number("http", self.loop_stats.connections.http as u64);
+            o.number("ws", self.loop_stats.connections.ws as u64);
+            o.number("sse", self.loop_stats.connections.sse as u64);
+            o.number("poll", self.loop_stats.connections.poll as u64);
         });
-        object.number("subscriptions", self.subscriptions as u64);
+        object.number("subscriptions", self.loop_stats.subscriptions as u64);
         object.number("addresses", self.addresses as u64);
         object.number("channels", self.history.channels as u64);
         object.object("history", |o| {
@@ -126,22 +165,22 @@ impl Snapshot<'_> {
             o.number("bytes", self.history.bytes as u64);
         });
         object.number("published", self.history.published);
-        object.number("delivered", self.stats.delivered);
+        object.number("delivered", self.loop_stats.counted.delivered);
         object.number("conflated", self.history.conflated);
         object.object("idempotency", |o| {
             o.number("keys", self.history.keys as u64);
             o.number("bytes", self.history.keys_bytes as u64);
         });
         object.object("gaps", |o| {
-            for (reason, count) in GapReason::ALL.iter().zip(self.stats.gaps) {
+            for (reason, count) in GapReason::ALL.iter().zip(self.loop_stats.counted.gaps) {
                 o.number(reason.name(), count);
             }
         });
         object.object("rejected", |o| self.write_rejected(o));
         object.object("rtt_ms", |o| {
-            o.number("count", self.stats.rtt.count());
-            o.number("p50", self.stats.rtt.percentile(50));
-            o.number("p99", self.stats.rtt.percentile(99));
+            o.number("count", self.loop_stats.counted.rtt.count());
+            o.number("p50", self.loop_stats.counted.rtt.percentile(50));
+            o.number("p99", self.loop_stats.counted.rtt.percentile(99));
         });
         object.object("memory", |o| {
             o.number("budget", self.history.memory_budget as u64);
@@ -157,18 +196,18 @@ impl Snapshot<'_> {
 
     fn write_rejected(&self, object: &mut Object<'_>) {
         for code in Code::ALL {
-            let count = self.stats.rejected.of(code);
+            let count = self.loop_stats.counted.rejected.of(code);
             if count > 0 {
                 object.number(code.name(), count);
             }
         }
-        for (code, count) in WS_CLOSES.iter().zip(self.stats.ws_closes) {
+        for (code, count) in WS_CLOSES.iter().zip(self.loop_stats.counted.ws_closes) {
             if count > 0 {
                 object.number(&format!("ws_{code}"), count);
             }
         }
-        if self.stats.stalled > 0 {
-            object.number("stalled", self.stats.stalled);
+        if self.loop_stats.counted.stalled > 0 {
+            object.number("stalled", self.loop_stats.counted.stalled);
         }
     }
 }

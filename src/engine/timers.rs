@@ -41,6 +41,7 @@ impl Engine {
             let key = entry.remove();
             self.call_app(|app, core| app.timer(&mut Ctx { core }, key));
         }
+        self.core.local.retry(now.mono_ms);
         self.core.expire_presence();
         if self.core.next_sweep.is_some_and(|due| due <= now.mono_ms) {
             self.core.next_sweep = self.core.history.sweep(now);

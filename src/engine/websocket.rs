@@ -47,7 +47,7 @@ impl Engine {
         }
         if let (true, Err(Next::Refuse(refused))) = (speaks_json, &allowed) {
             // A browser sees no status of a failed handshake: who spoke our protocol is told by a code.
-            self.core.accept_websocket(index, &handshake.accept, handshake.protocol, mode);
+            self.core.accept_websocket(index, &handshake.accept, handshake.protocol, b"", mode);
             self.core.ws_refuse(index, &refused.refusal);
             return Ok(());
         }
@@ -62,7 +62,7 @@ impl Engine {
         let channels = if self.core.draining { &[][..] } else { &options.channels };
         let started =
             self.core.start(index, channels, options.since, options.gap_live, says_live)?;
-        self.core.accept_websocket(index, &handshake.accept, handshake.protocol, mode);
+        self.core.accept_websocket(index, &handshake.accept, handshake.protocol, b"", mode);
         self.core.enter(index, &started, options.presence && mode == WsMode::Json);
         self.core.greet(index, options, &started, mode);
         Ok(())
@@ -259,6 +259,7 @@ impl Core {
         index: u32,
         accept: &[u8; 28],
         protocol: Option<&str>,
+        lines: &[u8],
         mode: WsMode,
     ) {
         let date = self.date();
@@ -274,7 +275,9 @@ impl Core {
             }
             out.extend_from_slice(b"\r\nServer: holdline\r\nDate: ");
             out.extend_from_slice(&date);
-            out.extend_from_slice(b"\r\n\r\n");
+            out.extend_from_slice(b"\r\n");
+            out.extend_from_slice(lines);
+            out.extend_from_slice(b"\r\n");
         });
         let now = self.stamp();
         let Some(slot) = self.slots.get_mut(index) else { return };

@@ -20,7 +20,7 @@ use super::pull::{self, Item, Lost, PullLimits, Pulled, Want};
 pub use restore::{SnapshotInfo, fuzz_snapshot};
 
 use crate::code::{Code, Refusal};
-use crate::config::{Config, MIB};
+use crate::config::{Config, LOOPS_MAX, MIB};
 use crate::cursor::{Cursor, Epoch, Since};
 use crate::message::{Budget, CLOSED, Message, Publication};
 use crate::sync::{AtomicUsize, Mutex, MutexGuard};
@@ -28,6 +28,8 @@ use crate::time::Now;
 
 /// How often everything that is only old is looked for.
 const SWEEP_MS: u64 = 30_000;
+/// What publishing many lets go of is dropped under the lock from this number on.
+const EVICTED_MAX: usize = 64;
 /// After a search for channels to forget that found none.
 const QUIET_RETRY_MS: u64 = 100;
 
@@ -86,6 +88,8 @@ pub struct History {
     limits: HistoryLimits,
     /// Counts publications, to see without the lock that there is nothing new.
     version: AtomicUsize,
+    /// The same for each loop of several, of those that it has listeners for. Of one loop: none.
+    news: Box<[AtomicUsize]>,
     inner: Mutex<Inner>,
 }
 
@@ -123,7 +127,25 @@ struct Inner {
     published: u64,
     /// Nothing is published any more.
     is_closed: bool,
-    bells: Arc<[Arc<Bell>]>,
+    bells: Arc<[LoopBell]>,
+    /// Loops, as bits, that have listeners for what is being published.
+    heard: u64,
+    /// Loops, as bits, that want to hear of everything.
+    hear_all: u64,
+}
+
+/// Whom to wake.
+#[derive(Debug)]
+struct LoopBell {
+    /// `None`: for everything that is published.
+    loop_number: Option<usize>,
+    bell: Arc<Bell>,
+}
+
+impl LoopBell {
+    fn is_for(&self, heard: u64) -> bool {
+        self.loop_number.is_none_or(|number| heard & (1 << number) != 0)
+    }
 }
 
 /// What `recent` knows of a publication.
@@ -224,6 +246,10 @@ impl History {
             budget: Arc::default(),
             limits: HistoryLimits::from(config),
             version: AtomicUsize::new(0),
+            news: match config.loops {
+                0 | 1 => Box::default(),
+                loops => (0..loops.min(LOOPS_MAX)).map(|_| AtomicUsize::new(0)).collect(),
+            },
             inner: Mutex::new(Inner {
                 head: 0,
                 names: Names::default(),
@@ -246,6 +272,8 @@ impl History {
                 published: 0,
                 is_closed: false,
                 bells: Arc::new([]),
+                heard: 0,
+                hear_all: 0,
             }),
         }
     }
@@ -262,10 +290,62 @@ impl History {
         Cursor { epoch: self.epoch, seq }
     }
 
-    /// Adds a loop that wants to be woken.
+    /// Adds a bell that is rung for everything that is published.
     pub fn add_bell(&self, bell: Arc<Bell>) {
+        self.add(LoopBell { loop_number: None, bell });
+    }
+
+    /// Adds the bell of one loop of several ([`Config::loops`](Config#structfield.loops)): it is rung
+    /// for channels that the loop [listens](Self::listen) to.
+    pub fn add_loop(&self, loop_number: usize, bell: Arc<Bell>) {
+        let loop_number = (loop_number < self.news.len()).then_some(loop_number);
+        self.add(LoopBell { loop_number, bell });
+    }
+
+    fn add(&self, bell: LoopBell) {
         let mut inner = self.lock();
-        inner.bells = inner.bells.iter().cloned().chain([bell]).collect();
+        let others = inner.bells.iter().map(|LoopBell { loop_number, bell }| LoopBell {
+            loop_number: *loop_number,
+            bell: Arc::clone(bell),
+        });
+        inner.bells = others.chain([bell]).collect();
+    }
+
+    /// A loop has its first listener of a channel, who has joined: what is published there wakes it.
+    pub fn listen(&self, channel: ChannelIndex, loop_number: usize) {
+        let Some(news) = self.news.get(loop_number) else { return };
+        self.lock().channels[channel as usize].loops |= 1 << loop_number;
+        // Something may have been published since it joined: it is to look once more.
+        news.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A loop has no listener of a channel any more, of whom the last has yet to leave.
+    pub fn unlisten(&self, channel: ChannelIndex, loop_number: usize) {
+        if loop_number < self.news.len() {
+            self.lock().channels[channel as usize].loops &= !(1 << loop_number);
+        }
+    }
+
+    /// Wakes a loop for everything that is published, or no longer.
+    pub fn hear_all(&self, loop_number: usize, is_on: bool) {
+        let Some(news) = self.news.get(loop_number) else { return };
+        let mut inner = self.lock();
+        let bit = 1 << loop_number;
+        inner.hear_all = if is_on { inner.hear_all | bit } else { inner.hear_all & !bit };
+        drop(inner);
+        news.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Wakes every loop that sleeps.
+    pub fn ring(&self) {
+        let bells = Arc::clone(&self.lock().bells);
+        bells.iter().for_each(|one| one.bell.ring());
+    }
+
+    /// How many listen to a channel, on all loops.
+    #[must_use]
+    pub fn subscribers(&self, channel: &str) -> u32 {
+        self.lock().subscribers(channel)
     }
 
     /// Gives a checked message its place in the order and wakes who sleeps.
@@ -281,6 +361,40 @@ impl History {
     ) -> Result<Published, Box<Rejected>> {
         let mut evicted = Evicted::new();
         let mut inner = self.lock();
+        let published = self.publish_locked(&mut inner, channel, message, now, &mut evicted);
+        self.wake(inner, published.is_ok());
+        published
+    }
+
+    /// Publishes checked messages one after the other, nobody else's between them, under one lock and
+    /// with one wake. What became of each, in their order; one that fails keeps none of the others.
+    pub fn publish_many<'c>(
+        &self,
+        messages: impl IntoIterator<Item = (&'c str, Message)>,
+        now: Now,
+    ) -> Vec<Result<Published, Box<Rejected>>> {
+        let mut evicted = Evicted::new();
+        let mut inner = self.lock();
+        let mut published = Vec::new();
+        for (channel, message) in messages {
+            published.push(self.publish_locked(&mut inner, channel, message, now, &mut evicted));
+            // Who makes room looks at all of them, and what they weigh is to be free again.
+            if evicted.len() >= EVICTED_MAX {
+                evicted.clear();
+            }
+        }
+        self.wake(inner, published.iter().any(Result::is_ok));
+        published
+    }
+
+    fn publish_locked(
+        &self,
+        inner: &mut Inner,
+        channel: &str,
+        message: Message,
+        now: Now,
+        evicted: &mut Evicted,
+    ) -> Result<Published, Box<Rejected>> {
         if inner.is_closed {
             return Err(Box::new(Rejected { refusal: CLOSED, message }));
         }
@@ -295,34 +409,53 @@ impl History {
                 return Err(Box::new(Rejected { refusal: KEYS_FULL, message }));
             }
         }
+        // Where nothing is kept nobody has it on the list to look through: the first loop will.
+        let is_first = u64::from(inner.next_sweep().is_none());
         let weight = Publication::weight_of(&message);
-        let made = inner.make_room(weight, &self.budget, &self.limits, now, &mut evicted);
-        let found = made.and_then(|()| inner.find_or_add(channel, &self.limits, now, &mut evicted));
-        let published = match found {
-            Err(refusal) => Err(Box::new(Rejected { refusal, message })),
-            Ok(index) => {
-                let limits = &self.limits;
-                let seq = inner.append(index, message, &self.budget, limits, now, &mut evicted);
-                if let Some(key) = key {
-                    inner.keys.insert(key, seq, now.mono_ms + limits.key_window_ms);
-                }
-                // Tables may have grown for it. What it was for stays.
-                inner.fresh = seq;
-                let _ = inner.make_room(0, &self.budget, limits, now, &mut evicted);
-                inner.fresh = 0;
-                let subscribers = inner.channels[index as usize].subscribers;
-                Ok(Published { id: self.cursor(seq), subscribers })
-            }
+        let made = inner.make_room(weight, &self.budget, &self.limits, now, evicted);
+        let found = made.and_then(|()| inner.find_or_add(channel, &self.limits, now, evicted));
+        let index = match found {
+            Ok(index) => index,
+            Err(refusal) => return Err(Box::new(Rejected { refusal, message })),
         };
+        let limits = &self.limits;
+        let seq = inner.append(index, message, &self.budget, limits, now, evicted);
+        if let Some(key) = key {
+            inner.keys.insert(key, seq, now.mono_ms + limits.key_window_ms);
+        }
+        // Tables may have grown for it. What it was for stays.
+        inner.fresh = seq;
+        let _ = inner.make_room(0, &self.budget, limits, now, evicted);
+        inner.fresh = 0;
+        let Channel { subscribers, loops, .. } = inner.channels[index as usize];
+        inner.heard |= loops | inner.hear_all | is_first;
+        Ok(Published { id: self.cursor(seq), subscribers })
+    }
+
+    /// Ends a publisher's look, and rings for loops that sleep if there is anything for them.
+    fn wake(&self, mut inner: MutexGuard<'_, Inner>, has_news: bool) {
         self.note_tables(&inner);
+        let heard = std::mem::take(&mut inner.heard);
+        // First this one: a loop that sees news in its own looks at this to know whether to take in.
         self.version.fetch_add(1, Ordering::SeqCst);
+        for (number, news) in self.news.iter().enumerate() {
+            if heard & (1 << number) != 0 {
+                news.fetch_add(1, Ordering::SeqCst);
+            }
+        }
         // Mostly nobody sleeps: who publishes from the loop itself is awake.
-        let is_heard = published.is_ok() && inner.bells.iter().any(|bell| bell.is_dozing());
-        let bells = is_heard.then(|| Arc::clone(&inner.bells));
+        let wakes = |one: &LoopBell| one.is_for(heard) && one.bell.is_dozing();
+        let bells = (has_news && inner.bells.iter().any(wakes)).then(|| Arc::clone(&inner.bells));
         drop(inner);
-        drop(evicted);
-        bells.iter().flat_map(|bells| bells.iter()).for_each(|bell| bell.ring());
-        published
+        let rung = bells.iter().flat_map(|bells| bells.iter()).filter(|one| one.is_for(heard));
+        rung.for_each(|one| one.bell.ring());
+    }
+
+    /// A number that changes when a loop must not sleep: with publications that it has listeners for,
+    /// and with every one where there are no several loops.
+    #[must_use]
+    pub fn news_of(&self, loop_number: usize) -> usize {
+        self.news.get(loop_number).unwrap_or(&self.version).load(Ordering::SeqCst)
     }
 
     /// A number that changes with every publication.

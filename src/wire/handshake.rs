@@ -56,6 +56,16 @@ pub struct Offers<'b> {
     len: usize,
 }
 
+impl<'b> IntoIterator for Offers<'b> {
+    type Item = &'b str;
+    type IntoIter = std::iter::Take<std::array::IntoIter<&'b str, LIST_ITEMS_MAX>>;
+
+    /// The offers, most wanted first.
+    fn into_iter(self) -> Self::IntoIter {
+        self.tokens.into_iter().take(self.len)
+    }
+}
+
 impl<'b> Offers<'b> {
     /// Whether no subprotocol was offered.
     #[must_use]

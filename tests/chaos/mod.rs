@@ -16,4 +16,5 @@ pub mod sim;
 pub mod strangers;
 pub mod traveller;
 pub mod truth;
+pub mod within;
 pub mod world;

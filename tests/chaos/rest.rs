@@ -26,6 +26,7 @@ impl World {
             self.pass(1_000);
             self.catch_up();
         }
+        self.rest_within();
         let head = self.sim.id(self.sim.history.head());
         assert!(self.publishers.iter().all(Publisher::is_answered), "a publisher waits");
         for (number, traveller) in self.travellers.iter().enumerate() {
@@ -36,6 +37,18 @@ impl World {
             let why = || format!("reader {number} by {via:?} is not there: {refused:?}");
             assert_eq!(position, Some(&*head), "{}", why());
         }
+    }
+
+    /// Those that are part of the program take everything, and have it.
+    fn rest_within(&mut self) {
+        for _ in 0..2 {
+            let Self { sim, truth, within, .. } = self;
+            within.iter_mut().for_each(|one| one.take_all(sim, truth));
+            self.pass(1_000);
+            self.catch_up();
+        }
+        let Self { sim, truth, within, .. } = self;
+        within.iter_mut().for_each(|one| one.rest(sim, truth));
     }
 
     /// All go that are here for nothing that comes to an end.
@@ -105,6 +118,8 @@ impl World {
 
     /// Everyone goes; what they lived through is judged, and nothing is left.
     pub fn end(mut self) -> Verdict {
+        let Self { sim, within, .. } = &mut self;
+        within.iter_mut().for_each(|one| one.leave(sim));
         for line in 0..self.sim.lines.len() {
             if self.sim.rng.bool() { self.sim.reset(line) } else { self.sim.close(line) }
         }
@@ -118,6 +133,9 @@ impl World {
         let mut all = Verdict::default();
         for (number, traveller) in self.travellers.iter().enumerate() {
             all.add(&judge(&format!("reader {number}"), &traveller.log, &self.truth));
+        }
+        for (number, one) in self.within.iter().enumerate() {
+            all.add(&judge(&format!("reader {number} within"), &one.log, &self.truth));
         }
         for listener in &self.listeners {
             listener.judge(&self.truth);

@@ -455,6 +455,17 @@ fn is_refused(parameters: &[u8]) -> bool {
     false
 }
 
+/// The fields of a head that was parsed, as they came, without the white space around their values.
+pub fn headers(head: &[u8]) -> impl Iterator<Item = (&str, &[u8])> {
+    let lines = head.trim_ascii_start().split(|b| *b == b'\n').skip(1);
+    lines.filter_map(|line| {
+        let colon = memchr::memchr(b':', line)?;
+        // RFC 9110 §5.1: a token, and so ASCII.
+        let name = std::str::from_utf8(&line[..colon]).ok()?;
+        Some((name, line[colon + 1..].trim_ascii()))
+    })
+}
+
 /// The value of the first field of that name in a head that was parsed, without the white space
 /// around it. For fields that [`Head`] does not list.
 #[must_use]

@@ -1,5 +1,6 @@
 //! Response heads. Header names are constants, and every value that is not ours passes one check.
 
+use super::target::is_tchar;
 use crate::json;
 
 /// What goes into one response head besides its status.
@@ -83,6 +84,12 @@ fn push_line(out: &mut Vec<u8>, name: &'static str, value: &[u8]) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
+}
+
+/// Whether this can be the name of a header line (RFC 9110 §5.6.2).
+#[must_use]
+pub fn is_header_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(is_tchar)
 }
 
 /// Whether a value can stand in a header line.

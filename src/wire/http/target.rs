@@ -298,7 +298,7 @@ fn split_at(text: &[u8], byte: u8) -> (&[u8], &[u8]) {
 }
 
 /// A byte of a token (RFC 9110 §5.6.2).
-pub(super) fn is_tchar(byte: u8) -> bool {
+pub(crate) fn is_tchar(byte: u8) -> bool {
     TOKEN[usize::from(byte)]
 }
 
