@@ -99,7 +99,7 @@ fn what_one_of_several_loops_has_taken_in_passes_until_that_loop_looks() {
     let history = conflating(config);
     let live = Reader::live(&history, "x");
     let channel = history.find("x").expect("somebody listens");
-    [0, 1].map(|number| history.listen(channel, number));
+    [0, 1].into_iter().for_each(|number| history.listen(channel, number));
     let look = |number, horizon| history.take_in_on(number, horizon, &mut Vec::new()).horizon;
     let found = |horizon| pull(&history, &[live.want()], horizon, ALL, START).expect("no loss").0;
     put_all(&history, "x", ["a"]);
