@@ -406,6 +406,28 @@ fn a_grace_that_is_over_cuts_who_is_left_on_all_loops() {
     }
 }
 
+/// Their sockets are on the way to other loops, or just there.
+#[test]
+fn who_comes_just_before_the_end_is_answered() {
+    let _world = among_others();
+    for turns in [1, 1, 2, 2, 3, 3] {
+        let mut server = bind(config(), &Seen::default());
+        let at = address(&server);
+        let mut streams: Vec<_> = (0..4 * LOOPS).map(|_| connect(at)).collect();
+        streams.iter_mut().for_each(|stream| send(stream, "/loop"));
+        for _ in 0..turns {
+            server.turn(Some(Duration::ZERO)).expect("turns");
+        }
+        server.shutdown(Duration::from_secs(20));
+        let clients = std::thread::spawn(move || {
+            let answers = streams.iter_mut().map(|stream| answer(&mut BufReader::new(stream)).0);
+            answers.collect::<Vec<_>>()
+        });
+        while server.turn(None).expect("turns") == Turned::Running {}
+        assert_eq!(clients.join().expect("no panic"), [200; 4 * LOOPS]);
+    }
+}
+
 #[test]
 fn dropping_a_server_leaves_no_thread_and_no_descriptor() {
     let _world = alone();

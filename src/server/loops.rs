@@ -47,6 +47,7 @@ impl Loop {
     }
 
     /// Sleeps at most `wait`, and notes what is ready; whether signals are.
+    #[inline(never)] // all of a turn is called from two places, and is large
     pub(super) fn wait(&mut self, wait: Option<Duration>) -> io::Result<(Now, bool)> {
         self.io.wait(&mut self.events, wait)?;
         self.mailbox().bell.rise();
@@ -56,6 +57,7 @@ impl Loop {
     }
 
     /// Does what one loop can do by itself; the rest comes back.
+    #[inline(never)]
     pub(super) fn obey(&mut self, command: Command, now: Now) -> Option<Command> {
         match command {
             Command::Answer(ticket, outcome) => self.engine.handle_answer(ticket, outcome, now),
@@ -72,6 +74,7 @@ impl Loop {
     }
 
     /// The rest of a turn, once everything that was asked has been done.
+    #[inline(never)]
     pub(super) fn turn(&mut self, now: Now) {
         self.io.accept(&mut self.engine, now);
         self.engine.handle_kept(now);
@@ -101,6 +104,7 @@ impl Loop {
     }
 
     /// How long it may sleep, if something of others is due at `end`.
+    #[inline(never)]
     pub(super) fn next_timeout(&self, end: Option<u64>) -> Option<Duration> {
         if self.mailbox().has_mail() || self.io.has_work() || self.engine.has_work() {
             return Some(Duration::ZERO);
