@@ -67,3 +67,12 @@ pub use message::Message;
 #[cfg(feature = "server")]
 pub use server::{Hub, Running, Server, Turned};
 pub use time::Now;
+
+/// What the pages show compiles.
+#[cfg(all(doctest, feature = "server"))]
+mod pages {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/embedding.md")]
+    struct Embedding;
+}

@@ -73,16 +73,6 @@ mod model {
         pub(crate) fn fetch_add(&self, value: usize, order: Ordering) -> usize {
             fenced(order, || self.0.fetch_add(value, order))
         }
-
-        /// As that of [`AtomicBool`].
-        pub(crate) fn store(&self, value: usize, order: Ordering) {
-            match order {
-                Ordering::SeqCst => {
-                    fenced(order, || self.0.swap(value, order));
-                }
-                _ => self.0.store(value, order),
-            }
-        }
     }
 
     fn fenced<T>(order: Ordering, act: impl FnOnce() -> T) -> T {

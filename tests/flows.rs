@@ -2,6 +2,8 @@
 //! deadline to deadline. What is marked `both_paces` also runs one byte at a time, both ways.
 #![allow(dead_code, unreachable_pub)]
 
+#[path = "flows/app.rs"]
+mod app;
 #[path = "flows/budget.rs"]
 mod budget;
 #[path = "flows/cleanup.rs"]

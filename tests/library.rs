@@ -1,6 +1,12 @@
 //! The library as its users see it: real sockets, other threads, their own loop, their own `App`.
 #![cfg(feature = "server")]
 
+#[cfg(not(instrumented))]
+#[path = "library/examples.rs"]
+mod examples;
+#[path = "library/hub.rs"]
+mod hub;
+
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;

@@ -21,7 +21,11 @@ use crate::wire::http;
 /// An application's behaviour, one per loop. Every method has a default.
 ///
 /// Callbacks run on the loop's thread and must not block: whoever needs time answers
-/// [`Answer::Later`] and lets another thread call `Hub::answer`.
+/// [`Answer::Later`] and lets another thread call `Hub::answer`. One that panics ends its server with
+/// an error, and nothing else: other servers and the process go on.
+///
+/// A callback is never called within another, and has no way to turn the server that calls it:
+/// `Server::turn` borrows all of it, the application included.
 pub trait App: Send {
     /// Decides who may. The default leaves it to the configuration.
     fn authorize(&mut self, _: &mut Ctx<'_>, _id: ConnId, _: Action<'_>) -> Answer<Verdict> {
@@ -42,7 +46,8 @@ pub trait App: Send {
     /// After [`Queued::Full`]: less than half of the allowed bytes wait now.
     fn writable(&mut self, _: &mut Ctx<'_>, _id: ConnId) {}
 
-    /// A WebSocket of the application's own is gone; the id finds nothing any more.
+    /// A WebSocket of the application's own is gone, and its subscriptions with it; the id finds nothing
+    /// any more.
     fn closed(&mut self, _: &mut Ctx<'_>, _id: ConnId, _reason: CloseReason) {}
 
     /// A value that another thread sent by `Hub::signal`.
@@ -242,6 +247,29 @@ pub enum Transport {
 }
 
 /// What a callback may do. Closing takes effect at the end of the turn; everything else at once.
+///
+/// An id may outlive its connection: whatever is asked of it then finds nothing and says so, also
+/// when another connection has taken its place.
+///
+/// A `Ctx` ends with the call that it was lent for; to keep it does not compile:
+///
+/// ```compile_fail
+/// use holdline::engine::{App, ConnId, Ctx};
+///
+/// struct Keeps<'a>(Vec<&'a mut Ctx<'a>>);
+///
+/// impl<'a> Keeps<'a> {
+///     fn keep(&mut self, cx: &'a mut Ctx<'a>) {
+///         self.0.push(cx);
+///     }
+/// }
+///
+/// impl App for Keeps<'_> {
+///     fn open(&mut self, cx: &mut Ctx<'_>, _: ConnId) {
+///         self.keep(cx);
+///     }
+/// }
+/// ```
 pub struct Ctx<'a> {
     pub(crate) core: &'a mut Core,
 }
@@ -253,15 +281,17 @@ impl fmt::Debug for Ctx<'_> {
 }
 
 impl Ctx<'_> {
-    /// Sends a message on a WebSocket.
+    /// Sends a message on a WebSocket, be it the application's own or one of the built-in routes. A
+    /// text must be UTF-8, which is not looked at here: the peer would end the connection for it.
     pub fn send(&mut self, id: ConnId, kind: Kind, bytes: &[u8]) -> Queued {
         self.core.app_send(id, kind, bytes)
     }
 
-    /// Publishes to a channel.
+    /// Publishes to a channel. Whoever listens is sent it in this turn.
     ///
     /// # Errors
-    /// What is wrong with the channel or the message, or `overloaded`.
+    /// What is wrong with the channel or the message, or `overloaded`; `draining` once the server has
+    /// ended.
     pub fn publish(
         &mut self,
         channel: &str,
@@ -270,10 +300,12 @@ impl Ctx<'_> {
         self.core.publish_checked(channel, message.into())
     }
 
-    /// Subscribes a WebSocket to a channel; pushes arrive as raw payloads on an own protocol.
+    /// Subscribes a connection that listens, or a WebSocket of the application's own, to a channel;
+    /// pushes arrive as raw payloads on an own protocol. Once more does nothing.
     ///
     /// # Errors
-    /// What is wrong with the channel, too many of them, or `not_found` for an id that is gone.
+    /// `bad_channel` for a name that is none, `bad_request` for one channel too many, `overloaded`
+    /// without memory, `not_found` for an id that is gone or does not listen.
     pub fn subscribe(
         &mut self,
         id: ConnId,
@@ -288,7 +320,8 @@ impl Ctx<'_> {
         self.core.app_unsubscribe(id, channel)
     }
 
-    /// Closes a WebSocket with a code and a reason of at most 123 bytes; whether it was there.
+    /// Closes a WebSocket with a code and a reason; whether it was there. A reason is cut to 123 bytes,
+    /// and a code that may not be sent (RFC 6455 §7.4) is 1011. For other connections `Hub::close`.
     pub fn close(&mut self, id: ConnId, code: u16, reason: &str) -> bool {
         self.core.app_close(id, code, reason)
     }
@@ -300,7 +333,8 @@ impl Ctx<'_> {
         Some(slot.extra.as_ref().map_or(0, |extra| extra.data))
     }
 
-    /// Sets a number for a connection, such as an index into a table of the application's own.
+    /// Sets a number for a connection, such as an index into a table of the application's own; whether
+    /// the connection is there.
     pub fn set_data(&mut self, id: ConnId, data: u64) -> bool {
         let Some(index) = self.core.slots.find(id) else { return false };
         let Some(slot) = self.core.slots.get_mut(index) else { return false };
@@ -310,7 +344,9 @@ impl Ctx<'_> {
         true
     }
 
-    /// A ticket for an answer that comes later. Return it as [`Answer::Later`].
+    /// A ticket for an answer that comes later, within
+    /// [`answer_deadline`](crate::Config#structfield.answer_deadline). Return it as [`Answer::Later`]; a
+    /// ticket of a connection that is gone may be answered, which does nothing.
     pub fn ticket(&mut self, id: ConnId) -> Ticket {
         self.core.new_ticket(id)
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::limits::Limits;
 use super::presence::Board;
+use super::totals::Totals;
 use crate::config::Config;
 use crate::hub::History;
 
@@ -31,6 +32,7 @@ pub struct Common {
     pub(crate) loops: usize,
     pub(crate) limits: Arc<Limits>,
     pub(crate) board: Arc<Board>,
+    pub(crate) totals: Arc<Totals>,
 }
 
 impl Common {
@@ -42,7 +44,20 @@ impl Common {
         let config = with_progress(with_small_arenas(config, &history, loops));
         let limits = Arc::new(Limits::new(config.addresses_max, Arc::clone(&history)));
         let board = Arc::new(Board::new(&config, Arc::clone(&history), loops));
-        Self { config, history, loops, limits, board }
+        let totals = Arc::new(Totals::new(loops));
+        Self { config, history, loops, limits, board, totals }
+    }
+
+    /// The configuration, as it holds.
+    #[must_use]
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    /// Where the engines leave their numbers.
+    #[must_use]
+    pub fn totals(&self) -> &Arc<Totals> {
+        &self.totals
     }
 
     /// For how many engines it was made.

@@ -17,7 +17,6 @@ use super::policy::Policy;
 use super::presence::{Parting, Presence};
 use super::slot::{Flags, Slot, Sub};
 use super::stats::{Connections, LoopStats, Stats};
-use super::totals::Totals;
 use crate::code::Refusal;
 use crate::collections::slots::{ConnId, Slots};
 use crate::collections::wheel::Wheel;
@@ -47,6 +46,7 @@ pub(crate) struct Core {
     /// Invariant: nothing on it reads, names or promises a position beyond.
     pub(crate) horizon: u64,
     pub(crate) seen_version: Option<usize>,
+    pub(crate) seen_news: Option<usize>,
     /// Payload bytes published here that have not been taken in.
     pub(crate) unseen_bytes: usize,
     /// Own bytes of this turn, one contiguous range per connection.
@@ -75,8 +75,6 @@ pub(crate) struct Core {
     /// What it shares with the other loops of its server.
     /// Invariant: what is counted there of connections is what the slots of all loops say.
     pub(crate) common: Common,
-    /// Where they leave their numbers, if there are several.
-    pub(crate) totals: Option<Arc<Totals>>,
     pub(crate) connections_max: usize,
     /// Connections of other loops, where this one accepts for them.
     pub(crate) elsewhere: usize,
@@ -127,6 +125,7 @@ impl Core {
             rng,
             horizon: history.head(),
             seen_version: None,
+            seen_news: None,
             unseen_bytes: 0,
             arena: Vec::new(),
             replies: VecDeque::new(),
@@ -144,7 +143,6 @@ impl Core {
             draining: false,
             farewells: Farewells::default(),
             common,
-            totals: None,
             elsewhere: 0,
             connections_max: connections_max.min(ConnId::INDEX_MAX - 64),
             refused: 0,
@@ -162,6 +160,10 @@ impl Core {
         core.attach_presence();
         core.tell_held();
         core
+    }
+
+    pub(crate) fn loop_number(&self) -> usize {
+        usize::from(self.slots.loop_number())
     }
 
     pub(crate) fn stamp(&self) -> Stamp {
@@ -358,6 +360,9 @@ impl Core {
         debug_assert_eq!(self.roster.members(room)[place as usize], index);
         let channel = self.roster.channel(room);
         let moved = self.roster.leave(room, place);
+        if self.common.loops > 1 && self.roster.room(channel).is_none() {
+            self.history.unlisten(channel, self.loop_number());
+        }
         self.history.leave(channel, self.now);
         if let Some(slot) = moved.and_then(|moved| self.slots.get_mut(moved)) {
             let subs = slot.subs.as_mut_slice();
@@ -389,7 +394,7 @@ impl Core {
 
     pub(crate) fn new_ticket(&mut self, id: ConnId) -> Ticket {
         self.tickets = self.tickets.wrapping_add(1).max(1);
-        Ticket { id, number: self.tickets }
+        Ticket::new(id, self.tickets)
     }
 
     pub(crate) fn set_timer(&mut self, after: Duration, key: u64) -> TimerId {

@@ -2,6 +2,8 @@
 //! one. What a connection is written, these are handed. Knows no threads: what takes the pushes is a
 //! function, and a full one is asked again.
 
+mod listener;
+
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,11 +11,12 @@ use std::sync::{Arc, PoisonError};
 
 use slab::Slab;
 
+use self::listener::{After, Listener, LocalSub};
 use super::Engine;
 use super::core::Core;
 use crate::code::{Code, Refusal};
 use crate::cursor::{Cursor, Since};
-use crate::hub::{ChannelIndex, GapReason, History, Item, Joined, Lost, PullLimits, Want};
+use crate::hub::{ChannelIndex, GapReason, History, Item, Joined, Lost, Want};
 use crate::message::{BAD_CHANNEL, is_channel};
 use crate::sync::Mutex;
 use crate::time::Now;
@@ -83,7 +86,7 @@ pub struct Listen {
     since: Option<Since>,
     /// Where the order ended when it was asked for: "from now on" begins there.
     from: u64,
-    progress: Progress,
+    place: Place,
     sink: Sink,
 }
 
@@ -101,7 +104,7 @@ impl Listen {
             channels: channels.iter().map(|&channel| channel.to_owned()).collect(),
             since,
             from: order.head(),
-            progress: Progress::default(),
+            place: Place::default(),
             sink,
         }
     }
@@ -109,7 +112,7 @@ impl Listen {
     /// How far it will have come, for whoever waits for it.
     #[must_use]
     pub fn progress(&self) -> Progress {
-        self.progress.clone()
+        self.place.0.clone()
     }
 
     /// What is wrong with it, whatever the server has room for.
@@ -168,53 +171,14 @@ impl Progress {
     }
 }
 
-/// One channel of a listener.
-#[derive(Debug)]
-struct LocalSub {
-    channel: ChannelIndex,
-    name: Arc<str>,
-    position: u64,
-    catching_up: bool,
-}
+/// Whoever waits for a subscription knows that it has ended when this goes, from wherever it goes.
+#[derive(Default)]
+struct Place(Progress);
 
-/// A gap that has not been told yet.
-#[derive(Debug)]
-struct LocalGap {
-    channels: Vec<Arc<str>>,
-    reason: GapReason,
-    since: Option<Cursor>,
-    resumed: u64,
-}
-
-struct Listener {
-    subs: Vec<LocalSub>,
-    /// Everything up to here has been handed over. Where nothing is owed, the horizon is meant.
-    cursor: u64,
-    is_behind: bool,
-    /// In the dirty list.
-    is_listed: bool,
-    is_live_told: bool,
-    gaps: VecDeque<LocalGap>,
-    /// Its sink was full: when it is asked again, and after how long that was.
-    retry: Option<(u64, u64)>,
-    progress: Progress,
-    sink: Sink,
-}
-
-impl Drop for Listener {
+impl Drop for Place {
     fn drop(&mut self) {
-        self.progress.end();
+        self.0.end();
     }
-}
-
-/// What is to be done with a listener after a pull.
-enum After {
-    /// It stands at the horizon.
-    Arrived,
-    /// More is there for it.
-    More,
-    Full,
-    Over,
 }
 
 /// All listeners of one loop.
@@ -246,6 +210,10 @@ impl Local {
         for number in numbers {
             mark_one(&mut self.listeners, &mut self.dirty, number, horizon);
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.listeners.is_empty()
     }
 
     pub(crate) fn has_work(&self) -> bool {
@@ -322,12 +290,11 @@ impl Engine {
     /// [`Push::Refused`].
     pub fn handle_listen(&mut self, listen: Listen, now: Now) {
         self.core.now = now;
-        if listen.progress.is_ended() {
+        if listen.place.0.is_ended() {
             return; // whoever asked for it has gone meanwhile
         }
-        let (progress, mut sink) = (listen.progress.clone(), None);
+        let mut sink = None;
         if let Err(refusal) = self.core.listen(listen, &mut sink) {
-            progress.end();
             let told = sink.map(|mut sink| {
                 catch_unwind(AssertUnwindSafe(|| sink(Push::Refused(refusal.clone()))))
             });
@@ -345,7 +312,7 @@ impl Engine {
     pub fn handle_listen_ended(&mut self, now: Now) {
         self.core.now = now;
         let listeners = self.core.local.listeners.iter();
-        let ended = listeners.filter(|(_, listener)| listener.progress.is_ended());
+        let ended = listeners.filter(|(_, listener)| listener.place.0.is_ended());
         let ended: Vec<u32> = ended.map(|(number, _)| number as u32).collect();
         ended.into_iter().for_each(|number| self.core.end_local(number));
     }
@@ -399,7 +366,7 @@ impl Core {
             is_live_told: false,
             gaps: VecDeque::new(),
             retry: None,
-            progress: listen.progress,
+            place: listen.place,
             sink: listen.sink,
         };
         let since = match listen.since {
@@ -414,10 +381,11 @@ impl Core {
             listener.subs.push(LocalSub { channel, name, position, catching_up });
         }
         self.local.add(listener);
+        self.history.hear_all(self.loop_number(), true);
         Ok(())
     }
 
-    fn join_local(&mut self, listen: &Listen) -> Result<Vec<Joined>, Refusal> {
+    fn join_local(&self, listen: &Listen) -> Result<Vec<Joined>, Refusal> {
         listen.check(self.config.channels_per_connection_max)?;
         if self.local.listeners.len() >= self.config.local_subscriptions_max {
             return Err(LISTENERS_FULL);
@@ -448,7 +416,7 @@ impl Core {
         listener.is_listed = false;
         let was_waiting = listener.retry.take();
         local.waiting -= usize::from(was_waiting.is_some());
-        if listener.progress.is_ended() {
+        if listener.place.0.is_ended() {
             return self.end_local(number);
         }
         let scratch = (&mut local.wants, &mut local.items, &mut local.lost);
@@ -458,7 +426,7 @@ impl Core {
         local.items.clear();
         if listener.gaps.is_empty() && listener.has_begun(before, handed < self.stats.delivered) {
             let reached = self.history.cursor(listener.reached());
-            listener.progress.reach(reached);
+            listener.place.0.reach(reached);
         }
         match after {
             After::Arrived => {}
@@ -483,10 +451,13 @@ impl Core {
         for sub in &listener.subs {
             self.history.leave(sub.channel, self.now);
         }
+        if self.local.is_empty() {
+            self.history.hear_all(self.loop_number(), false);
+        }
     }
 
     /// Nobody of the program listens any more.
-    pub(crate) fn leave_local(&mut self) {
+    pub(crate) fn leave_local(&self) {
         for (_, listener) in &self.local.listeners {
             listener.subs.iter().for_each(|sub| self.history.leave(sub.channel, self.now));
         }
@@ -506,107 +477,5 @@ impl Core {
             assert!(!listener.is_behind || is_looked_at, "behind, and nobody looks");
             assert!(listener.cursor <= self.horizon, "a cursor beyond the horizon");
         }
-    }
-}
-
-impl Listener {
-    /// The lowest position from which any of the channels goes on.
-    fn reached(&self) -> u64 {
-        let after = self.subs.iter().map(|sub| sub.position.max(self.cursor));
-        after.min().unwrap_or(self.cursor)
-    }
-
-    /// Whether there is a position to tell that was not told before.
-    fn has_begun(&self, before: u64, was_handed: bool) -> bool {
-        was_handed || self.is_live_told || self.reached() > before
-    }
-
-    fn add_gap(&mut self, name: &Arc<str>, reason: GapReason, since: Option<Cursor>, resumed: u64) {
-        let same =
-            |gap: &&mut LocalGap| (gap.reason, gap.since, gap.resumed) == (reason, since, resumed);
-        if let Some(gap) = self.gaps.iter_mut().find(same) {
-            return gap.channels.push(Arc::clone(name));
-        }
-        let channels = vec![Arc::clone(name)];
-        self.gaps.push_back(LocalGap { channels, reason, since, resumed });
-    }
-
-    fn pull(
-        &mut self,
-        order: &History,
-        horizon: u64,
-        limits: PullLimits,
-        now: Now,
-        (wants, items, lost): (&mut Vec<Want>, &mut Vec<Item>, &mut Vec<Lost>),
-        stats: &mut super::Stats,
-    ) -> After {
-        if let Some(after) = self.tell_gaps(order) {
-            return after;
-        }
-        let cursor = self.cursor;
-        wants.clear();
-        wants.extend(self.subs.iter().map(|sub| Want {
-            channel: sub.channel,
-            after: sub.position.max(cursor),
-            catching_up: sub.catching_up,
-        }));
-        let pulled = order.pull(wants, horizon, limits, now, items, lost);
-        if !lost.is_empty() {
-            for Lost { want, resumed } in lost.drain(..) {
-                stats.gaps[GapReason::Slow as usize] += 1;
-                let (since, resumed) = (order.cursor(wants[want].after), resumed.min(horizon));
-                self.subs[want].position = resumed;
-                let name = Arc::clone(&self.subs[want].name);
-                self.add_gap(&name, GapReason::Slow, Some(since), resumed);
-            }
-            return After::More;
-        }
-        for item in items.drain(..) {
-            let seq = item.seq;
-            match (self.sink)(Push::Message { id: order.cursor(seq), publication: item }) {
-                Taken::Yes => stats.delivered += 1,
-                // All before it has been: what is merged comes in order.
-                Taken::Full => {
-                    self.cursor = self.cursor.max(seq - 1);
-                    return After::Full;
-                }
-                Taken::Over => return After::Over,
-            }
-            self.cursor = seq;
-        }
-        self.cursor = self.cursor.max(pulled.up_to);
-        if pulled.more { After::More } else { self.arrive(order) }
-    }
-
-    /// Tells the gaps that are still to be told; what is to be done if not all were taken.
-    fn tell_gaps(&mut self, order: &History) -> Option<After> {
-        while let Some(gap) = self.gaps.front() {
-            let push = Push::Gap {
-                channels: gap.channels.clone(),
-                reason: gap.reason,
-                since: gap.since,
-                resumed: order.cursor(gap.resumed),
-            };
-            match (self.sink)(push) {
-                Taken::Yes => self.gaps.pop_front(),
-                Taken::Full => return Some(After::Full),
-                Taken::Over => return Some(After::Over),
-            };
-        }
-        None
-    }
-
-    /// It stands at the horizon, and is told so the first time.
-    fn arrive(&mut self, order: &History) -> After {
-        if !self.is_live_told {
-            match (self.sink)(Push::Live { cursor: order.cursor(self.cursor) }) {
-                Taken::Yes => self.is_live_told = true,
-                Taken::Full => return After::Full,
-                Taken::Over => return After::Over,
-            }
-            self.subs.iter_mut().for_each(|sub| sub.catching_up = false);
-        }
-        self.is_behind = false;
-        After::Arrived
     }
 }

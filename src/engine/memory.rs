@@ -208,9 +208,9 @@ impl Core {
 impl Drop for Core {
     fn drop(&mut self) {
         // The order may live on, and other loops with it.
+        self.leave_local();
         self.leave_addresses();
         self.detach_presence();
-        self.leave_local();
         self.history.hold(self.held.told, 0);
     }
 }

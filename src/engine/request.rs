@@ -446,18 +446,13 @@ impl super::core::Core {
     fn answer_stats(&mut self, index: u32, to: &Answering) -> Result<(), Next> {
         self.may_administer(index)?;
         let mut body = Vec::with_capacity(1024);
-        let own = self.loop_stats();
-        let number = usize::from(self.slots.loop_number());
-        let loops_stats = match &self.totals {
-            Some(totals) => totals.sum_with(number, own),
-            None => own,
-        };
+        let loop_stats = self.common.totals.sum_with(self.loop_number(), self.loop_stats());
         Snapshot {
             epoch: self.history.epoch().as_str(),
             uptime_s: (self.now.mono_ms - self.started.mono_ms) / 1000,
             addresses: self.common.limits.len(),
             history: self.history.stats(),
-            loops_stats: &loops_stats,
+            loop_stats: &loop_stats,
             loops: self.common.loops,
         }
         .write_json(&mut body);

@@ -140,7 +140,7 @@ pub(crate) struct Snapshot<'a> {
     pub(crate) addresses: usize,
     pub(crate) history: HistoryStats,
     /// Of all loops.
-    pub(crate) loops_stats: &'a LoopStats,
+    pub(crate) loop_stats: &'a LoopStats,
     pub(crate) loops: usize,
 }
 
@@ -152,12 +152,12 @@ impl Snapshot<'_> {
         object.number("seq", self.history.seq);
         object.number("uptime_s", self.uptime_s);
         object.object("connections", |o| {
-            o.number("http", self.loops_stats.connections.http as u64);
-            o.number("ws", self.loops_stats.connections.ws as u64);
-            o.number("sse", self.loops_stats.connections.sse as u64);
-            o.number("poll", self.loops_stats.connections.poll as u64);
+            o.number("http", self.loop_stats.connections.http as u64);
+            o.number("ws", self.loop_stats.connections.ws as u64);
+            o.number("sse", self.loop_stats.connections.sse as u64);
+            o.number("poll", self.loop_stats.connections.poll as u64);
         });
-        object.number("subscriptions", self.loops_stats.subscriptions as u64);
+        object.number("subscriptions", self.loop_stats.subscriptions as u64);
         object.number("addresses", self.addresses as u64);
         object.number("channels", self.history.channels as u64);
         object.object("history", |o| {
@@ -165,22 +165,22 @@ impl Snapshot<'_> {
             o.number("bytes", self.history.bytes as u64);
         });
         object.number("published", self.history.published);
-        object.number("delivered", self.loops_stats.counted.delivered);
+        object.number("delivered", self.loop_stats.counted.delivered);
         object.number("conflated", self.history.conflated);
         object.object("idempotency", |o| {
             o.number("keys", self.history.keys as u64);
             o.number("bytes", self.history.keys_bytes as u64);
         });
         object.object("gaps", |o| {
-            for (reason, count) in GapReason::ALL.iter().zip(self.loops_stats.counted.gaps) {
+            for (reason, count) in GapReason::ALL.iter().zip(self.loop_stats.counted.gaps) {
                 o.number(reason.name(), count);
             }
         });
         object.object("rejected", |o| self.write_rejected(o));
         object.object("rtt_ms", |o| {
-            o.number("count", self.loops_stats.counted.rtt.count());
-            o.number("p50", self.loops_stats.counted.rtt.percentile(50));
-            o.number("p99", self.loops_stats.counted.rtt.percentile(99));
+            o.number("count", self.loop_stats.counted.rtt.count());
+            o.number("p50", self.loop_stats.counted.rtt.percentile(50));
+            o.number("p99", self.loop_stats.counted.rtt.percentile(99));
         });
         object.object("memory", |o| {
             o.number("budget", self.history.memory_budget as u64);
@@ -196,18 +196,18 @@ impl Snapshot<'_> {
 
     fn write_rejected(&self, object: &mut Object<'_>) {
         for code in Code::ALL {
-            let count = self.loops_stats.counted.rejected.of(code);
+            let count = self.loop_stats.counted.rejected.of(code);
             if count > 0 {
                 object.number(code.name(), count);
             }
         }
-        for (code, count) in WS_CLOSES.iter().zip(self.loops_stats.counted.ws_closes) {
+        for (code, count) in WS_CLOSES.iter().zip(self.loop_stats.counted.ws_closes) {
             if count > 0 {
                 object.number(&format!("ws_{code}"), count);
             }
         }
-        if self.loops_stats.counted.stalled > 0 {
-            object.number("stalled", self.loops_stats.counted.stalled);
+        if self.loop_stats.counted.stalled > 0 {
+            object.number("stalled", self.loop_stats.counted.stalled);
         }
     }
 }

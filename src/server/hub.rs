@@ -2,16 +2,18 @@
 //! blocks on a reader or on the loop.
 
 use std::fmt;
+use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::board::{Board, ServerStats};
 use super::loops::Ends;
-use super::mail::{Command, Mailbox};
-use super::stats::ServerStats;
+use super::mail::{Command, Mailbox, Whom};
 use crate::code::{Code, Refusal};
 use crate::config::Config;
-use crate::engine::{ConnId, Outcome, Ticket, Totals};
+use crate::cursor::Cursor;
+use crate::engine::{ConnId, Outcome, Ticket};
 use crate::hub::{History, Published, Rejected};
 use crate::message::{BAD_CHANNEL, CLOSED, Message, is_channel};
 use crate::sync::AtomicBool;
@@ -39,12 +41,11 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     /// One for each loop, by its number.
     pub(super) boxes: Box<[Mailbox]>,
-    /// What the loops have counted.
-    pub(super) totals: Arc<Totals>,
     pub(super) ends: Ends,
     pub(super) is_closed: AtomicBool,
     /// One for each subscription of the program's own, besides this.
     pub(super) seats: Arc<()>,
+    pub(super) board: Board,
     pub(super) limits: HubLimits,
 }
 
@@ -67,11 +68,15 @@ impl From<&Config> for HubLimits {
 }
 
 impl Shared {
-    /// Nothing is asked of the loops any more, and what was is let go of: senders of subscriptions that
-    /// never began, and sockets, are not to live as long as the last handle.
+    /// Nothing is asked of the loops any more, and what was is let go of: sockets on their way, and
+    /// senders of subscriptions that never began, are not to live as long as the last handle.
     pub(super) fn close(&self) {
         self.is_closed.store(true, Ordering::SeqCst);
         self.boxes.iter().for_each(Mailbox::close);
+    }
+
+    fn goes_on(&self) -> bool {
+        !self.is_closed.load(Ordering::SeqCst)
     }
 }
 
@@ -212,8 +217,9 @@ impl Hub {
             }
         }
         let published = self.shared.history.publish_many(good, self.shared.clock.now());
-        let mut published = published.into_iter().map(|one| one.map_err(PublishError::from));
-        results.into_iter().filter_map(|result| result.or_else(|| published.next())).collect()
+        let mut published = published.into_iter();
+        let mut next = || Some(published.next()?.map_err(PublishError::from));
+        results.into_iter().filter_map(|result| result.or_else(&mut next)).collect()
     }
 
     /// A message that may be published.
@@ -236,17 +242,25 @@ impl Hub {
         Ok(message)
     }
 
+    /// The newest position in the order, now: what a client that begins here and now comes back with.
+    #[must_use]
+    pub fn position(&self) -> Cursor {
+        self.shared.history.cursor(self.shared.history.head())
+    }
+
     /// What the server holds and has counted. Never waits for the loop: the order's numbers are exact,
     /// those of connections are as old as [`ServerStats::age`] says. Asking has the loop leave new ones
     /// at the end of its next turn, and one that turns does so each second; so who asks every now and
-    /// then sees what was when they asked before, or later.
+    /// then sees what was when they asked before, or later. It looks at each channel and connection:
+    /// not for each request.
     #[must_use]
     pub fn stats(&self) -> ServerStats {
-        let totals = &self.shared.totals;
-        if totals.ask() && self.send_all(|| Command::Report).is_err() {
-            totals.unask();
+        let Shared { board, history, clock, .. } = &*self.shared;
+        let (stats, asks) = board.read(history, clock.now());
+        if asks && self.send(Command::Report).is_err() {
+            board.unask();
         }
-        ServerStats::read(&self.shared)
+        stats
     }
 
     /// Ends a connection in order: a WebSocket, also one of the built-in routes, by a Close with this
@@ -278,7 +292,7 @@ impl Hub {
     /// # Errors
     /// If the server has ended or is not being turned.
     pub fn signal(&self, value: u64) -> Result<(), HubError> {
-        self.send_all(|| Command::Signal(value))
+        self.send(Command::Signal(value))
     }
 
     /// Ends the server. After [`Config::drain_delay`](crate::Config#structfield.drain_delay), in which
@@ -292,25 +306,25 @@ impl Hub {
         self.send(Command::Shutdown(grace))
     }
 
-    /// Asks the loop that it concerns.
     pub(super) fn send(&self, command: Command) -> Result<(), HubError> {
         if self.shared.is_closed.load(Ordering::SeqCst) {
             return Err(HubError::Closed);
         }
-        // With the number of a loop of another server: nobody here waits for it.
-        self.shared.boxes.get(command.loop_number()).map_or(Ok(()), |one| one.send(command))
-    }
-
-    /// Asks every loop, or none. Threads that ask at the same time may make it one more each.
-    fn send_all(&self, make: impl Fn() -> Command) -> Result<(), HubError> {
-        if self.shared.boxes.iter().any(|one| !one.admits()) {
+        let boxes = &self.shared.boxes;
+        let whom = match command.whom() {
+            Whom::First => &boxes[..1],
+            Whom::All => boxes,
+            // The ticket of another server: nobody here waits for it.
+            Whom::One(number) => boxes.get(number).map_or(&[][..], slice::from_ref),
+        };
+        // Into all of them or into none. Threads that ask at the same time may make it one more each.
+        if whom.iter().any(|one| !one.admits(&command)) {
             return Err(HubError::Full);
         }
-        // The first knows whether the server has ended; another loop may have, and has nothing against it.
-        self.send(make())?;
-        self.shared.boxes.iter().skip(1).for_each(|one| {
-            let _ = one.send(make());
-        });
-        Ok(())
+        let Some((first, others)) = whom.split_first() else { return Ok(()) };
+        others.iter().for_each(|one| _ = command.copy().map(|copy| one.send(copy)));
+        let is_taken = first.send(command);
+        // Where another loop has ended its connections have, and nobody is left to whom it matters.
+        if is_taken || self.shared.goes_on() { Ok(()) } else { Err(HubError::Closed) }
     }
 }

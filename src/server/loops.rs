@@ -17,8 +17,8 @@ use crate::engine::{Engine, Peer};
 use crate::sync::{AtomicBool, AtomicUsize, Mutex};
 use crate::time::Now;
 
-/// How often a loop that is the only one leaves its numbers, while it turns: it looks at every connection
-/// for them.
+/// A loop that is the only one leaves its numbers this often, asked or not, as long as it turns: they
+/// cost a look at each connection.
 const ALONE_MS: u64 = 1_000;
 
 /// One loop: an engine, its sockets, and its place among the others.
@@ -30,16 +30,16 @@ pub(super) struct Loop {
     pub(super) shared: Arc<Shared>,
     /// Sockets that it was handed.
     adopted: usize,
-    /// When it left its numbers last, and when it is to leave them, if they may have changed since.
+    /// When it left its numbers last (monotonic ms); `None`: somebody asks for new ones.
     left_ms: Option<u64>,
-    leave_due: Option<u64>,
+    /// When it is to leave them, if nothing else wakes it before.
+    report_ms: Option<u64>,
 }
 
 impl Loop {
     pub(super) fn new(engine: Engine, io: Io, shared: Arc<Shared>) -> Self {
         let events = Events::with_capacity(io.events_per_turn);
-        let adopted = 0;
-        Self { engine, io, events, shared, adopted, left_ms: None, leave_due: None }
+        Self { engine, io, events, shared, adopted: 0, left_ms: None, report_ms: None }
     }
 
     pub(super) fn mailbox(&self) -> &Mailbox {
@@ -78,24 +78,26 @@ impl Loop {
         self.io.read(&mut self.engine, now);
         self.engine.handle_timeout(now);
         self.io.write(&mut self.engine, now);
-        self.leave_stats(now);
+        self.report(now);
         // From here on a publication makes the descriptor readable, or shows in `next_timeout`.
         self.mailbox().bell.doze();
     }
 
-    /// Leaves its numbers for other threads: at once if somebody asks, else what may have changed in this
-    /// turn now or a little later, where other loops speak for it; alone, when there is a turn anyway.
-    fn leave_stats(&mut self, now: Now) {
+    /// Leaves this loop's numbers where others look, when that is due. What may have changed in a turn
+    /// is left a little later at the latest, where other loops speak for it.
+    fn report(&mut self, now: Now) {
         let is_alone = self.shared.boxes.len() == 1;
-        let every_ms = if is_alone { ALONE_MS } else { sleep::LEAVE_MS };
-        let next_ms = self.left_ms.map_or(0, |left| left + every_ms);
-        if next_ms > now.mono_ms {
-            self.leave_due = (!is_alone).then_some(next_ms);
-            return;
+        let every_ms = if is_alone { ALONE_MS } else { sleep::REPORT_MS };
+        match self.left_ms.map(|left| left.saturating_add(every_ms)) {
+            Some(next_ms) if next_ms > now.mono_ms => {
+                self.report_ms = (!is_alone).then_some(next_ms);
+            }
+            Some(_) | None => {
+                (self.left_ms, self.report_ms) = (Some(now.mono_ms), None);
+                self.engine.leave_stats(now);
+                self.shared.board.unask();
+            }
         }
-        self.left_ms = Some(now.mono_ms);
-        self.leave_due = None;
-        self.shared.totals.leave(self.engine.loop_number(), self.engine.loop_stats(), now.mono_ms);
     }
 
     /// How long it may sleep, if something of others is due at `end`.
@@ -103,7 +105,7 @@ impl Loop {
         if self.mailbox().has_mail() || self.io.has_work() || self.engine.has_work() {
             return Some(Duration::ZERO);
         }
-        let due = [self.engine.next_deadline(), self.io.next_deadline(), self.leave_due, end];
+        let due = [self.engine.next_deadline(), self.io.next_deadline(), self.report_ms, end];
         let due = due.into_iter().flatten().min()?;
         let now = self.shared.clock.now().mono_ms;
         Some(Duration::from_millis(due.saturating_sub(now)))
@@ -144,9 +146,17 @@ impl Loop {
             }
             if until_ms.is_some_and(|end| self.engine.is_empty() || end <= now.mono_ms) {
                 self.shared.ends.left.fetch_add(self.engine.len(), Ordering::SeqCst);
+                self.engine.leave_last_stats();
                 return Ok(());
             }
         }
+    }
+}
+
+/// Every WebSocket that the application was told of by `open` ends with `closed`.
+impl Drop for Loop {
+    fn drop(&mut self) {
+        self.engine.handle_end(self.shared.clock.now());
     }
 }
 

@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::hub::HubError;
 use super::socket::Socket;
 use crate::engine::{ConnId, Listen, Outcome, Peer, Ticket};
 use crate::hub::Bell;
@@ -22,24 +21,43 @@ pub(super) enum Command {
     Listen(Listen),
     /// Some subscription of the program's own has been ended.
     ListenEnded,
-    /// New numbers for the totals.
+    /// New numbers for the board.
     Report,
     Close(ConnId, u16, Box<str>),
     Shutdown(Duration),
 }
 
+/// Who is to do it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whom {
+    /// The loop that turns the server, and knows how its end stands.
+    First,
+    /// The loop of this number.
+    One(usize),
+    /// Every loop.
+    All,
+}
+
 impl Command {
-    /// The loop that it concerns: that of a connection, or the first, which knows how the server's end
-    /// stands and has the program's own subscriptions.
-    pub(super) fn loop_number(&self) -> usize {
+    pub(super) fn whom(&self) -> Whom {
         match self {
-            Self::Answer(ticket, _) => ticket.loop_number(),
-            Self::Close(id, ..) => usize::from(id.loop_number()),
-            Self::Signal(_)
+            Self::Answer(ticket, _) => Whom::One(ticket.loop_number()),
+            Self::Close(id, ..) => Whom::One(id.loop_number().into()),
+            Self::Signal(_) | Self::Report => Whom::All,
+            Self::Listen(_) | Self::ListenEnded | Self::Shutdown(_) => Whom::First,
+        }
+    }
+
+    /// Another one, of what is for every loop.
+    pub(super) fn copy(&self) -> Option<Self> {
+        match self {
+            Self::Signal(value) => Some(Self::Signal(*value)),
+            Self::Report => Some(Self::Report),
+            Self::Answer(..)
             | Self::Listen(_)
             | Self::ListenEnded
-            | Self::Report
-            | Self::Shutdown(_) => 0,
+            | Self::Close(..)
+            | Self::Shutdown(_) => None,
         }
     }
 
@@ -99,24 +117,14 @@ impl Mailbox {
     }
 
     /// Whether there is room for a command. A loop that has ended has nothing against any.
-    pub(super) fn admits(&self) -> bool {
-        self.lock().as_ref().is_none_or(|mail| mail.commands.len() < COMMANDS_MAX)
+    pub(super) fn admits(&self, command: &Command) -> bool {
+        let waiting = self.lock().as_ref().map_or(0, |mail| mail.commands.len());
+        waiting < COMMANDS_MAX || command.is_urgent()
     }
 
-    /// Fails if the loop has ended, or does not turn.
-    pub(super) fn send(&self, command: Command) -> Result<(), HubError> {
-        let mut is_full = false;
-        let sent = self.put(|mail| {
-            is_full = mail.commands.len() >= COMMANDS_MAX && !command.is_urgent();
-            if !is_full {
-                mail.commands.push(command);
-            }
-        });
-        match sent {
-            None => Err(HubError::Closed),
-            Some(()) if is_full => Err(HubError::Full),
-            Some(()) => Ok(()),
-        }
+    /// Whether it is taken: not where the loop has ended.
+    pub(super) fn send(&self, command: Command) -> bool {
+        self.put(|mail| mail.commands.push(command)).is_some()
     }
 
     pub(super) fn order(&self, order: Order) {

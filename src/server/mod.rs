@@ -1,5 +1,6 @@
 //! A server: the engine with sockets, a clock, randomness and threads. The only floor that does I/O.
 
+mod board;
 mod data;
 mod hub;
 mod limits;
@@ -12,7 +13,6 @@ mod signals;
 #[cfg_attr(loom, path = "sleep_model.rs")]
 mod sleep;
 mod socket;
-mod stats;
 mod subscription;
 mod turn;
 
@@ -23,6 +23,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use self::board::Board;
+pub use self::board::ServerStats;
 use self::data::Data;
 use self::hub::{Clock, HubLimits, Shared};
 pub use self::hub::{Hub, HubError, PublishError, PublishReason};
@@ -32,17 +34,17 @@ use self::loops::{Ends, Handing, Loop, Others};
 use self::mail::{Command, Mailbox, Order};
 use self::shutdown::Shutdown;
 use self::sleep::{JoinHandle, Poll};
-pub use self::stats::ServerStats;
 pub use self::subscription::{SubscribeError, Subscription};
 use self::turn::{Io, listener_token};
 use crate::config::{Config, LOOPS_MAX};
 use crate::cursor::Epoch;
-use crate::engine::{App, Common, Engine, Policy, Totals};
+use crate::engine::{App, Common, Engine, Policy};
 pub use crate::hub::Published;
 use crate::hub::{Bell, History, is_pattern};
 use crate::sync::AtomicBool;
 use crate::time::Now;
 
+const PANICKED: &str = "a callback of the application panicked";
 /// How long a dropped [`Running`] lets its connections end.
 const DROP_GRACE: Duration = Duration::from_secs(1);
 
@@ -190,21 +192,21 @@ impl Server {
         let epoch = Epoch::from_random(random()?);
         let kept = data.as_ref().map(|data| data.read(&config, now)).transpose()?.flatten();
         let history = Arc::new(kept.unwrap_or_else(|| History::new(&config, epoch, now)));
-        let polls = (0..config.loops).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
+        let config = Arc::new(config);
+        let loops = config.loops as usize;
+        let common = Common::new(Arc::clone(&config), Arc::clone(&history), loops);
+        let polls = (0..loops).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
         let shared = Arc::new(Shared {
-            boxes: polls.iter().map(|poll| mailbox(poll, &history)).collect::<io::Result<_>>()?,
+            boxes: mailboxes(&polls, &history)?,
             history,
             clock,
-            totals: Arc::new(Totals::new(polls.len())),
             ends: Ends::new(),
             is_closed: AtomicBool::new(false),
             seats: Arc::default(),
-            limits: HubLimits::from(&config),
+            board: Board::new(common.totals()),
+            limits: HubLimits::from(&*config),
         });
-        let drain_delay = config.drain_delay;
-        #[cfg(feature = "cli")]
-        let drain = config.drain;
-        let (main, others) = build(&Arc::new(config), polls, listeners, apps, &shared, now)?;
+        let (main, others) = build(&common, polls, listeners, apps, &shared, now)?;
         // Nothing can fail any more, and nothing has been published yet.
         data.as_ref().map_or(Ok(()), Data::forget)?;
         shared.boxes.iter().for_each(|one| one.bell.doze());
@@ -213,9 +215,9 @@ impl Server {
             others,
             shared,
             shutdown: None,
-            drain_delay,
+            drain_delay: config.drain_delay,
             #[cfg(feature = "cli")]
-            drain,
+            drain: config.drain,
             data,
             #[cfg(feature = "cli")]
             signals: None,
@@ -262,6 +264,17 @@ impl Server {
     /// One pass: waits at most `timeout` (`None`: until something happens), takes in what came, does
     /// what is due, and writes what is owed. The first begins the threads of the other
     /// [loops](Config#structfield.loops), if there are any.
+    ///
+    /// It cannot be called again from within: an application has no way to reach the server that calls
+    /// it.
+    ///
+    /// ```compile_fail
+    /// use std::{cell::RefCell, rc::Rc};
+    /// use holdline::{App, Server};
+    ///
+    /// struct Turns(Rc<RefCell<Server>>);
+    /// impl App for Turns {} // not `Send`
+    /// ```
     ///
     /// # Errors
     /// If the system refuses to wait for events or gives no thread, or a callback of the application
@@ -393,7 +406,7 @@ impl Drop for Running {
 
 /// Builds the loops: the first, which has the listeners, and the others.
 fn build(
-    config: &Arc<Config>,
+    common: &Common,
     polls: Vec<Poll>,
     mut listeners: Vec<Listener>,
     apps: Vec<Box<dyn App>>,
@@ -404,16 +417,12 @@ fn build(
     for (number, listener) in listeners.iter_mut().enumerate() {
         listener.register(polls[0].registry(), listener_token(number))?;
     }
-    let common = Common::new(Arc::clone(config), Arc::clone(&shared.history), polls.len());
     let mut apps = apps.into_iter();
     let mut loops = Vec::with_capacity(polls.len());
     for (poll, number) in polls.into_iter().zip(0..) {
-        let policy = Policy::new(config, &listening);
-        let io = Io::new(poll, std::mem::take(&mut listeners), config);
-        let mut engine = Engine::with(&common, policy, number, random()?, now);
-        if shared.boxes.len() > 1 {
-            engine.set_totals(Arc::clone(&shared.totals));
-        }
+        let policy = Policy::new(common.config(), &listening);
+        let io = Io::new(poll, std::mem::take(&mut listeners), common.config());
+        let mut engine = Engine::with(common, policy, number, random()?, now);
         if let Some(app) = apps.next() {
             engine.set_app(app);
         }
@@ -427,19 +436,22 @@ fn build(
     Ok((main, Others::new(others)))
 }
 
-/// What other threads reach the loop of a poll by.
-fn mailbox(poll: &Poll, history: &History) -> io::Result<Mailbox> {
-    let waker = sleep::waker(poll)?;
-    let bell = Arc::new(Bell::new(move || {
-        // A wake that fails finds the loop at its next deadline.
-        let _ = waker.wake();
-    }));
-    history.add_bell(Arc::clone(&bell));
-    Ok(Mailbox::new(bell))
+/// What other threads reach the loop of each poll by.
+fn mailboxes(polls: &[Poll], history: &History) -> io::Result<Box<[Mailbox]>> {
+    let made = polls.iter().enumerate().map(|(number, poll)| {
+        let waker = sleep::waker(poll)?;
+        let bell = Arc::new(Bell::new(move || {
+            // A wake that fails finds the loop at its next deadline.
+            let _ = waker.wake();
+        }));
+        history.add_loop(number, Arc::clone(&bell));
+        Ok(Mailbox::new(bell))
+    });
+    made.collect()
 }
 
 fn panicked() -> io::Error {
-    io::Error::other("a callback of the application panicked")
+    io::Error::other(PANICKED)
 }
 
 fn check(config: &Config) -> io::Result<()> {

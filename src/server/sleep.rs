@@ -12,7 +12,7 @@ use super::turn::WAKER;
 
 /// Where there are several loops, each leaves its numbers for the others no more often than this: it
 /// looks at every connection for them.
-pub(super) const LEAVE_MS: u64 = 100;
+pub(super) const REPORT_MS: u64 = 100;
 
 /// What wakes the loop, from any thread.
 pub(super) fn waker(poll: &Poll) -> io::Result<Waker> {

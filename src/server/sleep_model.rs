@@ -11,7 +11,7 @@ pub(super) use loom::thread::JoinHandle;
 use mio::{Events, Registry};
 
 /// No time passes between two turns, and what happens may not depend on how much really does.
-pub(super) const LEAVE_MS: u64 = 0;
+pub(super) const REPORT_MS: u64 = 0;
 
 /// What sockets have is looked at and never waited for; only a waker ends a sleep. So a loop
 /// that nobody wakes is found, whatever deadline would have saved it.

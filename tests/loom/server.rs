@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use holdline::engine::{Action, Answer, Ctx, Request, Route, Ticket, Verdict};
+use holdline::engine::{Action, Answer, Ctx, Push, Request, Route, Ticket, Verdict};
 use holdline::server::{HubError, PublishReason};
 use holdline::{App, Config, ConnId, Hub, Server, Turned};
 
@@ -155,6 +155,36 @@ fn an_answer_from_another_thread_wakes_the_loop_that_waits_for_it() {
         }
         assert!(answer.starts_with(b"HTTP/1.1 202 "));
         decides.join().expect("no panic");
+    });
+}
+
+#[test]
+fn a_subscription_hears_what_is_published_once_it_has_been_asked_for() {
+    model("hub, subscribe, publish", 2, || {
+        let mut server = config("subscribe").bind().expect("binds");
+        let hub = server.hub();
+        let heard: Arc<Mutex<Vec<u64>>> = Arc::default();
+        let into = Arc::clone(&heard);
+        let note = move |push| {
+            if let Push::Message { id, .. } = push {
+                into.lock().expect("no panic").push(id.seq);
+            }
+        };
+        let other = spawn(move || {
+            assert!(publish(&hub, "before"));
+            let subscription = hub.subscribe_with(&["a"], None, note).expect("room");
+            assert!(publish(&hub, "x") && publish(&hub, "y"));
+            subscription
+        });
+        while heard.lock().expect("no panic").len() < 2 {
+            turn(&mut server);
+        }
+        let subscription = other.join().expect("no panic");
+        assert_eq!(*heard.lock().expect("no panic"), [2, 3]);
+        assert!(subscription.position().is_some_and(|position| position.seq <= 3));
+        drop(subscription);
+        turn(&mut server);
+        assert_eq!(server.engine().subscriptions(), 0);
     });
 }
 

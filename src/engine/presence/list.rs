@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::board::{Question, Watches};
 use super::{ASKED_MS, Kept, Who};
+use crate::collections::slots::ConnId;
 use crate::conn::Answering;
 use crate::engine::Engine;
 use crate::engine::answer::Ticket;
@@ -23,7 +24,7 @@ use crate::wire::dialect::write_connection;
 #[derive(Debug, Default)]
 pub(super) struct Gathering {
     /// Who waits, and for which channel, in the order of asking.
-    queue: VecDeque<(Ticket, Arc<str>)>,
+    queue: VecDeque<(ConnId, Ticket, Arc<str>)>,
     /// The question that is under way, and how many of the queue had been there when it began.
     asked: Option<(Arc<str>, usize)>,
     /// What the others have answered, while it is being passed on.
@@ -32,7 +33,7 @@ pub(super) struct Gathering {
 
 impl Gathering {
     pub(super) fn bytes(&self) -> usize {
-        self.queue.capacity() * size_of::<(Ticket, Arc<str>)>()
+        self.queue.capacity() * size_of::<(ConnId, Ticket, Arc<str>)>()
     }
 }
 
@@ -48,7 +49,7 @@ impl Engine {
         if self.core.must_gather(channel) {
             let Some(id) = self.core.slots.id(index) else { return Err(Next::Done) };
             let ticket = self.core.new_ticket(id);
-            self.core.gather(ticket, channel);
+            self.core.gather(id, ticket, channel);
             self.owed = Some(ticket);
             return Err(Next::Later);
         }
@@ -75,7 +76,7 @@ impl Engine {
         let channel = Arc::clone(&answer.channel);
         self.core.presence.gathering.answer = Some(answer);
         let (mut number, mut known) = (0, Vec::new());
-        self.core.presence.gathering.queue.retain(|(ticket, name)| {
+        self.core.presence.gathering.queue.retain(|(_, ticket, name)| {
             number += 1;
             let is_answered = number <= count && *name == channel;
             if is_answered {
@@ -97,7 +98,7 @@ impl Core {
     }
 
     /// Somebody wants to know who listens on all loops.
-    fn gather(&mut self, ticket: Ticket, channel: &str) {
+    fn gather(&mut self, id: ConnId, ticket: Ticket, channel: &str) {
         let room = self.room_of(channel);
         self.ask_presence(channel, room);
         let (slots, gathering) = (&self.slots, &mut self.presence.gathering);
@@ -106,12 +107,12 @@ impl Core {
             // place in the count.
             let asked = gathering.asked.as_ref().map_or(0, |(_, count)| *count);
             let mut number = 0;
-            gathering.queue.retain(|(ticket, _)| {
+            gathering.queue.retain(|(id, ..)| {
                 number += 1;
-                number <= asked || slots.find(ticket.id).is_some()
+                number <= asked || slots.find(*id).is_some()
             });
         }
-        gathering.queue.push_back((ticket, channel.into()));
+        gathering.queue.push_back((id, ticket, channel.into()));
         if gathering.asked.is_none() {
             self.ask_next();
         }
@@ -122,10 +123,10 @@ impl Core {
         let gathering = &mut self.presence.gathering;
         gathering.asked = None;
         let slots = &self.slots;
-        while gathering.queue.front().is_some_and(|(ticket, _)| slots.find(ticket.id).is_none()) {
+        while gathering.queue.front().is_some_and(|(id, ..)| slots.find(*id).is_none()) {
             gathering.queue.pop_front();
         }
-        let Some((_, channel)) = gathering.queue.front() else {
+        let Some((.., channel)) = gathering.queue.front() else {
             gathering.queue = VecDeque::new();
             return;
         };
