@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// The most loops that a server can have.
+pub const LOOPS_MAX: u32 = 64;
+
 /// How a server behaves. All fields are public; start from [`Config::default`] or
 /// [`Config::device`] and change what you need.
 ///
@@ -113,8 +116,8 @@ pub struct Config {
     /// by one. Default 1 000.
     pub presence_members_max: usize,
     /// Connections that are gone and still count, and polls that are known from one request to the
-    /// next, on all channels that somebody watches: some 100 bytes each. Beyond, they leave at once.
-    /// Default 10 000.
+    /// next, on all channels that somebody watches and on all loops: some 100 bytes each. Beyond, they
+    /// leave at once. Default 10 000.
     pub presence_entries_max: usize,
     /// Subscriptions of the program's own (`Hub::subscribe`) at a time, some 300 bytes each and 80
     /// for each of its channels, which do not count against `memory_bytes`. Default 256.
@@ -201,9 +204,16 @@ pub struct Config {
     /// How long only `/ready` says that the end is near, before it begins. Default 0.
     pub drain_delay: Duration,
 
-    // The loop.
+    // The loops.
+    /// Threads that serve connections, all of one order; 0 counts as 1, at most [`LOOPS_MAX`]. The first is the
+    /// one that turns the server; it accepts, and hands a connection to the loop that has the fewest. Each
+    /// costs a thread, two descriptors, `receive_buffer` and twice `arena_bytes`. Default 1: no thread at
+    /// all.
+    pub loops: u32,
     /// The one receive buffer of a loop. Default 64 KiB.
     pub receive_buffer: usize,
+    /// Readiness events taken from the kernel in a turn, 16 bytes each. Default 1 024.
+    pub events_per_turn: usize,
     /// Bytes read from one connection in a turn. Default 16 KiB.
     pub read_bytes_per_turn: usize,
     /// Replies to one connection in a turn, before its next event waits. Default 8 KiB.
@@ -295,7 +305,9 @@ impl Default for Config {
             ws_fragments_max: 128,
             drain: Duration::from_secs(20),
             drain_delay: Duration::ZERO,
+            loops: 1,
             receive_buffer: 64 * KIB,
+            events_per_turn: 1_024,
             read_bytes_per_turn: 16 * KIB,
             reply_bytes_per_turn: 8 * KIB,
             arena_bytes: 256 * KIB,
@@ -340,9 +352,10 @@ impl Config {
             ws_message_bytes_max: 8 * KIB,
             ws_frame_bytes_max: 8 * KIB,
             receive_buffer: 4 * KIB,
+            events_per_turn: 32,
             read_bytes_per_turn: 4 * KIB,
             reply_bytes_per_turn: 2 * KIB,
-            arena_bytes: 8 * KIB,
+            arena_bytes: 4 * KIB,
             write_bytes_per_turn: 64 * KIB,
             backlog: 64,
             ..Self::default()
@@ -353,6 +366,13 @@ impl Config {
     #[must_use]
     pub fn listen(mut self, address: impl Into<String>) -> Self {
         self.listen.push(address.into());
+        self
+    }
+
+    /// Serves on so many threads; see [`Config::loops`](Self#structfield.loops).
+    #[must_use]
+    pub fn loops(mut self, count: u32) -> Self {
+        self.loops = count;
         self
     }
 

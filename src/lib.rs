@@ -61,10 +61,19 @@ pub mod time;
 pub mod wire;
 
 pub use code::{Code, Refusal};
-pub use config::{Config, Rate, Routes};
+pub use config::{Config, LOOPS_MAX, Rate, Routes};
 pub use cursor::{Cursor, Epoch, Since};
 pub use engine::{App, ConnId, Ctx, Engine};
 pub use message::Message;
 #[cfg(feature = "server")]
 pub use server::{Hub, Running, Server, Turned};
 pub use time::Now;
+
+/// What the pages show compiles.
+#[cfg(all(doctest, feature = "server"))]
+mod pages {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/embedding.md")]
+    struct Embedding;
+}

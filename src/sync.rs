@@ -60,6 +60,16 @@ mod model {
             fenced(order, || self.0.load(order))
         }
 
+        /// As that of [`AtomicBool`].
+        pub(crate) fn store(&self, value: usize, order: Ordering) {
+            match order {
+                Ordering::SeqCst => {
+                    fenced(order, || self.0.swap(value, order));
+                }
+                _ => self.0.store(value, order),
+            }
+        }
+
         pub(crate) fn fetch_add(&self, value: usize, order: Ordering) -> usize {
             fenced(order, || self.0.fetch_add(value, order))
         }

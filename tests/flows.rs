@@ -30,6 +30,8 @@ mod latest;
 mod limits;
 #[path = "flows/local.rs"]
 mod local;
+#[path = "flows/loops.rs"]
+mod loops;
 #[path = "flows/polls.rs"]
 mod polls;
 #[path = "flows/positions.rs"]

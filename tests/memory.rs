@@ -6,7 +6,12 @@
 #[path = "../benches/support/mod.rs"]
 mod support;
 
+#[cfg(feature = "server")]
+#[path = "memory/device.rs"]
+mod device;
+
 use std::alloc::System;
+use std::sync::Mutex;
 
 use holdline::Config;
 use holdline::engine::ConnId;
@@ -143,9 +148,19 @@ fn measure(transport: Transport, count: usize) -> (usize, usize) {
     (each, heap().saturating_sub(start))
 }
 
-/// One test, since the heap is one for the whole process.
+/// One test at a time, since the heap is one for the whole process.
+static ALONE: Mutex<()> = Mutex::new(());
+
+#[cfg(feature = "server")]
+#[test]
+fn a_device_s_server_with_64_connections_takes_less_than_64_kib() {
+    let _alone = ALONE.lock();
+    device::check();
+}
+
 #[test]
 fn an_idle_connection_costs_at_most_250_bytes() {
+    let _alone = ALONE.lock();
     assert!(size_of::<Line>() <= 12);
     let mut worst = 0;
     println!("bytes of heap for an idle connection with one subscription (at most {BYTES_MAX}),");

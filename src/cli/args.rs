@@ -2,10 +2,11 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::num::NonZero;
 use std::time::Duration;
 
-use holdline::Config;
 use holdline::engine::Policy;
+use holdline::{Config, LOOPS_MAX};
 use log::LevelFilter;
 
 use super::limits;
@@ -144,6 +145,26 @@ const OPTIONS: &[Opt] = &[
                 s.config.connections_max = count;
                 Ok(())
             }
+        },
+    },
+    Opt {
+        name: "loops",
+        value: "N",
+        help: "threads that serve connections, 1 to 64, or auto: one for each\n\
+               processor [default: 1]",
+        set: |s, v| match v {
+            "auto" => {
+                let count = std::thread::available_parallelism().map_or(1, NonZero::get);
+                s.config.loops = u32::try_from(count).unwrap_or(LOOPS_MAX).min(LOOPS_MAX);
+                Ok(())
+            }
+            _ => match whole(v)? {
+                count @ 1..=LOOPS_MAX => {
+                    s.config.loops = count;
+                    Ok(())
+                }
+                _ => Err(format!("1 to {LOOPS_MAX} loops, or auto")),
+            },
         },
     },
     Opt {
@@ -464,6 +485,16 @@ mod tests {
     }
 
     #[test]
+    fn loops_are_counted_or_as_many_as_processors() {
+        assert_eq!(config(&[], &[]).expect("valid").loops, 1);
+        let environment = [("HOLDLINE_LOOPS", "3")];
+        assert_eq!(config(&[], &environment).expect("valid").loops, 3);
+        assert_eq!(config(&["--loops=64"], &environment).expect("valid").loops, 64);
+        let automatic = config(&["--loops", "auto"], &[]).expect("valid").loops;
+        assert!((1..=LOOPS_MAX).contains(&automatic), "{automatic}");
+    }
+
+    #[test]
     fn mistakes_are_named() {
         let cases: &[&[&str]] = &[
             &["--lissten", "7070"],
@@ -477,6 +508,9 @@ mod tests {
             &["--log-level", "loud"],
             &["--message-bytes-max", "2M"],
             &["--connections-max", "0"],
+            &["--loops", "0"],
+            &["--loops", "65"],
+            &["--loops", "many"],
             &["--origin", "app.example"],
             &["--origin", "*"],
             &["--origin", "https://app.example/page"],

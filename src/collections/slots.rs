@@ -76,6 +76,12 @@ impl<T> Slots<T> {
         Self { slab: Slab::new(), loop_number, generation: 0, shrink_below: 0 }
     }
 
+    /// The loop whose number its ids carry.
+    #[must_use]
+    pub fn loop_number(&self) -> u8 {
+        self.loop_number
+    }
+
     /// Puts a value in. The table grows by an eighth: doubling would leave a third of it unused.
     pub fn insert(&mut self, value: T) -> ConnId {
         let len = self.slab.len();

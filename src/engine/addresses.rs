@@ -64,7 +64,7 @@ const COUNTED: usize = Counted::Failures as usize + 1;
 #[derive(Debug)]
 pub(crate) struct Address {
     pub(crate) key: Key,
-    /// Invariant: the slots that name it.
+    /// Invariant: the slots that name it, on all loops.
     pub(crate) connections: u32,
     /// Invariant: those of them that are held polls.
     pub(crate) polls: u32,
@@ -116,7 +116,7 @@ impl Rate {
 /// Names an address in the table, for as long as anyone has it.
 pub(crate) type AddressIndex = NonZeroU32;
 
-/// All addresses of one loop.
+/// All addresses of one server.
 #[derive(Debug, Default)]
 pub(crate) struct Addresses {
     by_key: HashMap<Key, AddressIndex>,
@@ -130,11 +130,6 @@ impl Addresses {
     pub(crate) fn new(max: usize) -> Self {
         // An index is one more than the place, and four bytes.
         Self { max: max.min(u32::MAX as usize - 2), ..Self::default() }
-    }
-
-    /// Whether there are any limits that count for an address.
-    pub(crate) fn is_off(&self) -> bool {
-        self.max == 0
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -36,11 +36,36 @@ pub enum Verdict {
     Forbidden,
 }
 
-/// Names one owed answer.
+/// Names one owed answer: loop (8 bits), index (24), a number that no other answer of the loop has (32).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Ticket {
-    pub(crate) id: ConnId,
-    pub(crate) number: u32,
+pub struct Ticket(u64);
+
+impl Ticket {
+    pub(crate) fn new(id: ConnId, number: u32) -> Self {
+        Self((id.to_bits() >> 32 << 32) | u64::from(number))
+    }
+
+    /// The number, for a foreign interface; never 0.
+    #[must_use]
+    pub const fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// The ticket of a number that [`to_bits`](Self::to_bits) gave.
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// Whose connection waits.
+    pub(crate) const fn index(self) -> u32 {
+        ConnId::from_bits(self.0).index() as u32
+    }
+
+    /// The loop of the connection that waits.
+    pub(crate) fn loop_number(self) -> usize {
+        usize::from(ConnId::from_bits(self.0).loop_number())
+    }
 }
 
 /// What an owed answer is, in the end.

@@ -5,19 +5,18 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::addresses::Addresses;
 use super::answer::Ticket;
 use super::app::{CloseReason, TimerId};
+use super::common::Common;
 use super::deliver::Delivery;
 use super::drain::Farewells;
-use super::limits::ChannelRates;
 use super::local::Local;
 use super::memory::Held;
 use super::notices::Notices;
 use super::policy::Policy;
 use super::presence::{Parting, Presence};
 use super::slot::{Flags, Slot, Sub};
-use super::stats::{Connections, Stats};
+use super::stats::{Connections, LoopStats, Stats};
 use crate::code::Refusal;
 use crate::collections::slots::{ConnId, Slots};
 use crate::collections::wheel::Wheel;
@@ -47,6 +46,7 @@ pub(crate) struct Core {
     /// Invariant: nothing on it reads, names or promises a position beyond.
     pub(crate) horizon: u64,
     pub(crate) seen_version: Option<usize>,
+    pub(crate) seen_news: Option<usize>,
     /// Payload bytes published here that have not been taken in.
     pub(crate) unseen_bytes: usize,
     /// Own bytes of this turn, one contiguous range per connection.
@@ -72,14 +72,15 @@ pub(crate) struct Core {
     pub(crate) next_sweep: Option<u64>,
     pub(crate) draining: bool,
     pub(crate) farewells: Farewells,
-    pub(crate) loops: usize,
+    /// What it shares with the other loops of its server.
+    /// Invariant: what is counted there of connections is what the slots of all loops say.
+    pub(crate) common: Common,
     pub(crate) connections_max: usize,
+    /// Connections of other loops, where this one accepts for them.
+    pub(crate) elsewhere: usize,
     pub(crate) refused: usize,
     /// Connections that wait for their peers to have read everything.
     pub(crate) lingering: usize,
-    /// Invariant: what it counts of connections is what the slots say.
-    pub(crate) addresses: Addresses,
-    pub(crate) channel_rates: ChannelRates,
     pub(crate) notices: Notices,
     /// Why WebSockets of the application's own are about to be gone.
     pub(crate) reasons: HashMap<u32, CloseReason>,
@@ -94,8 +95,7 @@ pub(crate) struct Core {
 
 /// What an engine starts with.
 pub(crate) struct Start {
-    pub(crate) config: Arc<Config>,
-    pub(crate) history: Arc<History>,
+    pub(crate) common: Common,
     pub(crate) policy: Policy,
     pub(crate) loop_number: u8,
     pub(crate) seed: u64,
@@ -104,12 +104,14 @@ pub(crate) struct Start {
 
 impl Core {
     pub(crate) fn new(start: Start) -> Self {
-        let Start { config, history, policy, loop_number, seed, now } = start;
+        let Start { common, policy, loop_number, seed, now } = start;
+        let loop_number = loop_number.min((common.loops - 1) as u8);
+        let (config, history) = (Arc::clone(&common.config), Arc::clone(&common.history));
         let connections_max = match config.connections_max {
             0 => 1024 - 64,
             max => max as usize,
         };
-        let held = Held::new(&config, history.usable_bytes());
+        let held = Held::new(&config, history.usable_bytes(), common.loops);
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut core = Self {
             limits: ConnLimits::from(&*config),
@@ -118,11 +120,12 @@ impl Core {
             roster: Roster::new(),
             local: Local::default(),
             wheel: Wheel::new(now.mono_ms),
-            presence: Presence::new(rng.fork(), &config),
+            presence: Presence::new(loop_number, rng.fork()),
             ping_key: rng.u64(..),
             rng,
             horizon: history.head(),
             seen_version: None,
+            seen_news: None,
             unseen_bytes: 0,
             arena: Vec::new(),
             replies: VecDeque::new(),
@@ -131,7 +134,7 @@ impl Core {
             closes: VecDeque::new(),
             resumed: VecDeque::new(),
             writable: Vec::new(),
-            delivery: Delivery::new(history.usable_bytes()),
+            delivery: Delivery::new(history.usable_bytes() / common.loops),
             held,
             now,
             started: now,
@@ -139,12 +142,11 @@ impl Core {
             next_sweep: None,
             draining: false,
             farewells: Farewells::default(),
-            loops: 1,
+            common,
+            elsewhere: 0,
             connections_max: connections_max.min(ConnId::INDEX_MAX - 64),
             refused: 0,
             lingering: 0,
-            addresses: Addresses::new(config.addresses_max),
-            channel_rates: ChannelRates::default(),
             notices: Notices::default(),
             reasons: HashMap::new(),
             app_timers: BTreeMap::new(),
@@ -155,8 +157,13 @@ impl Core {
             config,
             history,
         };
+        core.attach_presence();
         core.tell_held();
         core
+    }
+
+    pub(crate) fn loop_number(&self) -> usize {
+        usize::from(self.slots.loop_number())
     }
 
     pub(crate) fn stamp(&self) -> Stamp {
@@ -210,7 +217,8 @@ impl Core {
 
     /// Whether a connection that comes now is one too many, or there is no memory for more.
     pub(crate) fn is_over(&self) -> bool {
-        self.slots.len() >= self.connections_max + self.refused || self.history.is_tight()
+        self.slots.len() + self.elsewhere >= self.connections_max + self.refused
+            || self.history.is_tight()
     }
 
     /// Whether phase two is due: many replies wait, or so much has been published that `recent` might
@@ -335,19 +343,26 @@ impl Core {
     pub(crate) fn leave_all(&mut self, index: u32) {
         let Some(slot) = self.slots.get_mut(index) else { return };
         slot.flags.clear(Flags::BEHIND);
-        for sub in std::mem::take(&mut slot.subs).as_slice() {
+        let subs = std::mem::take(&mut slot.subs);
+        for sub in subs.as_slice() {
             self.leave_room(index, sub, Parting::Grace);
+        }
+        if !subs.as_slice().is_empty() {
+            self.rest_presence(index);
         }
     }
 
     pub(crate) fn leave_room(&mut self, index: u32, sub: &Sub, parting: Parting) {
         let Sub { room, place, .. } = *sub;
-        if let Some(watch) = self.roster.mark(room) {
-            self.part(index, watch, sub, parting);
+        if self.may_be_watched(room) {
+            self.part(index, sub, parting);
         }
         debug_assert_eq!(self.roster.members(room)[place as usize], index);
         let channel = self.roster.channel(room);
         let moved = self.roster.leave(room, place);
+        if self.common.loops > 1 && self.roster.room(channel).is_none() {
+            self.history.unlisten(channel, self.loop_number());
+        }
         self.history.leave(channel, self.now);
         if let Some(slot) = moved.and_then(|moved| self.slots.get_mut(moved)) {
             let subs = slot.subs.as_mut_slice();
@@ -379,7 +394,7 @@ impl Core {
 
     pub(crate) fn new_ticket(&mut self, id: ConnId) -> Ticket {
         self.tickets = self.tickets.wrapping_add(1).max(1);
-        Ticket { id, number: self.tickets }
+        Ticket::new(id, self.tickets)
     }
 
     pub(crate) fn set_timer(&mut self, after: Duration, key: u64) -> TimerId {
@@ -394,6 +409,14 @@ impl Core {
     /// Subscriptions of connections, and the program's own.
     pub(crate) fn subscriptions(&self) -> usize {
         self.roster.subscriptions() + self.local.subscriptions()
+    }
+
+    pub(crate) fn loop_stats(&self) -> LoopStats {
+        LoopStats {
+            connections: self.connections(),
+            subscriptions: self.subscriptions(),
+            counted: self.stats.clone(),
+        }
     }
 
     pub(crate) fn connections(&self) -> Connections {

@@ -103,6 +103,8 @@ impl Run {
 impl Core {
     /// Moves the horizon to the head, marking first whoever listens to what is new.
     pub(crate) fn take_in_now(&mut self) {
+        // In this order: whoever publishes moves the version on before the news.
+        self.seen_news = Some(self.history.news_of(self.loop_number()));
         let version = self.history.version();
         if self.seen_version == Some(version) {
             return;
@@ -110,7 +112,7 @@ impl Core {
         self.seen_version = Some(version);
         self.unseen_bytes = 0;
         let mut news = std::mem::take(&mut self.delivery.news);
-        let taken = self.history.take_in(self.horizon, &mut news);
+        let taken = self.history.take_in_on(self.loop_number(), self.horizon, &mut news);
         if taken.overrun {
             let rooms: Vec<_> = self.roster.rooms().collect();
             rooms.into_iter().for_each(|room| self.mark_room(room));

@@ -73,6 +73,9 @@ impl Engine {
     pub fn handle_drain_over(&mut self, grace: Duration, now: Now) -> Duration {
         self.core.now = now;
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        if !self.core.draining {
+            self.core.leave_presence();
+        }
         let ids: Vec<ConnId> = if std::mem::replace(&mut self.core.draining, true) {
             let farewells = &mut self.core.farewells;
             let planned_ms = farewells.rest_ms(now.mono_ms);

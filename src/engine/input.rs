@@ -328,12 +328,29 @@ impl Engine {
     /// An answer that was asked of another thread.
     pub fn handle_answer(&mut self, ticket: Ticket, outcome: Outcome, now: Now) {
         self.core.now = now;
-        let Some(index) = self.core.slots.find(ticket.id) else { return };
+        self.answer_ticket(ticket, Some(outcome));
+    }
+
+    /// What a connection waits for is here, if it still waits.
+    pub(crate) fn answer_ticket(&mut self, ticket: Ticket, outcome: Option<Outcome>) {
+        // Another connection may have the place now: it waits for another ticket, if any.
+        let index = ticket.index();
         let waiting = self.core.slots.get(index).and_then(|slot| slot.extra.as_ref());
         let waiting = waiting.and_then(|extra| extra.waiting.as_ref());
         if waiting.is_some_and(|waiting| waiting.ticket == ticket) {
-            self.resume(index, Some(outcome));
+            self.resume(index, outcome);
             self.core.settle(index);
+        }
+    }
+
+    /// The driver goes, and with it every connection: the application is told of those that it knows.
+    pub fn handle_end(&mut self, now: Now) {
+        self.core.now = now;
+        let slots = self.core.slots.iter();
+        let opened = slots.filter(|(_, slot)| slot.flags.has(Flags::OPENED));
+        let opened: Vec<_> = opened.map(|(index, _)| index).collect();
+        for index in opened {
+            self.free(index);
         }
     }
 

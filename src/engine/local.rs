@@ -216,6 +216,10 @@ impl Local {
         }
     }
 
+    fn is_empty(&self) -> bool {
+        self.listeners.is_empty()
+    }
+
     pub(crate) fn has_work(&self) -> bool {
         !self.dirty.is_empty()
     }
@@ -376,6 +380,7 @@ impl Core {
             listener.subs.push(LocalSub { channel, name, position, catching_up });
         }
         self.local.add(listener);
+        self.history.hear_all(self.loop_number(), true);
         Ok(())
     }
 
@@ -444,6 +449,9 @@ impl Core {
         let Some(listener) = self.local.remove(number) else { return };
         for sub in &listener.subs {
             self.history.leave(sub.channel, self.now);
+        }
+        if self.local.is_empty() {
+            self.history.hear_all(self.loop_number(), false);
         }
     }
 

@@ -21,6 +21,8 @@ use crate::message::on_heap;
 
 /// What a driver keeps for a connection, at the index of its slot: a socket and three flags.
 const LINE_BYTES: usize = 12;
+/// What it keeps for an event that the kernel may tell of at once.
+const EVENT_BYTES: usize = 16;
 
 /// What this loop holds.
 #[derive(Debug, Default)]
@@ -37,10 +39,12 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    pub(crate) fn new(config: &Config, memory_bytes: usize) -> Self {
-        let buffers = config.receive_buffer + 2 * config.arena_bytes + 2 * pull_bytes(memory_bytes);
+    pub(crate) fn new(config: &Config, memory_bytes: usize, loops: usize) -> Self {
+        let share = memory_bytes / loops;
+        let io = config.receive_buffer + config.events_per_turn * EVENT_BYTES;
+        let buffers = io + 2 * config.arena_bytes + 2 * pull_bytes(share);
         // They are there, however little may be held besides: a budget below them still does something.
-        Self { buffers: buffers.min(memory_bytes / 8), ..Self::default() }
+        Self { buffers: buffers.min(share / 8), ..Self::default() }
     }
 }
 
@@ -110,8 +114,7 @@ impl Core {
         let lists = [&self.replies, &self.dirty, &self.again, &self.closes, &self.resumed];
         let lists: usize = lists.iter().map(|list| list.capacity() * size_of::<u32>()).sum();
         let slots = self.slots.bytes() + self.slots.capacity() * LINE_BYTES;
-        let limits = self.addresses.bytes() + self.channel_rates.bytes();
-        let others = limits + self.farewells.bytes() + self.presence.bytes();
+        let others = self.farewells.bytes() + self.presence.bytes();
         slots + self.wheel.bytes() + self.roster.bytes() + lists + others
     }
 
@@ -204,8 +207,10 @@ impl Core {
 
 impl Drop for Core {
     fn drop(&mut self) {
-        // The order may live on.
+        // The order may live on, and other loops with it.
         self.leave_local();
+        self.leave_addresses();
+        self.detach_presence();
         self.history.hold(self.held.told, 0);
     }
 }

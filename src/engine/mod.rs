@@ -1,47 +1,113 @@
 //! All connections of one loop, without a loop: bytes and time go in, bytes come out.
 //!
+//! For whoever has another loop, other sockets or virtual time. An engine and its connections belong
+//! to one thread at a time (it is `Send`); the [`History`] behind it is shared, and any thread may
+//! publish there. Nothing here reads a clock: time is handed in, as [`Now`].
+//!
 //! # The contract
 //!
 //! 1. Inputs are the `handle_*` methods; each takes the time. None does I/O, blocks, or panics on
 //!    anything that a peer sent.
-//! 2. After any inputs: [`Engine::take_in`], then [`Engine::poll_transmit`] until `None` or the
+//! 2. A turn begins with [`Engine::handle_kept`], which offers again what had to wait; then come new
+//!    inputs. At most [`Engine::read_size`] bytes of a connection are read at a time, and none while
+//!    that is 0.
+//! 3. After any inputs: [`Engine::take_in`], then [`Engine::poll_transmit`] until `None` or the
 //!    driver's budget is spent. For each connection write the bytes that are lent and report how many
 //!    left with [`Engine::handle_sent`]; shut the sending side where it says [`What::Finish`]; drop
 //!    the socket where it says [`What::Close`].
-//! 3. Read again the sockets that [`Engine::poll_resumed`] names. Then sleep until a socket is ready
+//! 4. Read again the sockets that [`Engine::poll_resumed`] names. Then sleep until a socket is ready
 //!    or [`Engine::next_deadline`], not at all while [`Engine::has_work`]; then
-//!    [`Engine::handle_timeout`]. Calling it early or twice is harmless.
-//! 4. Time never goes backwards; the clock is read once per wake-up.
-//! 5. A connection is freed only in step 2, so that no input of a turn can meet a slot's next tenant.
+//!    [`Engine::handle_timeout`]. Calling it early or twice is harmless. A loop that may sleep while
+//!    other threads publish adds a [`Bell`](crate::hub::Bell) to the history, and lets it doze first.
+//! 5. Time never goes backwards; the clock is read once per wake-up.
+//! 6. A connection is freed only in step 3, so that no input of a turn can meet a slot's next tenant.
+//!
+//! # A driver
+//!
+//! A whole one, for transports that are pairs of byte vectors:
 //!
 //! ```
 //! use std::sync::Arc;
-//! use holdline::engine::{Engine, Peer, What};
-//! use holdline::{Config, Epoch, Now, hub::History};
+//!
+//! use holdline::engine::{ConnId, Engine, Peer, What};
+//! use holdline::hub::History;
+//! use holdline::{Config, Epoch, Message, Now};
+//!
+//! /// One connection: what its client has sent, and what it is sent.
+//! struct Wire {
+//!     id: ConnId,
+//!     input: Vec<u8>,
+//!     output: Vec<u8>,
+//! }
+//!
+//! fn turn(engine: &mut Engine, wires: &mut Vec<Wire>, now: Now) {
+//!     // Phase one: everything in.
+//!     engine.handle_kept(now);
+//!     for wire in wires.iter_mut() {
+//!         let size = engine.read_size(wire.id).min(wire.input.len());
+//!         if size > 0 {
+//!             engine.handle_bytes(wire.id, &mut wire.input[..size], now);
+//!             wire.input.drain(..size);
+//!         }
+//!     }
+//!     engine.handle_timeout(now);
+//!     // Phase two: everything out.
+//!     engine.take_in(now);
+//!     while let Some(transmit) = engine.poll_transmit() {
+//!         let at = wires.iter().position(|wire| wire.id == transmit.id);
+//!         match (transmit.what, at) {
+//!             (What::Bytes(bytes), Some(at)) => {
+//!                 wires[at].output.extend_from_slice(bytes);
+//!                 let written = bytes.len(); // a vector takes everything
+//!                 engine.handle_sent(written);
+//!             }
+//!             (What::Close, Some(at)) => drop(wires.swap_remove(at)),
+//!             _ => {}
+//!         }
+//!     }
+//!     while engine.poll_resumed().is_some() {} // each turn here reads all of them
+//! }
 //!
 //! let now = Now { mono_ms: 0, unix_ms: 1_764_000_000_000 };
 //! let config = Arc::new(Config::default().open());
 //! let history = Arc::new(History::new(&config, Epoch::from_random(7), now));
-//! let mut engine = Engine::new(config, history, 7, now);
+//! let mut engine = Engine::new(config, Arc::clone(&history), 7, now);
 //!
-//! let id = engine.handle_accept(Peer::Unix, now);
-//! let mut request = *b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
-//! engine.handle_bytes(id, &mut request, now);
-//! engine.take_in(now);
-//! let mut answer = Vec::new();
-//! while let Some(transmit) = engine.poll_transmit() {
-//!     let What::Bytes(bytes) = transmit.what else { break };
-//!     answer.extend_from_slice(bytes);
-//!     let written = bytes.len();
-//!     engine.handle_sent(written);
+//! // One client listens to an event stream, another opens a WebSocket and says something at once.
+//! let mut wires = Vec::new();
+//! let stream = b"GET /channels/news HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n";
+//! let mut socket = b"GET /channels/news HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+//!     Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+//!     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".to_vec();
+//! socket.extend(b"\x81\x85\x00\x00\x00\x00hello"); // a masked text frame, its mask all zeros
+//! for request in [stream.to_vec(), socket] {
+//!     let id = engine.handle_accept(Peer::Unix, now);
+//!     wires.push(Wire { id, input: request, output: Vec::new() });
 //! }
-//! assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
-//! assert!(engine.next_deadline().is_some()); // when to call `handle_timeout` if nothing comes
+//! turn(&mut engine, &mut wires, now);
+//! assert!(wires[0].output.ends_with(b"data: hello\n\n\r\n"), "as a chunk of the stream");
+//! assert!(wires[1].output.starts_with(b"HTTP/1.1 101 Switching Protocols\r\n"));
+//! assert!(wires[1].output.ends_with(b"\x81\x05hello"), "as a frame");
+//!
+//! // What is published, here or by any thread, goes to both.
+//! history.publish("news", Message::from("later"), now).expect("room in the budget");
+//! turn(&mut engine, &mut wires, now);
+//! assert!(wires[0].output.ends_with(b"data: later\n\n\r\n"));
+//! assert!(wires[1].output.ends_with(b"\x81\x05later"));
+//!
+//! // Silence ends in a heartbeat. When to look is what the engine says; whether it is time, too.
+//! let len = wires[0].output.len();
+//! while wires[0].output.len() == len {
+//!     let due = engine.next_deadline().expect("a heartbeat is due some time");
+//!     turn(&mut engine, &mut wires, Now { mono_ms: due, unix_ms: now.unix_ms + due });
+//! }
+//! assert!(wires[0].output[len..].contains(&b':'), "a comment line");
 //! ```
 
 mod addresses;
 mod answer;
 mod app;
+mod common;
 mod core;
 mod deliver;
 mod drain;
@@ -63,22 +129,27 @@ mod slot;
 mod stats;
 mod subscribe;
 mod timers;
+mod totals;
 mod websocket;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 pub use answer::{Answer, Outcome, Ticket, Verdict};
 pub use app::{Action, App, CloseReason, Ctx, Kind, Queued, Request, Route, TimerId, Transport};
+pub use common::Common;
 pub use local::{Listen, Progress, Push, Sink, Taken};
 pub use policy::{Listening, Policy};
 pub use response::{BadResponse, Response, Upgrade};
 pub use slot::Peer;
 pub use stats::{Connections, LoopStats, Rejected, RoundTrips, Stats};
+pub use totals::Totals;
 
+use self::addresses::AddressIndex;
 use self::core::{Core, Start};
+use self::limits::Seen;
 use self::slot::Flags;
 pub use crate::collections::slots::ConnId;
 use crate::config::Config;
@@ -137,21 +208,15 @@ impl Engine {
     #[must_use]
     pub fn new(config: Arc<Config>, history: Arc<History>, seed: u64, now: Now) -> Self {
         let policy = Policy::new(&config, &[]);
-        Self::with(config, history, policy, 0, seed, now)
+        Self::with(&Common::new(config, history, 1), policy, 0, seed, now)
     }
 
-    /// An engine with all its parts: the rules of its listeners, and its number among the loops.
+    /// One of the engines of a server: what it shares with the others, the rules of its listeners,
+    /// and its number among the loops, from 0 on, which no other has.
     #[must_use]
-    pub fn with(
-        config: Arc<Config>,
-        history: Arc<History>,
-        policy: Policy,
-        loop_number: u8,
-        seed: u64,
-        now: Now,
-    ) -> Self {
-        let config = with_progress(config);
-        let core = Core::new(Start { config, history, policy, loop_number, seed, now });
+    pub fn with(common: &Common, policy: Policy, loop_number: u8, seed: u64, now: Now) -> Self {
+        let common = common.clone();
+        let core = Core::new(Start { common, policy, loop_number, seed, now });
         Self {
             core,
             app: None,
@@ -172,6 +237,7 @@ impl Engine {
     /// Moves the horizon to the newest publication; the second phase of a turn begins with it.
     pub fn take_in(&mut self, now: Now) {
         self.core.now = now;
+        self.take_in_presence();
         self.core.begin_writing();
         self.deliver_local(self.core.config.writes_per_turn);
         if self.core.next_sweep.is_none() {
@@ -189,15 +255,15 @@ impl Engine {
             && core.closes.is_empty()
             && core.resumed.is_empty()
             && !core.local.has_work()
-            && !core.presence.has_news())
+            && !core.has_presence_news())
             || self.has_news()
             || core.has_fed()
     }
 
-    /// Whether something has been published that has not been taken in.
+    /// Whether something has been published that anyone here listens to and that has not been taken in.
     #[must_use]
     pub fn has_news(&self) -> bool {
-        self.core.seen_version != Some(self.core.history.version())
+        self.core.seen_news != Some(self.core.history.news_of(self.loop_number()))
     }
 
     /// Whether so much has come together that it should be written before more is read.
@@ -212,7 +278,7 @@ impl Engine {
         let app = self.core.app_timers.keys().next().map(|(due, _)| *due);
         let core = &self.core;
         let farewell = core.farewells.next_deadline();
-        let presence = core.presence.next_deadline();
+        let presence = core.presence_deadline();
         let local = core.local.next_deadline();
         let due = [core.wheel.next_deadline(), app, core.next_sweep, farewell, presence, local];
         due.into_iter().flatten().min()
@@ -267,11 +333,7 @@ impl Engine {
     /// Its own part of a server's numbers. Looks at every connection.
     #[must_use]
     pub fn loop_stats(&self) -> LoopStats {
-        LoopStats {
-            connections: self.connections(),
-            subscriptions: self.subscriptions(),
-            counted: self.stats().clone(),
-        }
+        self.core.loop_stats()
     }
 
     /// Subscriptions in all, the program's own included.
@@ -295,6 +357,40 @@ impl Engine {
     /// Sets how many connections are let in, where the driver knows better than the configuration.
     pub fn set_connections_max(&mut self, max: usize) {
         self.core.connections_max = max.min(ConnId::INDEX_MAX - 64);
+    }
+
+    /// Whether a connection that comes now is one too many, or there is no memory for more: it would be
+    /// let in only to be told so.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.core.is_over()
+    }
+
+    /// Connections that count for the limit: those that are only here to be refused do not.
+    #[must_use]
+    pub fn admitted(&self) -> usize {
+        self.core.slots.len() - self.core.refused
+    }
+
+    /// Tells a loop that accepts for others how many connections those have: they count for its limit.
+    pub fn set_elsewhere(&mut self, connections: usize) {
+        self.core.elsewhere = connections;
+    }
+
+    /// Leaves this loop's numbers for the others: `/stats` speaks for all of them.
+    pub fn leave_stats(&self, now: Now) {
+        self.core.common.totals.leave(self.loop_number(), self.loop_stats(), now);
+    }
+
+    /// The last that it leaves: it has counted what it has, and holds nothing any more.
+    pub fn leave_last_stats(&self) {
+        self.core.common.totals.leave_last(self.loop_number(), self.stats().clone());
+    }
+
+    /// Its number among the loops of a server.
+    #[must_use]
+    pub fn loop_number(&self) -> usize {
+        self.core.loop_number()
     }
 
     /// Calls into the application; a panic there ends this server, not the process.
@@ -339,6 +435,7 @@ impl Engine {
         self.core.wheel.cancel(index);
         let slot = self.core.slots.remove(index)?;
         self.core.shrink();
+        self.core.forget_presence(id);
         self.core.uncount(&slot);
         self.core.unweigh(&slot);
         if slot.flags.has(Flags::OPENED) {
@@ -348,9 +445,31 @@ impl Engine {
         Some(id)
     }
 
-    /// Asserts what must hold between two calls. For tests.
+    /// Asserts what must hold between two calls. What all engines of a server count together is
+    /// looked at by [`check_all`](Self::check_all), unless this is the only one. For tests.
     #[doc(hidden)]
     pub fn check(&self) {
+        let mut counts = HashMap::new();
+        self.check_own(&mut counts);
+        if self.core.common.loops == 1 {
+            self.core.check_common(counts);
+        }
+    }
+
+    /// Asserts what must hold between two calls for all engines of a server. For tests.
+    #[doc(hidden)]
+    pub fn check_all<'a>(engines: impl Iterator<Item = &'a Self>) {
+        let (mut counts, mut last) = (HashMap::new(), None);
+        for engine in engines {
+            engine.check_own(&mut counts);
+            last = Some(engine);
+        }
+        if let Some(engine) = last {
+            engine.core.check_common(counts);
+        }
+    }
+
+    fn check_own(&self, counts: &mut HashMap<AddressIndex, Seen>) {
         let core = &self.core;
         let mut members = 0;
         for (index, slot) in core.slots.iter() {
@@ -366,7 +485,7 @@ impl Engine {
             assert!(slot.arena_len == 0 || slot.flags.has(Flags::REPLYING));
         }
         assert_eq!(members, core.roster.subscriptions());
-        core.check_counts();
+        core.check_counts(counts);
         core.check_held();
         core.check_local();
         core.check_presence();
@@ -374,22 +493,4 @@ impl Engine {
             assert!(core.slots.get(index).is_some(), "a timer of a slot that is no more");
         }
     }
-}
-
-/// A budget of nothing would have a turn do nothing, for ever: each is at least one.
-fn with_progress(config: Arc<Config>) -> Arc<Config> {
-    let mut fixed = (*config).clone();
-    for budget in [
-        &mut fixed.writes_per_turn,
-        &mut fixed.write_bytes_per_turn,
-        &mut fixed.timers_per_turn,
-        &mut fixed.accepts_per_turn,
-        &mut fixed.read_bytes_per_turn,
-        &mut fixed.reply_bytes_per_turn,
-        &mut fixed.arena_bytes,
-        &mut fixed.recent_bytes,
-    ] {
-        *budget = (*budget).max(1);
-    }
-    if fixed == *config { config } else { Arc::new(fixed) }
 }

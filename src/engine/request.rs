@@ -151,7 +151,7 @@ impl Engine {
                 self.core.answer_info(index, answering, &plan.options.channels[0]);
             }
             What::Presence => {
-                self.core.answer_presence(index, answering, &plan.options.channels[0])?;
+                self.on_presence(index, answering, &plan.options.channels[0])?;
             }
             What::Clear => {
                 self.authorize(index, Action::Publish { channel: &plan.options.channels[0] })?;
@@ -446,15 +446,14 @@ impl super::core::Core {
     fn answer_stats(&mut self, index: u32, to: &Answering) -> Result<(), Next> {
         self.may_administer(index)?;
         let mut body = Vec::with_capacity(1024);
+        let loop_stats = self.common.totals.sum_with(self.loop_number(), self.loop_stats());
         Snapshot {
             epoch: self.history.epoch().as_str(),
             uptime_s: (self.now.mono_ms - self.started.mono_ms) / 1000,
-            connections: self.connections(),
-            subscriptions: self.subscriptions(),
-            addresses: self.addresses.len(),
+            addresses: self.common.limits.len(),
             history: self.history.stats(),
-            stats: &self.stats,
-            loops: self.loops,
+            loop_stats: &loop_stats,
+            loops: self.common.loops,
         }
         .write_json(&mut body);
         self.respond(index, to, &Reply::json(200, &body));

@@ -137,11 +137,10 @@ pub(crate) const WS_CLOSES: [u16; 7] = [1002, 1007, 1008, 1009, 1013, 4408, 4429
 pub(crate) struct Snapshot<'a> {
     pub(crate) epoch: &'a str,
     pub(crate) uptime_s: u64,
-    pub(crate) connections: Connections,
-    pub(crate) subscriptions: usize,
     pub(crate) addresses: usize,
     pub(crate) history: HistoryStats,
-    pub(crate) stats: &'a Stats,
+    /// Of all loops.
+    pub(crate) loop_stats: &'a LoopStats,
     pub(crate) loops: usize,
 }
 
@@ -153,12 +152,12 @@ impl Snapshot<'_> {
         object.number("seq", self.history.seq);
         object.number("uptime_s", self.uptime_s);
         object.object("connections", |o| {
-            o.number("http", self.connections.http as u64);
-            o.number("ws", self.connections.ws as u64);
-            o.number("sse", self.connections.sse as u64);
-            o.number("poll", self.connections.poll as u64);
+            o.number("http", self.loop_stats.connections.http as u64);
+            o.number("ws", self.loop_stats.connections.ws as u64);
+            o.number("sse", self.loop_stats.connections.sse as u64);
+            o.number("poll", self.loop_stats.connections.poll as u64);
         });
-        object.number("subscriptions", self.subscriptions as u64);
+        object.number("subscriptions", self.loop_stats.subscriptions as u64);
         object.number("addresses", self.addresses as u64);
         object.number("channels", self.history.channels as u64);
         object.object("history", |o| {
@@ -166,22 +165,22 @@ impl Snapshot<'_> {
             o.number("bytes", self.history.bytes as u64);
         });
         object.number("published", self.history.published);
-        object.number("delivered", self.stats.delivered);
+        object.number("delivered", self.loop_stats.counted.delivered);
         object.number("conflated", self.history.conflated);
         object.object("idempotency", |o| {
             o.number("keys", self.history.keys as u64);
             o.number("bytes", self.history.keys_bytes as u64);
         });
         object.object("gaps", |o| {
-            for (reason, count) in GapReason::ALL.iter().zip(self.stats.gaps) {
+            for (reason, count) in GapReason::ALL.iter().zip(self.loop_stats.counted.gaps) {
                 o.number(reason.name(), count);
             }
         });
         object.object("rejected", |o| self.write_rejected(o));
         object.object("rtt_ms", |o| {
-            o.number("count", self.stats.rtt.count());
-            o.number("p50", self.stats.rtt.percentile(50));
-            o.number("p99", self.stats.rtt.percentile(99));
+            o.number("count", self.loop_stats.counted.rtt.count());
+            o.number("p50", self.loop_stats.counted.rtt.percentile(50));
+            o.number("p99", self.loop_stats.counted.rtt.percentile(99));
         });
         object.object("memory", |o| {
             o.number("budget", self.history.memory_budget as u64);
@@ -197,18 +196,18 @@ impl Snapshot<'_> {
 
     fn write_rejected(&self, object: &mut Object<'_>) {
         for code in Code::ALL {
-            let count = self.stats.rejected.of(code);
+            let count = self.loop_stats.counted.rejected.of(code);
             if count > 0 {
                 object.number(code.name(), count);
             }
         }
-        for (code, count) in WS_CLOSES.iter().zip(self.stats.ws_closes) {
+        for (code, count) in WS_CLOSES.iter().zip(self.loop_stats.counted.ws_closes) {
             if count > 0 {
                 object.number(&format!("ws_{code}"), count);
             }
         }
-        if self.stats.stalled > 0 {
-            object.number("stalled", self.stats.stalled);
+        if self.loop_stats.counted.stalled > 0 {
+            object.number("stalled", self.loop_stats.counted.stalled);
         }
     }
 }

@@ -269,6 +269,9 @@ impl Core {
         let mut channels = Vec::with_capacity(joined.len());
         for Joined { channel, name, position: start, gap } in joined {
             let (room, place) = self.roster.join(channel, &name, index);
+            if self.common.loops > 1 && self.roster.members(room).len() == 1 {
+                self.history.listen(channel, self.loop_number());
+            }
             let Some(slot) = self.slots.get_mut(index) else { break };
             slot.subs.push(Sub {
                 room,

@@ -36,6 +36,8 @@ pub(crate) struct Channel {
     pub(crate) last: u64,
     /// On all loops.
     pub(crate) subscribers: u32,
+    /// Loops, as bits, that have any of them. Kept only where there are several.
+    pub(crate) loops: u64,
     /// When it was last used (monotonic ms).
     pub(crate) touched_ms: u64,
 }
@@ -61,6 +63,7 @@ impl Channel {
             gone: floor,
             last: 0,
             subscribers: 0,
+            loops: 0,
             touched_ms: now_ms,
         }
     }

@@ -20,7 +20,7 @@ use super::pull::{self, Item, Lost, PullLimits, Pulled, Want};
 pub use restore::{SnapshotInfo, fuzz_snapshot};
 
 use crate::code::{Code, Refusal};
-use crate::config::{Config, MIB};
+use crate::config::{Config, LOOPS_MAX, MIB};
 use crate::cursor::{Cursor, Epoch, Since};
 use crate::message::{Budget, CLOSED, Message, Publication};
 use crate::sync::{AtomicUsize, Mutex, MutexGuard};
@@ -88,6 +88,8 @@ pub struct History {
     limits: HistoryLimits,
     /// Counts publications, to see without the lock that there is nothing new.
     version: AtomicUsize,
+    /// The same for each loop of several, of those that it has listeners for. Of one loop: none.
+    news: Box<[AtomicUsize]>,
     inner: Mutex<Inner>,
 }
 
@@ -113,7 +115,7 @@ struct Inner {
     /// Has only just got its place and is not let go of; 0: none.
     fresh: u64,
     /// What has been superseded since then, and passes until the next look.
-    late: Vec<(ChannelIndex, u64)>,
+    late: Vec<Late>,
     conflated: u64,
     /// Floor of channels that are not in the table any more.
     folded_floor: u64,
@@ -125,7 +127,34 @@ struct Inner {
     published: u64,
     /// Nothing is published any more.
     is_closed: bool,
-    bells: Arc<[Arc<Bell>]>,
+    bells: Arc<[LoopBell]>,
+    /// Loops, as bits, that have listeners for what is being published.
+    heard: u64,
+    /// Loops, as bits, that want to hear of everything.
+    hear_all: u64,
+}
+
+/// Whom to wake.
+#[derive(Debug)]
+struct LoopBell {
+    /// `None`: for everything that is published.
+    loop_number: Option<usize>,
+    bell: Arc<Bell>,
+}
+
+impl LoopBell {
+    fn is_for(&self, heard: u64) -> bool {
+        self.loop_number.is_none_or(|number| heard & (1 << number) != 0)
+    }
+}
+
+/// A publication that was superseded after loops had taken it in.
+#[derive(Clone, Copy, Debug)]
+struct Late {
+    channel: ChannelIndex,
+    seq: u64,
+    /// Loops of several, as bits, that listen and have not looked again since.
+    waiting: u64,
 }
 
 /// What `recent` knows of a publication.
@@ -226,6 +255,10 @@ impl History {
             budget: Arc::default(),
             limits: HistoryLimits::from(config),
             version: AtomicUsize::new(0),
+            news: match config.loops {
+                0 | 1 => Box::default(),
+                loops => (0..loops.min(LOOPS_MAX)).map(|_| AtomicUsize::new(0)).collect(),
+            },
             inner: Mutex::new(Inner {
                 head: 0,
                 names: Names::default(),
@@ -248,6 +281,8 @@ impl History {
                 published: 0,
                 is_closed: false,
                 bells: Arc::new([]),
+                heard: 0,
+                hear_all: 0,
             }),
         }
     }
@@ -264,10 +299,68 @@ impl History {
         Cursor { epoch: self.epoch, seq }
     }
 
-    /// Adds a loop that wants to be woken.
+    /// Adds a bell that is rung for everything that is published.
     pub fn add_bell(&self, bell: Arc<Bell>) {
+        self.add(LoopBell { loop_number: None, bell });
+    }
+
+    /// Adds the bell of one loop of several ([`Config::loops`](Config#structfield.loops)): it is rung
+    /// for channels that the loop [listens](Self::listen) to.
+    pub fn add_loop(&self, loop_number: usize, bell: Arc<Bell>) {
+        let loop_number = (loop_number < self.news.len()).then_some(loop_number);
+        self.add(LoopBell { loop_number, bell });
+    }
+
+    fn add(&self, bell: LoopBell) {
         let mut inner = self.lock();
-        inner.bells = inner.bells.iter().cloned().chain([bell]).collect();
+        let others = inner.bells.iter().map(|LoopBell { loop_number, bell }| LoopBell {
+            loop_number: *loop_number,
+            bell: Arc::clone(bell),
+        });
+        inner.bells = others.chain([bell]).collect();
+    }
+
+    /// A loop has its first listener of a channel, who has joined: what is published there wakes it.
+    pub fn listen(&self, channel: ChannelIndex, loop_number: usize) {
+        let Some(news) = self.news.get(loop_number) else { return };
+        self.lock().channels[channel as usize].loops |= 1 << loop_number;
+        // Something may have been published since it joined: it is to look once more.
+        news.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A loop has no listener of a channel any more, of whom the last has yet to leave.
+    pub fn unlisten(&self, channel: ChannelIndex, loop_number: usize) {
+        if loop_number >= self.news.len() {
+            return;
+        }
+        let mut inner = self.lock();
+        inner.channels[channel as usize].loops &= !(1 << loop_number);
+        // Nor does anything wait for it to look.
+        for late in inner.late.iter_mut().filter(|late| late.channel == channel) {
+            late.waiting &= !(1 << loop_number);
+        }
+    }
+
+    /// Wakes a loop for everything that is published, or no longer.
+    pub fn hear_all(&self, loop_number: usize, is_on: bool) {
+        let Some(news) = self.news.get(loop_number) else { return };
+        let mut inner = self.lock();
+        let bit = 1 << loop_number;
+        inner.hear_all = if is_on { inner.hear_all | bit } else { inner.hear_all & !bit };
+        drop(inner);
+        news.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Wakes every loop that sleeps.
+    pub fn ring(&self) {
+        let bells = Arc::clone(&self.lock().bells);
+        bells.iter().for_each(|one| one.bell.ring());
+    }
+
+    /// How many listen to a channel, on all loops.
+    #[must_use]
+    pub fn subscribers(&self, channel: &str) -> u32 {
+        self.lock().subscribers(channel)
     }
 
     /// Gives a checked message its place in the order and wakes who sleeps.
@@ -331,6 +424,8 @@ impl History {
                 return Err(Box::new(Rejected { refusal: KEYS_FULL, message }));
             }
         }
+        // Where nothing is kept nobody has it on the list to look through: the first loop will.
+        let is_first = u64::from(inner.next_sweep().is_none());
         let weight = Publication::weight_of(&message);
         let made = inner.make_room(weight, &self.budget, &self.limits, now, evicted);
         let found = made.and_then(|()| inner.find_or_add(channel, &self.limits, now, evicted));
@@ -347,19 +442,35 @@ impl History {
         inner.fresh = seq;
         let _ = inner.make_room(0, &self.budget, limits, now, evicted);
         inner.fresh = 0;
-        let subscribers = inner.channels[index as usize].subscribers;
+        let Channel { subscribers, loops, .. } = inner.channels[index as usize];
+        inner.heard |= loops | inner.hear_all | is_first;
         Ok(Published { id: self.cursor(seq), subscribers })
     }
 
     /// Ends a publisher's look, and rings for loops that sleep if there is anything for them.
-    fn wake(&self, inner: MutexGuard<'_, Inner>, has_news: bool) {
+    fn wake(&self, mut inner: MutexGuard<'_, Inner>, has_news: bool) {
         self.note_tables(&inner);
+        let heard = std::mem::take(&mut inner.heard);
+        // First this one: a loop that sees news in its own looks at this to know whether to take in.
         self.version.fetch_add(1, Ordering::SeqCst);
+        for (number, news) in self.news.iter().enumerate() {
+            if heard & (1 << number) != 0 {
+                news.fetch_add(1, Ordering::SeqCst);
+            }
+        }
         // Mostly nobody sleeps: who publishes from the loop itself is awake.
-        let is_heard = has_news && inner.bells.iter().any(|bell| bell.is_dozing());
-        let bells = is_heard.then(|| Arc::clone(&inner.bells));
+        let wakes = |one: &LoopBell| one.is_for(heard) && one.bell.is_dozing();
+        let bells = (has_news && inner.bells.iter().any(wakes)).then(|| Arc::clone(&inner.bells));
         drop(inner);
-        bells.iter().flat_map(|bells| bells.iter()).for_each(|bell| bell.ring());
+        let rung = bells.iter().flat_map(|bells| bells.iter()).filter(|one| one.is_for(heard));
+        rung.for_each(|one| one.bell.ring());
+    }
+
+    /// A number that changes when a loop must not sleep: with publications that it has listeners for,
+    /// and with every one where there are no several loops.
+    #[must_use]
+    pub fn news_of(&self, loop_number: usize) -> usize {
+        self.news.get(loop_number).unwrap_or(&self.version).load(Ordering::SeqCst)
     }
 
     /// A number that changes with every publication.
@@ -376,6 +487,16 @@ impl History {
 
     /// Lists into `channels`, once each, those with news in `(horizon, head]`.
     pub fn take_in(&self, horizon: u64, channels: &mut Vec<ChannelIndex>) -> TakenIn {
+        self.take_in_on(0, horizon, channels)
+    }
+
+    /// The same on one loop of several.
+    pub fn take_in_on(
+        &self,
+        loop_number: usize,
+        horizon: u64,
+        channels: &mut Vec<ChannelIndex>,
+    ) -> TakenIn {
         let mut evicted = Evicted::new();
         let mut inner = self.lock();
         let overrun = inner.recent_gone > horizon;
@@ -387,7 +508,7 @@ impl History {
                 }
             }
         }
-        inner.drop_late(&mut evicted);
+        inner.drop_late(loop_number, &mut evicted);
         let head = inner.head;
         drop(inner);
         drop(evicted);
@@ -700,19 +821,30 @@ impl Inner {
         let (mut late, delivered) = (Vec::new(), self.recent_gone + 1..=self.taken);
         let supersede = |c: &mut Channel| c.supersede(by, delivered, &mut late, evicted);
         self.conflated += self.change(index, supersede);
-        self.late.extend(late.into_iter().map(|seq| (index, seq)));
+        let waiting = self.channels[index as usize].loops | self.hear_all;
+        self.late.extend(late.into_iter().map(|seq| Late { channel: index, seq, waiting }));
         self.held -= evicted[from..].iter().map(|p| p.weight()).sum::<usize>();
     }
 
-    /// A loop looks at all there is: what was superseded before is not delivered any more.
-    fn drop_late(&mut self, evicted: &mut Evicted) {
+    /// A loop looks at all there is: what was superseded before it does not deliver any more. It goes
+    /// once all that listen have looked.
+    fn drop_late(&mut self, loop_number: usize, evicted: &mut Evicted) {
         self.taken = self.head;
-        for (index, seq) in std::mem::take(&mut self.late) {
-            let Some(channel) = self.channels.get_mut(index as usize) else { continue };
-            let Some(gone) = channel.take_passing(seq) else { continue };
-            self.held -= gone.weight();
-            evicted.push(gone);
-        }
+        let (channels, held, recent_gone) = (&mut self.channels, &mut self.held, self.recent_gone);
+        let looked = 1_u64.checked_shl(loop_number as u32).unwrap_or(0);
+        self.late.retain_mut(|late| {
+            late.waiting &= !looked;
+            // A loop that stands still holds no more than `recent` does.
+            if late.waiting != 0 && late.seq > recent_gone {
+                return true;
+            }
+            let channel = channels.get_mut(late.channel as usize);
+            if let Some(gone) = channel.and_then(|channel| channel.take_passing(late.seq)) {
+                *held -= gone.weight();
+                evicted.push(gone);
+            }
+            false
+        });
     }
 
     fn push_recent(&mut self, channel: ChannelIndex, publication: &Publication) {

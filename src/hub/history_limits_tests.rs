@@ -29,6 +29,42 @@ fn a_publication_wakes_who_dozes_and_a_refused_one_nobody() {
 }
 
 #[test]
+fn a_publication_wakes_only_those_of_several_loops_that_listen() {
+    let history = history(Config::default().loops(3));
+    let wakes: [Arc<AtomicUsize>; 3] = Default::default();
+    let bells = wakes.each_ref().map(|wakes| {
+        let wakes = Arc::clone(wakes);
+        Arc::new(Bell::new(move || _ = wakes.fetch_add(1, Ordering::Relaxed)))
+    });
+    bells.iter().enumerate().for_each(|(number, bell)| history.add_loop(number, Arc::clone(bell)));
+    let publish = |channel| {
+        let news = [0, 1, 2].map(|number| history.news_of(number));
+        bells.iter().for_each(|bell| bell.doze());
+        put(&history, channel, "x");
+        let is_new = [0, 1, 2].map(|number| history.news_of(number) != news[number]);
+        let woken = wakes.each_ref().map(|wakes| wakes.swap(0, Ordering::Relaxed) > 0);
+        assert_eq!(woken, is_new, "a loop that sleeps is woken, one that is awake sees it");
+        woken
+    };
+    assert_eq!(publish("a"), [true, false, false], "somebody must sweep");
+    assert_eq!(publish("a"), [false; 3], "and does");
+    let channel = history.join("a", None, history.head(), START).expect("room").channel;
+    let before = history.news_of(1);
+    history.listen(channel, 1);
+    assert_ne!(history.news_of(1), before, "what was published meanwhile is looked for");
+    assert_eq!((publish("a"), publish("b")), ([false, true, false], [false; 3]));
+    history.hear_all(2, true);
+    assert_eq!((publish("a"), publish("b")), ([false, true, true], [false, false, true]));
+    history.hear_all(2, false);
+    history.unlisten(channel, 1);
+    history.leave(channel, START);
+    assert_eq!((publish("a"), publish("b")), ([false; 3], [false; 3]));
+    bells.iter().for_each(|bell| bell.doze());
+    history.ring();
+    assert!(bells.iter().all(|bell| !bell.is_dozing()));
+}
+
+#[test]
 fn the_budget_holds_what_fills_it_exactly() {
     let history = narrow(Config { memory_bytes: 2 * (FIXED + 10), ..Config::default() });
     put(&history, "x", &"a".repeat(10));

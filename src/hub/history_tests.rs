@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::KIB;
+use crate::message::on_heap;
 
 #[path = "history_audit_tests.rs"]
 mod audit;
@@ -476,10 +477,17 @@ fn a_channel_that_never_kept_anything_goes_with_its_last_listener() {
     assert_eq!((after(&history, "y", 1).1, after(&history, "new", 0).1), (None, None));
 }
 
+/// What two short keys take: their texts, and four places of a table and of a queue.
+fn two_keys_bytes() -> usize {
+    type Place = (u64, Arc<str>);
+    2 * on_heap(2 * size_of::<usize>() + "x\0".len() + "1".len())
+        + 4 * (size_of::<Place>() + 1)
+        + 4 * size_of::<Place>()
+}
+
 #[test]
 fn a_key_stands_for_its_first_publication() {
-    // Two short keys and their tables.
-    let history = history(Config { idempotency_bytes_max: 280, ..Config::default() });
+    let history = history(Config { idempotency_bytes_max: two_keys_bytes(), ..Config::default() });
     let keyed = |text: &str, key: &str| Message::from(text).idempotency_key(key);
     assert_eq!(put_at(&history, "x", keyed("a", "1"), START), 1);
     let _reader = Reader::live(&history, "x");

@@ -17,8 +17,8 @@ struct Room {
     channel: ChannelIndex,
     name: Arc<str>,
     members: Vec<u32>,
-    /// A number of the loop's own.
-    mark: Option<u32>,
+    /// Two numbers of the loop's own.
+    mark: (u32, Option<u32>),
 }
 
 /// The listeners of one loop.
@@ -49,7 +49,7 @@ impl Roster {
         let rooms = &mut self.rooms;
         let room = *self.by_channel.entry(channel).or_insert_with(|| {
             let name = Arc::clone(name);
-            rooms.insert(Room { channel, name, members: Vec::new(), mark: None }) as RoomIndex
+            rooms.insert(Room { channel, name, members: Vec::new(), mark: (0, None) }) as RoomIndex
         });
         self.capacity = self.capacity.max(self.by_channel.capacity());
         let members = &mut self.rooms[room as usize].members;
@@ -111,14 +111,14 @@ impl Roster {
         self.by_channel.get(&channel).copied()
     }
 
-    /// The number that the loop has given a room. It goes with the last listener.
+    /// The numbers that the loop has given a room. They go with the last listener.
     #[must_use]
-    pub fn mark(&self, room: RoomIndex) -> Option<u32> {
+    pub fn mark(&self, room: RoomIndex) -> (u32, Option<u32>) {
         self.rooms[room as usize].mark
     }
 
-    /// Gives a room a number, or takes it away.
-    pub fn set_mark(&mut self, room: RoomIndex, mark: Option<u32>) {
+    /// Gives a room its numbers.
+    pub fn set_mark(&mut self, room: RoomIndex, mark: (u32, Option<u32>)) {
         self.rooms[room as usize].mark = mark;
     }
 

@@ -2,22 +2,22 @@
 //! blocks on a reader or on the loop.
 
 use std::fmt;
+use std::slice;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::board::{Board, ServerStats};
+use super::loops::Ends;
+use super::mail::{Command, Mailbox, Whom};
 use crate::code::{Code, Refusal};
 use crate::config::Config;
 use crate::cursor::Cursor;
-use crate::engine::{ConnId, Listen, Outcome, Ticket};
-use crate::hub::{Bell, History, Published, Rejected};
+use crate::engine::{ConnId, Outcome, Ticket};
+use crate::hub::{History, Published, Rejected};
 use crate::message::{BAD_CHANNEL, CLOSED, Message, is_channel};
-use crate::sync::{AtomicBool, Mutex};
+use crate::sync::AtomicBool;
 use crate::time::Now;
-
-/// Commands that may wait for the loop.
-const COMMANDS_MAX: usize = 4096;
 
 /// The clock of one server: every thread of it counts from the same start.
 #[derive(Clone, Copy, Debug)]
@@ -34,27 +34,14 @@ impl Clock {
     }
 }
 
-/// What another thread asks of the loop.
-#[derive(Debug)]
-pub(super) enum Command {
-    Answer(Ticket, Outcome),
-    Signal(u64),
-    Listen(Listen),
-    /// Some subscription of the program's own has been ended.
-    ListenEnded,
-    /// New numbers for the board.
-    Report,
-    Close(ConnId, u16, Box<str>),
-    Shutdown(Duration),
-}
-
+/// What the loops of a server and its handles share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) history: Arc<History>,
-    pub(super) bell: Arc<Bell>,
     pub(super) clock: Clock,
-    pub(super) commands: Mutex<Vec<Command>>,
-    pub(super) has_commands: AtomicBool,
+    /// One for each loop, by its number.
+    pub(super) boxes: Box<[Mailbox]>,
+    pub(super) ends: Ends,
     pub(super) is_closed: AtomicBool,
     /// One for each subscription of the program's own, besides this.
     pub(super) seats: Arc<()>,
@@ -81,21 +68,15 @@ impl From<&Config> for HubLimits {
 }
 
 impl Shared {
-    pub(super) fn take_commands(&self) -> Vec<Command> {
-        if !self.has_commands.swap(false, Ordering::SeqCst) {
-            return Vec::new();
-        }
-        std::mem::take(&mut *self.commands.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Nothing is asked of the loops any more, and what was is let go of: sockets on their way, and
+    /// senders of subscriptions that never began, are not to live as long as the last handle.
+    pub(super) fn close(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
+        self.boxes.iter().for_each(Mailbox::close);
     }
 
-    /// Nothing is asked of the loop any more, and what was is let go of: senders of subscriptions that
-    /// never began are not to live as long as the last handle.
-    pub(super) fn close(&self) {
-        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
-        self.is_closed.store(true, Ordering::SeqCst);
-        let left = std::mem::take(&mut *commands);
-        drop(commands);
-        drop(left);
+    fn goes_on(&self) -> bool {
+        !self.is_closed.load(Ordering::SeqCst)
     }
 }
 
@@ -305,7 +286,8 @@ impl Hub {
         self.send(Command::Answer(ticket, outcome.into()))
     }
 
-    /// Calls [`App::signal`](crate::App::signal) on the loop's thread.
+    /// Calls [`App::signal`](crate::App::signal) on the loop's thread: with several
+    /// [loops](crate::Config#structfield.loops) that of each, on its own thread.
     ///
     /// # Errors
     /// If the server has ended or is not being turned.
@@ -325,18 +307,24 @@ impl Hub {
     }
 
     pub(super) fn send(&self, command: Command) -> Result<(), HubError> {
-        let mut commands = self.shared.commands.lock().unwrap_or_else(PoisonError::into_inner);
         if self.shared.is_closed.load(Ordering::SeqCst) {
             return Err(HubError::Closed);
         }
-        // The one command that must always get through.
-        if commands.len() >= COMMANDS_MAX && !matches!(command, Command::Shutdown(_)) {
+        let boxes = &self.shared.boxes;
+        let whom = match command.whom() {
+            Whom::First => &boxes[..1],
+            Whom::All => boxes,
+            // The ticket of another server: nobody here waits for it.
+            Whom::One(number) => boxes.get(number).map_or(&[][..], slice::from_ref),
+        };
+        // Into all of them or into none. Threads that ask at the same time may make it one more each.
+        if whom.iter().any(|one| !one.admits(&command)) {
             return Err(HubError::Full);
         }
-        commands.push(command);
-        self.shared.has_commands.store(true, Ordering::SeqCst);
-        drop(commands);
-        self.shared.bell.ring();
-        Ok(())
+        let Some((first, others)) = whom.split_first() else { return Ok(()) };
+        others.iter().for_each(|one| _ = command.copy().map(|copy| one.send(copy)));
+        let is_taken = first.send(command);
+        // Where another loop has ended its connections have, and nobody is left to whom it matters.
+        if is_taken || self.shared.goes_on() { Ok(()) } else { Err(HubError::Closed) }
     }
 }

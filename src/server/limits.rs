@@ -22,12 +22,13 @@ fn mem_total(meminfo: &str) -> Option<u64> {
 /// What one connection takes of the memory when it is idle.
 const CONNECTION_BYTES: usize = 256;
 
-/// The descriptor limit less 64, which stay for listeners, logs and refusals; no more than half of
-/// the memory carries.
-pub(super) fn default_connections(memory_bytes: usize) -> usize {
+/// The descriptor limit less 64, which stay for listeners, logs and refusals, and less what loops take
+/// themselves; no more than half of the memory carries.
+pub(super) fn default_connections(memory_bytes: usize, loops: u32) -> usize {
     let limits = fs::read_to_string("/proc/self/limits").ok();
     let descriptors = limits.and_then(|text| open_files(&text)).unwrap_or(1024);
-    descriptors.saturating_sub(64).min(memory_bytes / 2 / CONNECTION_BYTES).max(16)
+    let taken = 64 + 2 * (loops as usize - 1);
+    descriptors.saturating_sub(taken).min(memory_bytes / 2 / CONNECTION_BYTES).max(16)
 }
 
 fn open_files(limits: &str) -> Option<usize> {

@@ -5,6 +5,8 @@ mod data;
 mod hub;
 mod limits;
 mod listen;
+mod loops;
+mod mail;
 mod shutdown;
 #[cfg(feature = "cli")]
 mod signals;
@@ -21,24 +23,25 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use mio::Events;
-
 use self::board::Board;
 pub use self::board::ServerStats;
 use self::data::Data;
-use self::hub::{Clock, Command, HubLimits, Shared};
+use self::hub::{Clock, HubLimits, Shared};
 pub use self::hub::{Hub, HubError, PublishError, PublishReason};
+use self::listen::Listener;
 pub use self::listen::{Inherited, LocalAddr};
+use self::loops::{Ends, Handing, Loop, Others};
+use self::mail::{Command, Mailbox, Order};
 use self::shutdown::Shutdown;
 use self::sleep::{JoinHandle, Poll};
 pub use self::subscription::{SubscribeError, Subscription};
-use self::turn::{EVENTS, Io, listener_token};
-use crate::config::Config;
+use self::turn::{Io, listener_token};
+use crate::config::{Config, LOOPS_MAX};
 use crate::cursor::Epoch;
-use crate::engine::{App, Engine, Policy};
+use crate::engine::{App, Common, Engine, Policy};
 pub use crate::hub::Published;
 use crate::hub::{Bell, History, is_pattern};
-use crate::sync::{AtomicBool, Mutex};
+use crate::sync::AtomicBool;
 use crate::time::Now;
 
 const PANICKED: &str = "a callback of the application panicked";
@@ -61,12 +64,10 @@ const DROP_GRACE: Duration = Duration::from_secs(1);
 /// # }
 /// ```
 pub struct Server {
-    engine: Engine,
-    io: Io,
-    events: Events,
+    /// The loop that is turned here.
+    main: Loop,
+    others: Others,
     shared: Arc<Shared>,
-    /// When the board was left its numbers last (monotonic ms); `None`: somebody asks for new ones.
-    left_ms: Option<u64>,
     shutdown: Option<Shutdown>,
     drain_delay: Duration,
     #[cfg(feature = "cli")]
@@ -89,7 +90,7 @@ pub enum Turned {
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("engine", &self.engine).finish_non_exhaustive()
+        f.debug_struct("Server").field("engine", &self.main.engine).finish_non_exhaustive()
     }
 }
 
@@ -102,15 +103,27 @@ impl Config {
     /// no channel can match; else what the system says, such as a port that is taken, or a directory
     /// that another server uses.
     pub fn bind(self) -> io::Result<Server> {
-        Server::with(self, None, Vec::new())
+        Server::with(self, Vec::new(), Vec::new())
     }
 
     /// Binds a server with an application, which also decides about public addresses.
     ///
     /// # Errors
-    /// As [`bind`](Self::bind).
+    /// As [`bind`](Self::bind); `InvalidInput` also with several
+    /// [loops](Self#structfield.loops), each of which needs an application of its own:
+    /// [`bind_apps`](Self::bind_apps).
     pub fn bind_app(self, app: impl App + 'static) -> io::Result<Server> {
-        Server::with(self, Some(Box::new(app)), Vec::new())
+        self.bind_with(Vec::new(), Some(Box::new(app)))
+    }
+
+    /// Binds a server with an application for each loop: `make` is called here with the number of each,
+    /// from 0, and what it makes is called on the thread of that loop. What applications share is theirs
+    /// to share, an [`Arc`](std::sync::Arc) in each.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
+    pub fn bind_apps<A: App + 'static>(self, make: impl FnMut(usize) -> A) -> io::Result<Server> {
+        self.bind_apps_with(Vec::new(), make)
     }
 
     /// Binds a server that takes over listeners, besides those of [`listen`](Self#structfield.listen),
@@ -118,13 +131,33 @@ impl Config {
     /// drains it accepts nobody on these listeners: who comes waits for whoever takes them next.
     ///
     /// # Errors
-    /// As [`bind`](Self::bind).
+    /// As [`bind_app`](Self::bind_app).
     pub fn bind_with(
         self,
         inherited: Vec<Inherited>,
         app: Option<Box<dyn App>>,
     ) -> io::Result<Server> {
-        Server::with(self, app, inherited)
+        if app.is_some() && self.loops > 1 {
+            let message = "one application cannot serve several loops: \
+                           bind_apps makes one for each, or leave loops at 1";
+            return Err(io::Error::new(ErrorKind::InvalidInput, message));
+        }
+        Server::with(self, app.into_iter().collect(), inherited)
+    }
+
+    /// Binds a server as [`bind_with`](Self::bind_with) does, with an application for each loop.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
+    pub fn bind_apps_with<A: App + 'static>(
+        self,
+        inherited: Vec<Inherited>,
+        mut make: impl FnMut(usize) -> A,
+    ) -> io::Result<Server> {
+        check_loops(&self)?;
+        let loops = self.loops.max(1) as usize;
+        let apps = (0..loops).map(|number| Box::new(make(number)) as Box<dyn App>).collect();
+        Server::with(self, apps, inherited)
     }
 }
 
@@ -137,74 +170,54 @@ impl Server {
         Config::default().listen(address).bind()
     }
 
+    /// With an application for each loop, or none.
     fn with(
         mut config: Config,
-        app: Option<Box<dyn App>>,
+        apps: Vec<Box<dyn App>>,
         inherited: Vec<Inherited>,
     ) -> io::Result<Self> {
+        check(&config)?;
+        config.loops = config.loops.max(1);
         if config.memory_bytes == 0 {
             config.memory_bytes = limits::default_memory();
         }
-        check_latest(&config)?;
-        Policy::check(&config)
-            .map_err(|mistake| io::Error::new(ErrorKind::InvalidInput, mistake))?;
-        let data = config.data.as_deref().map(Data::open).transpose()?;
-        let mut listeners = listen::bind_all(&config, app.is_some(), inherited)?;
-        let poll = Poll::new()?;
-        let waker = sleep::waker(&poll)?;
-        for (number, listener) in listeners.iter_mut().enumerate() {
-            listener.register(poll.registry(), listener_token(number))?;
+        if config.connections_max == 0 {
+            let connections = limits::default_connections(config.memory_bytes, config.loops);
+            config.connections_max = u32::try_from(connections).unwrap_or(u32::MAX);
         }
+        let data = config.data.as_deref().map(Data::open).transpose()?;
+        let listeners = listen::bind_all(&config, !apps.is_empty(), inherited)?;
         let clock = Clock::start();
         let now = clock.now();
         let epoch = Epoch::from_random(random()?);
         let kept = data.as_ref().map(|data| data.read(&config, now)).transpose()?.flatten();
         let history = Arc::new(kept.unwrap_or_else(|| History::new(&config, epoch, now)));
-        let bell = Arc::new(Bell::new(move || {
-            // A wake that fails finds the loop at its next deadline.
-            let _ = waker.wake();
-        }));
-        history.add_bell(Arc::clone(&bell));
+        let config = Arc::new(config);
+        let loops = config.loops as usize;
+        let common = Common::new(Arc::clone(&config), Arc::clone(&history), loops);
+        let polls = (0..loops).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
         let shared = Arc::new(Shared {
-            history: Arc::clone(&history),
-            bell,
+            boxes: mailboxes(&polls, &history)?,
+            history,
             clock,
-            commands: Mutex::default(),
-            has_commands: AtomicBool::new(false),
+            ends: Ends::new(),
             is_closed: AtomicBool::new(false),
             seats: Arc::default(),
-            board: Board::default(),
-            limits: HubLimits::from(&config),
+            board: Board::new(common.totals()),
+            limits: HubLimits::from(&*config),
         });
-        let listening: Vec<_> = listeners.iter().map(listen::Listener::listening).collect();
-        let policy = Policy::new(&config, &listening);
-        let io = Io::new(poll, listeners, &config);
-        let drain_delay = config.drain_delay;
-        #[cfg(feature = "cli")]
-        let drain = config.drain;
-        let memory_bytes = config.memory_bytes;
-        let connections =
-            (config.connections_max == 0).then(|| limits::default_connections(memory_bytes));
-        let mut engine = Engine::with(Arc::new(config), history, policy, 0, random()?, now);
-        if let Some(connections) = connections {
-            engine.set_connections_max(connections);
-        }
-        if let Some(app) = app {
-            engine.set_app(app);
-        }
+        let (main, others) = build(&common, polls, listeners, apps, &shared, now)?;
         // Nothing can fail any more, and nothing has been published yet.
         data.as_ref().map_or(Ok(()), Data::forget)?;
-        shared.bell.doze();
+        shared.boxes.iter().for_each(|one| one.bell.doze());
         Ok(Self {
-            engine,
-            io,
-            events: Events::with_capacity(EVENTS),
+            main,
+            others,
             shared,
-            left_ms: None,
             shutdown: None,
-            drain_delay,
+            drain_delay: config.drain_delay,
             #[cfg(feature = "cli")]
-            drain,
+            drain: config.drain,
             data,
             #[cfg(feature = "cli")]
             signals: None,
@@ -214,7 +227,7 @@ impl Server {
     /// Where it listens.
     #[must_use]
     pub fn local_addrs(&self) -> Vec<LocalAddr> {
-        self.io.listeners.iter().map(listen::Listener::local_addr).collect()
+        self.main.io.listeners.iter().map(Listener::local_addr).collect()
     }
 
     /// A handle for other threads.
@@ -223,10 +236,10 @@ impl Server {
         Hub { shared: Arc::clone(&self.shared) }
     }
 
-    /// The engine, to look at.
+    /// The engine of the loop that is turned here, to look at.
     #[must_use]
     pub fn engine(&self) -> &Engine {
-        &self.engine
+        &self.main.engine
     }
 
     /// Turns until it is shut down.
@@ -244,12 +257,13 @@ impl Server {
     /// If the system gives no thread.
     pub fn spawn(self) -> io::Result<Running> {
         let hub = self.hub();
-        let thread = sleep::thread().spawn(move || self.run())?;
+        let thread = sleep::thread(0).spawn(move || self.run())?;
         Ok(Running { hub, thread: Some(thread) })
     }
 
     /// One pass: waits at most `timeout` (`None`: until something happens), takes in what came, does
-    /// what is due, and writes what is owed.
+    /// what is due, and writes what is owed. The first begins the threads of the other
+    /// [loops](Config#structfield.loops), if there are any.
     ///
     /// It cannot be called again from within: an application has no way to reach the server that calls
     /// it.
@@ -263,29 +277,23 @@ impl Server {
     /// ```
     ///
     /// # Errors
-    /// If the system refuses to wait for events, or a callback of the application panicked, or what is
-    /// kept at the end cannot be written ([`Config::data`](Config#structfield.data)). The server should
-    /// be dropped then.
+    /// If the system refuses to wait for events or gives no thread, or a callback of the application
+    /// panicked on any loop, or what is kept at the end cannot be written
+    /// ([`Config::data`](Config#structfield.data)). The server should be dropped then.
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turned> {
+        self.others.start()?;
         let wait = match (timeout, self.next_timeout()) {
             (Some(asked), Some(due)) => Some(asked.min(due)),
             (asked, due) => asked.or(due),
         };
-        self.io.wait(&mut self.events, wait)?;
-        self.shared.bell.rise();
-        let now = self.shared.clock.now();
-        let has_signals = self.io.note(&self.events, &mut self.engine, now);
+        let (now, has_signals) = self.main.wait(wait)?;
         self.obey(now, has_signals);
-        self.io.accept(&mut self.engine, now);
-        self.engine.handle_kept(now);
-        self.io.read(&mut self.engine, now);
-        self.engine.handle_timeout(now);
-        self.io.write(&mut self.engine, now);
-        self.report(now);
-        // From here on a publication makes the descriptor readable, or shows in `next_timeout`.
-        self.shared.bell.doze();
-        if self.engine.has_failed() {
-            return Err(io::Error::other(PANICKED));
+        self.main.turn(now);
+        if self.main.engine.has_failed() {
+            return Err(panicked());
+        }
+        if let Some(error) = self.others.error(&self.shared) {
+            return Err(error);
         }
         if !self.has_ended(now) {
             return Ok(Turned::Running);
@@ -296,11 +304,12 @@ impl Server {
 
     /// The last publication has been; what is kept goes where it is to be kept.
     fn keep(&mut self, now: Now) -> io::Result<()> {
+        self.others.join();
         self.shared.close();
         self.shared.history.close();
-        self.engine.end_listens(now);
-        if self.engine.has_failed() {
-            return Err(io::Error::other(PANICKED));
+        self.main.engine.end_listens(now);
+        if self.main.engine.has_failed() {
+            return Err(panicked());
         }
         self.data.take().map_or(Ok(()), |data| data.write(&self.shared.history, now))
     }
@@ -309,37 +318,14 @@ impl Server {
     /// Rounded up to the millisecond.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Duration> {
-        let has_commands = self.shared.has_commands.load(Ordering::SeqCst);
-        if has_commands || self.io.has_work() || self.engine.has_work() {
-            return Some(Duration::ZERO);
-        }
-        let end = self.shutdown_deadline();
-        let due = [self.engine.next_deadline(), self.io.next_deadline(), end];
-        let due = due.into_iter().flatten().min()?;
-        let now = self.shared.clock.now().mono_ms;
-        Some(Duration::from_millis(due.saturating_sub(now)))
-    }
-
-    /// Leaves this loop's numbers where other threads look, when that is due.
-    fn report(&mut self, now: Now) {
-        if self.left_ms.is_none_or(|left| board::is_due(left, now)) {
-            self.left_ms = Some(self.shared.board.leave(&self.engine, now));
-        }
+        self.main.next_timeout(self.shutdown_deadline())
     }
 
     /// Does what other threads, and signals, ask for.
     fn obey(&mut self, now: Now, has_signals: bool) {
-        for command in self.shared.take_commands() {
-            match command {
-                Command::Answer(ticket, outcome) => self.engine.handle_answer(ticket, outcome, now),
-                Command::Signal(value) => self.engine.handle_signal(value, now),
-                Command::Listen(listen) => self.engine.handle_listen(listen, now),
-                Command::ListenEnded => self.engine.handle_listen_ended(now),
-                Command::Close(id, code, reason) => {
-                    self.engine.handle_close(id, code, &reason, now);
-                }
-                Command::Report => self.left_ms = None,
-                Command::Shutdown(grace) => self.begin_shutdown(grace, now),
+        for command in self.main.mailbox().take().commands {
+            if let Some(Command::Shutdown(grace)) = self.main.obey(command, now) {
+                self.begin_shutdown(grace, now);
             }
         }
         #[cfg(feature = "cli")]
@@ -352,8 +338,12 @@ impl Server {
     }
 }
 
+/// Ends what is left of it at once, and waits for the threads of its other loops.
 impl Drop for Server {
     fn drop(&mut self) {
+        self.shared.is_closed.store(true, Ordering::SeqCst);
+        self.others.order(Order::Stop, &self.shared);
+        self.others.join();
         self.shared.close();
     }
 }
@@ -361,14 +351,14 @@ impl Drop for Server {
 /// Watch it for input; sleep at most [`Server::next_timeout`]; then [`Server::turn`] with zero.
 impl AsFd for Server {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.io.poll.registry().as_fd()
+        self.main.io.poll.registry().as_fd()
     }
 }
 
 /// As [`AsFd`], for loops that want a number. It is the server's until that is dropped.
 impl AsRawFd for Server {
     fn as_raw_fd(&self) -> RawFd {
-        self.io.poll.as_raw_fd()
+        self.main.io.poll.as_raw_fd()
     }
 }
 
@@ -412,6 +402,70 @@ impl Drop for Running {
             let _ = self.wait();
         }
     }
+}
+
+/// Builds the loops: the first, which has the listeners, and the others.
+fn build(
+    common: &Common,
+    polls: Vec<Poll>,
+    mut listeners: Vec<Listener>,
+    apps: Vec<Box<dyn App>>,
+    shared: &Arc<Shared>,
+    now: Now,
+) -> io::Result<(Loop, Others)> {
+    let listening: Vec<_> = listeners.iter().map(Listener::listening).collect();
+    for (number, listener) in listeners.iter_mut().enumerate() {
+        listener.register(polls[0].registry(), listener_token(number))?;
+    }
+    let mut apps = apps.into_iter();
+    let mut loops = Vec::with_capacity(polls.len());
+    for (poll, number) in polls.into_iter().zip(0..) {
+        let policy = Policy::new(common.config(), &listening);
+        let io = Io::new(poll, std::mem::take(&mut listeners), common.config());
+        let mut engine = Engine::with(common, policy, number, random()?, now);
+        if let Some(app) = apps.next() {
+            engine.set_app(app);
+        }
+        loops.push(Loop::new(engine, io, Arc::clone(shared)));
+    }
+    let others = loops.split_off(1);
+    let mut main = loops.pop().expect("there is a first loop");
+    if !others.is_empty() {
+        main.io.handing = Some(Handing::new(Arc::clone(shared)));
+    }
+    Ok((main, Others::new(others)))
+}
+
+/// What other threads reach the loop of each poll by.
+fn mailboxes(polls: &[Poll], history: &History) -> io::Result<Box<[Mailbox]>> {
+    let made = polls.iter().enumerate().map(|(number, poll)| {
+        let waker = sleep::waker(poll)?;
+        let bell = Arc::new(Bell::new(move || {
+            // A wake that fails finds the loop at its next deadline.
+            let _ = waker.wake();
+        }));
+        history.add_loop(number, Arc::clone(&bell));
+        Ok(Mailbox::new(bell))
+    });
+    made.collect()
+}
+
+fn panicked() -> io::Error {
+    io::Error::other(PANICKED)
+}
+
+fn check(config: &Config) -> io::Result<()> {
+    check_loops(config)?;
+    check_latest(config)?;
+    Policy::check(config).map_err(|mistake| io::Error::new(ErrorKind::InvalidInput, mistake))
+}
+
+fn check_loops(config: &Config) -> io::Result<()> {
+    if config.loops <= LOOPS_MAX {
+        return Ok(());
+    }
+    let message = format!("{} loops are too many: at most {LOOPS_MAX}", config.loops);
+    Err(io::Error::new(ErrorKind::InvalidInput, message))
 }
 
 fn check_latest(config: &Config) -> io::Result<()> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Server;
+use super::mail::Order;
 use crate::time::Now;
 
 /// How far an orderly end has come.
@@ -39,7 +40,8 @@ impl Server {
             None if !self.drain_delay.is_zero() => {
                 let ms = millis(self.drain_delay);
                 log::info!("shutting down: for {ms} ms only /ready says so");
-                self.engine.handle_drain_notice(now);
+                self.main.engine.handle_drain_notice(now);
+                self.others.order(Order::Notice, &self.shared);
                 let until_ms = after(now, self.drain_delay);
                 self.shutdown = Some(Shutdown::Noticed { until_ms, grace });
             }
@@ -47,20 +49,27 @@ impl Server {
             // Whoever asks again is in a hurry.
             Some(Shutdown::Noticed { grace: first, .. }) => self.begin_drain(first.min(grace), now),
             Some(Shutdown::Draining { until_ms }) if after(now, grace) < until_ms => {
-                self.shutdown = Some(Shutdown::Draining { until_ms: after(now, grace) });
-                self.engine.handle_drain_over(grace, now);
+                self.drain_by(after(now, grace), grace, now);
             }
             Some(Shutdown::Draining { .. } | Shutdown::Ended) => {}
         }
     }
 
     fn begin_drain(&mut self, grace: Duration, now: Now) {
-        self.shutdown = Some(Shutdown::Draining { until_ms: after(now, grace) });
-        // Who comes from now on waits for the next process where there is one.
-        self.io.leave_inherited();
-        let spread_ms = millis(self.engine.handle_drain_over(grace, now));
-        let (count, grace_ms) = (self.engine.len(), millis(grace));
+        // Who comes from now on waits for the next process where there is one, and else is told here:
+        // loops that have nobody left are gone.
+        self.main.io.leave_inherited();
+        let elsewhere = self.main.io.handing.take().map_or(0, |handing| handing.elsewhere());
+        let spread_ms = millis(self.drain_by(after(now, grace), grace, now));
+        let (count, grace_ms) = (self.main.engine.len() + elsewhere, millis(grace));
         log::info!("draining: {count} connections over {spread_ms} ms, at most {grace_ms} ms");
+    }
+
+    /// Has all loops say goodbye; over how long this one does.
+    fn drain_by(&mut self, until_ms: u64, grace: Duration, now: Now) -> Duration {
+        self.shutdown = Some(Shutdown::Draining { until_ms });
+        self.others.order(Order::Drain { grace, until_ms }, &self.shared);
+        self.main.engine.handle_drain_over(grace, now)
     }
 
     /// Ends the delay when its time has come.
@@ -72,17 +81,19 @@ impl Server {
         }
     }
 
-    /// Whether all is over: nobody is left, or the grace is.
+    /// Whether all is over: nobody is left, or the grace is; and the other loops have ended.
     pub(super) fn has_ended(&mut self, now: Now) -> bool {
         let until_ms = match self.shutdown {
             None | Some(Shutdown::Noticed { .. }) => return false,
             Some(Shutdown::Ended) => return true,
             Some(Shutdown::Draining { until_ms }) => until_ms,
         };
-        if !self.engine.is_empty() && until_ms > now.mono_ms {
+        let is_over = self.main.engine.is_empty() || until_ms <= now.mono_ms;
+        if !is_over || !self.others.have_ended(&self.shared) {
             return false;
         }
-        log::info!("drained: {} connections were left", self.engine.len());
+        let left = self.main.engine.len() + self.shared.ends.left();
+        log::info!("drained: {left} connections were left");
         self.shutdown = Some(Shutdown::Ended);
         true
     }
@@ -90,7 +101,13 @@ impl Server {
     /// When it has something to do.
     pub(super) fn shutdown_deadline(&self) -> Option<u64> {
         match self.shutdown? {
-            Shutdown::Noticed { until_ms, .. } | Shutdown::Draining { until_ms } => Some(until_ms),
+            Shutdown::Noticed { until_ms, .. } => Some(until_ms),
+            // The grace is over on all loops at the same moment. The last that ends rings.
+            Shutdown::Draining { until_ms } => {
+                let is_over = until_ms <= self.shared.clock.now().mono_ms;
+                let waits = is_over && !self.others.have_ended(&self.shared);
+                (!waits).then_some(until_ms)
+            }
             Shutdown::Ended => Some(0),
         }
     }

@@ -22,7 +22,7 @@ impl Server {
     /// If the system refuses the handlers.
     pub fn watch_signals(&mut self) -> io::Result<()> {
         let mut signals = Signals::new([SIGINT, SIGTERM])?;
-        signals.register(self.io.poll.registry(), SIGNALS, Interest::READABLE)?;
+        signals.register(self.main.io.poll.registry(), SIGNALS, Interest::READABLE)?;
         self.signals = Some(signals);
         Ok(())
     }

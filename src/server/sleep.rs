@@ -10,12 +10,20 @@ use mio::Waker;
 
 use super::turn::WAKER;
 
+/// Where there are several loops, each leaves its numbers for the others no more often than this: it
+/// looks at every connection for them.
+pub(super) const REPORT_MS: u64 = 100;
+
 /// What wakes the loop, from any thread.
 pub(super) fn waker(poll: &Poll) -> io::Result<Waker> {
     Waker::new(poll.registry(), WAKER)
 }
 
-/// The start of a thread for the loop.
-pub(super) fn thread() -> Builder {
-    Builder::new().name("holdline".to_owned())
+/// The start of a thread for a loop.
+pub(super) fn thread(loop_number: usize) -> Builder {
+    Builder::new().name(match loop_number {
+        0 => "holdline".to_owned(),
+        // Linux shows 15 characters.
+        number => format!("holdline-{number}"),
+    })
 }

@@ -10,6 +10,9 @@ use loom::thread::Builder;
 pub(super) use loom::thread::JoinHandle;
 use mio::{Events, Registry};
 
+/// No time passes between two turns, and what happens may not depend on how much really does.
+pub(super) const REPORT_MS: u64 = 0;
+
 /// What sockets have is looked at and never waited for; only a waker ends a sleep. So a loop
 /// that nobody wakes is found, whatever deadline would have saved it.
 #[derive(Debug)]
@@ -71,6 +74,6 @@ pub(super) fn waker(poll: &Poll) -> io::Result<Waker> {
 }
 
 /// With more of a stack than the model's own threads have.
-pub(super) fn thread() -> Builder {
+pub(super) fn thread(_: usize) -> Builder {
     Builder::new().stack_size(1 << 18)
 }

@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
 
-use super::hub::{Command, Hub, HubError};
+use super::hub::{Hub, HubError};
+use super::mail::Command;
 use crate::code::Code;
 use crate::cursor::{Cursor, Since};
 use crate::engine::{Listen, Progress, Push, Sink, Taken};

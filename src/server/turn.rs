@@ -8,11 +8,12 @@ use std::time::Duration;
 use mio::{Events, Token};
 
 use super::listen::Listener;
+use super::loops::Handing;
 use super::sleep::Poll;
 use super::socket::Socket;
 use crate::code::Code;
 use crate::config::Config;
-use crate::engine::{Engine, What};
+use crate::engine::{Engine, Peer, What};
 use crate::time::Now;
 
 /// After the descriptors ran out: when to accept again.
@@ -49,11 +50,14 @@ pub(super) struct Io {
     /// Which listener is asked first: a flood on one is not to keep the others waiting.
     accept_first: usize,
     accept_retry: Option<u64>,
+    /// Where connections of several loops go.
+    pub(super) handing: Option<Handing>,
     /// Given up for a moment when descriptors run out, to tell whoever comes.
     spare: Option<File>,
     /// The last wait filled the table of events: more are waiting.
     was_full: bool,
     accepts_per_turn: usize,
+    pub(super) events_per_turn: usize,
     logged_ms: Option<u64>,
 }
 
@@ -63,6 +67,7 @@ pub(super) fn listener_token(number: usize) -> Token {
 
 impl Io {
     pub(super) fn new(poll: Poll, listeners: Vec<Listener>, config: &Config) -> Self {
+        let has_listeners = !listeners.is_empty();
         Self {
             poll,
             can_accept: vec![false; listeners.len()],
@@ -72,9 +77,12 @@ impl Io {
             ready: VecDeque::new(),
             accept_first: 0,
             accept_retry: None,
-            spare: File::open("/dev/null").ok(),
+            handing: None,
+            // Who accepts nobody has nobody to tell.
+            spare: has_listeners.then(|| File::open("/dev/null").ok()).flatten(),
             was_full: false,
             accepts_per_turn: config.accepts_per_turn.max(1),
+            events_per_turn: config.events_per_turn.max(1),
             logged_ms: None,
         }
     }
@@ -115,7 +123,7 @@ impl Io {
                 self.note_one(event, engine, now);
             }
         }
-        self.was_full = count >= EVENTS;
+        self.was_full = count >= self.events_per_turn;
         has_signals
     }
 
@@ -159,7 +167,7 @@ impl Io {
             while self.can_accept[number] && left > 0 {
                 left -= 1;
                 match self.listeners[number].accept() {
-                    Ok((socket, peer)) => self.add(socket, peer, engine, now),
+                    Ok((socket, peer)) => self.place(socket, peer, engine, now),
                     Err(error) => match error.kind() {
                         ErrorKind::WouldBlock => self.can_accept[number] = false,
                         ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
@@ -181,13 +189,22 @@ impl Io {
         }
     }
 
-    fn add(
-        &mut self,
-        mut socket: Socket,
-        peer: crate::engine::Peer,
-        engine: &mut Engine,
-        now: Now,
-    ) {
+    /// Gives a connection to the loop that is to have it. Whoever is one too many stays, to be told so.
+    fn place(&mut self, socket: Socket, peer: Peer, engine: &mut Engine, now: Now) {
+        let Some(handing) = &mut self.handing else { return self.add(socket, peer, engine, now) };
+        engine.set_elsewhere(handing.elsewhere());
+        let kept = if engine.is_over() {
+            Some((socket, peer))
+        } else {
+            handing.hand(socket, peer, engine.admitted())
+        };
+        if let Some((socket, peer)) = kept {
+            self.add(socket, peer, engine, now);
+        }
+    }
+
+    /// Begins to serve a connection here.
+    pub(super) fn add(&mut self, mut socket: Socket, peer: Peer, engine: &mut Engine, now: Now) {
         if let Some(code) = engine.turns_away(peer, now) {
             turn_away(&mut socket, code);
             return engine.handle_turned_away(code);
@@ -335,9 +352,6 @@ fn send(socket: &mut Socket, bytes: &[u8]) -> io::Result<usize> {
         }
     }
 }
-
-/// Events of one wait.
-pub(super) const EVENTS: usize = 1024;
 
 const OVERLOADED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nServer: holdline\r\n\
     Content-Type: application/json\r\nCache-Control: no-store\r\nRetry-After: 2\r\n\

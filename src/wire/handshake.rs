@@ -3,7 +3,7 @@
 //! Knows header values, not requests: which fields must be there, and how often, is the
 //! connection's business. Every list is read in one pass and is limited in bytes and items.
 
-use std::str;
+use std::{fmt, str};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -39,6 +39,14 @@ pub fn accept_key(key: &[u8]) -> Option<[u8; 28]> {
 /// A list in the handshake that is malformed, too long, or names something twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadOffer;
+
+impl fmt::Display for BadOffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of the handshake is malformed, too long, or names something twice")
+    }
+}
+
+impl std::error::Error for BadOffer {}
 
 /// The subprotocols that a client offers, in its order of preference.
 #[derive(Clone, Copy, Debug)]

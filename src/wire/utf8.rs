@@ -2,11 +2,19 @@
 //!
 //! Knows nothing of frames or messages. Holds at most the three bytes of an unfinished character.
 
-use std::str;
+use std::{fmt, str};
 
 /// A byte came that no UTF-8 text can have there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidUtf8;
+
+impl fmt::Display for InvalidUtf8 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not UTF-8")
+    }
+}
+
+impl std::error::Error for InvalidUtf8 {}
 
 /// The state between two pieces of a text. After an error it must not be used on.
 #[derive(Clone, Copy, Default, Debug)]

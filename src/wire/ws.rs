@@ -4,7 +4,7 @@
 //! business. Reads what a client sends (masked) and writes what a server sends (unmasked); no
 //! extension is ever negotiated, so that every reserved bit is an error.
 
-use std::str;
+use std::{fmt, str};
 
 /// What a frame carries (RFC 6455 §5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +85,19 @@ impl WsError {
         }
     }
 }
+
+impl fmt::Display for WsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Protocol => "no valid WebSocket frames",
+            Self::Utf8 => "a text that is not UTF-8",
+            Self::Policy => "too many fragments",
+            Self::TooLarge => "a frame or message that is too large",
+        })
+    }
+}
+
+impl std::error::Error for WsError {}
 
 /// Longest payload of a control frame (RFC 6455 §5.5).
 pub const CONTROL_BYTES_MAX: usize = 125;

@@ -14,8 +14,6 @@ pub fn pick<T: Copy>(rng: &mut Chance, of: &[T]) -> T {
 
 /// What the binary takes at least.
 const MEMORY_MIN: usize = 64 * 1024;
-/// Where several loops share it.
-pub const MEMORY_OF_LOOPS: usize = 200_000;
 
 /// The channels that patterns of a world name.
 pub fn latest(patterns: &[String]) -> Vec<usize> {

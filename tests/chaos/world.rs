@@ -9,7 +9,7 @@ use super::asker::Desk;
 use super::crowd::Crowd;
 use super::network::{ADDRESSES, Place};
 use super::publisher::{Listener, Publisher, Sending, members};
-use super::settings::{MEMORY_OF_LOOPS, config, latest, limit, pick};
+use super::settings::{config, latest, limit, pick};
 use super::sim::{Chance, Sim};
 use super::traveller::{Manner, Traveller, Via};
 use super::truth::{At, Kind, Spec, Truth, event, kind, name, payload};
@@ -75,10 +75,6 @@ impl World {
             limit(&mut config, &mut rng);
         }
         let loops = rng.usize(1..=3);
-        if config.memory_bytes > 0 && loops > 1 {
-            // Each loop has its buffers, which take up to an eighth: three leave little of a half.
-            config.memory_bytes = config.memory_bytes.max(MEMORY_OF_LOOPS);
-        }
         let mut sim = Sim::new(config, loops, rng);
         let mut truth = Truth::default();
         truth.begin_epoch(sim.history.epoch().as_str());
@@ -496,10 +492,23 @@ impl World {
         }
     }
 
-    /// Somebody asks who listens, and is gone.
+    /// Somebody asks who listens, and is gone: on each loop the same.
     fn count_heads(&mut self) {
         let channel = name(self.sim.rng.usize(..self.channels));
         let number = self.sim.rng.usize(..self.sim.loops.len());
+        // With the first question names begin to be remembered.
+        if self.list(number, &channel).is_none() {
+            return;
+        }
+        let lists = (0..self.sim.loops.len()).filter_map(|number| self.list(number, &channel));
+        let lists: Vec<_> = lists.filter(|(_, is_whole)| *is_whole).collect();
+        for two in lists.windows(2) {
+            assert_eq!(two[0], two[1], "who listens to {channel}");
+        }
+    }
+
+    /// Who a loop says is listening, in order of names, and whether that is everyone.
+    fn list(&mut self, number: usize, channel: &str) -> Option<(Vec<String>, bool)> {
         let line = self.sim.connect(number);
         self.sim.ask(line, "GET", &format!("/channels/{channel}/presence"), b"");
         self.sim.settle();
@@ -507,12 +516,19 @@ impl World {
         let answer = self.sim.answer(line);
         self.count_addresses(line);
         self.sim.close(line);
-        let Some(list) = answer.filter(|answer| answer.status == 200) else { return };
-        let list = list.json();
-        let names: Vec<_> =
-            list["members"].as_array().expect("members").iter().map(|m| &m["connection"]).collect();
-        let is_twice = |at: usize| names[..at].contains(&names[at]);
-        assert!(!(0..names.len()).any(is_twice), "one name for two: {list}");
+        self.sim.settle();
+        let list = answer.filter(|answer| answer.status == 200)?.json();
+        let members = list["members"].as_array().expect("members").iter();
+        let names = members.map(|m| m["connection"].as_str().expect("a name").to_owned());
+        let mut names: Vec<_> = names.collect();
+        names.sort_unstable();
+        assert!(names.windows(2).all(|two| two[0] != two[1]), "one name for two: {list}");
+        let is_whole = list["more"] == false;
+        let subscribers = list["subscribers"].as_u64().expect("a number");
+        // The program's own subscriptions are no members.
+        let most = (names.len() + self.within.len()) as u64;
+        assert!(!is_whole || most >= subscribers, "somebody is missing: {list}");
+        Some((names, is_whole))
     }
 
     /// Limits count for those who are there, whatever they claim, and for all who share an entry.
@@ -525,7 +541,7 @@ impl World {
         };
         let count = answer.json()["addresses"].as_u64().expect("a number");
         let most = if self.rules.limits { u64::from(ADDRESSES) + 1 } else { 0 };
-        assert!(count <= most * self.sim.loops.len() as u64, "{count} addresses");
+        assert!(count <= most, "{count} addresses");
     }
 
     fn delete(&mut self) {

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use holdline::engine::{Engine, Peer, What};
+use holdline::engine::{Common, Engine, Peer, Policy, What};
 use holdline::hub::{Bell, History, Published};
 use holdline::{Config, ConnId, Cursor, Epoch, Now};
 use loom::sync::{Condvar, Mutex};
@@ -35,8 +35,13 @@ impl Sleep {
     }
 }
 
+/// As of a server with two loops: a bell is rung for what its loop listens to.
+fn config() -> Config {
+    Config::default().open().loops(2)
+}
+
 fn history() -> Arc<History> {
-    Arc::new(History::new(&Config::default().open(), Epoch::from_random(7), NOW))
+    Arc::new(History::new(&config(), Epoch::from_random(7), NOW))
 }
 
 fn publish(history: &History, channel: &str, text: &str) -> Published {
@@ -54,12 +59,17 @@ struct Loop {
 
 impl Loop {
     fn new(history: &Arc<History>) -> Self {
-        let config = Arc::new(Config::default().open());
+        Self::nth(0, history)
+    }
+
+    fn nth(number: u8, history: &Arc<History>) -> Self {
         let sleep = Arc::new(Sleep::default());
         let wakes = Arc::clone(&sleep);
         let bell = Arc::new(Bell::new(move || wakes.wake()));
-        history.add_bell(Arc::clone(&bell));
-        let engine = Engine::new(config, Arc::clone(history), 7, NOW);
+        history.add_loop(number.into(), Arc::clone(&bell));
+        let common = Common::new(Arc::new(config()), Arc::clone(history), 2);
+        let policy = Policy::new(common.config(), &[]);
+        let engine = Engine::with(&common, policy, number, 7, NOW);
         bell.doze();
         Self { engine, bell, sleep, id: None, sent: String::new() }
     }
@@ -141,6 +151,8 @@ fn a_loop_sleeps_over_nothing_that_is_published() {
     model("one loop, two publishers", 3, || {
         let history = history();
         let mut one = Loop::new(&history);
+        one.listen();
+        one.write();
         let publishers = ["a", "b"].map(|channel| {
             let history = Arc::clone(&history);
             spawn(move || publish(&history, channel, channel))
@@ -154,12 +166,29 @@ fn a_loop_sleeps_over_nothing_that_is_published() {
     });
 }
 
+/// A loop is woken for what it listens to. It has joined before it says so, and looks once more then.
+#[test]
+fn a_loop_that_begins_to_listen_sleeps_over_nothing() {
+    model("one loop that begins, one publisher", 3, || {
+        let history = history();
+        let mut one = Loop::nth(1, &history);
+        let source = Arc::clone(&history);
+        let publisher = spawn(move || publish(&source, "a", "x").subscribers);
+        one.listen_to("a");
+        while one.engine.horizon() < 1 {
+            one.turn();
+        }
+        let counted = publisher.join().expect("no panic");
+        assert!(counted == 0 || one.heard() == ["1 x"], "counted, and left out");
+    });
+}
+
 #[test]
 fn two_loops_deliver_one_order_and_name_nothing_beyond_their_horizon() {
     model("two loops, one publisher", 2, || {
         let history = history();
         let mut one = Loop::new(&history);
-        let mut two = Loop::new(&history);
+        let mut two = Loop::nth(1, &history);
         one.listen();
         two.listen();
         one.write();
@@ -188,7 +217,7 @@ fn what_two_threads_publish_has_one_order_on_all_loops() {
     model("two loops, two publishers", 1, || {
         let history = history();
         let mut one = Loop::new(&history);
-        let mut two = Loop::new(&history);
+        let mut two = Loop::nth(1, &history);
         one.listen();
         two.listen();
         one.write();
@@ -220,7 +249,7 @@ fn a_publication_counts_those_who_had_joined_and_all_of_them_get_it() {
     model("two joins, one publication", 2, || {
         let history = history();
         let mut one = Loop::new(&history);
-        let mut two = Loop::new(&history);
+        let mut two = Loop::nth(1, &history);
         one.listen();
         one.write();
         let join = spawn(move || {
@@ -312,7 +341,7 @@ fn a_reader_of_one_channel_is_marked_whatever_else_is_published() {
 #[test]
 fn a_loop_that_is_overrun_looks_everywhere() {
     model("one loop, overrun", 3, || {
-        let config = Config { recent_bytes: 1, ..Config::default().open() };
+        let config = Config { recent_bytes: 1, ..config() };
         let history = Arc::new(History::new(&config, Epoch::from_random(7), NOW));
         let mut one = Loop::new(&history);
         one.listen_to("a");

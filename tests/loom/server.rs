@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use holdline::engine::{Action, Answer, Ctx, Push, Ticket, Verdict};
+use holdline::engine::{Action, Answer, Ctx, Push, Request, Route, Ticket, Verdict};
 use holdline::server::{HubError, PublishReason};
 use holdline::{App, Config, ConnId, Hub, Server, Turned};
 
@@ -70,6 +70,8 @@ fn read(stream: &mut UnixStream, into: &mut Vec<u8>) -> bool {
     match stream.read_to_end(into) {
         Ok(_) => true,
         Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+        // It was dropped with bytes in it that nobody had read.
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => true,
         Err(error) => panic!("{error}"),
     }
 }
@@ -277,5 +279,134 @@ fn a_server_and_its_handles_go_in_any_order() {
         assert_closed(&last);
         other.join().expect("no panic");
         assert_closed(&last);
+    });
+}
+
+/// Of two loops, the second has all connections that come one by one (the first accepts them).
+fn two_loops(name: &str) -> Config {
+    config(name).loops(2)
+}
+
+/// What the applications of two loops have seen, and who waits for that.
+#[derive(Clone, Default)]
+struct Arrivals(Arc<(loom::sync::Mutex<Vec<usize>>, loom::sync::Condvar)>);
+
+impl Arrivals {
+    fn note(&self, number: usize) {
+        let (seen, changed) = &*self.0;
+        seen.lock().expect("no panic").push(number);
+        changed.notify_one();
+    }
+
+    fn wait_for(&self, count: usize) -> Vec<usize> {
+        let (seen, changed) = &*self.0;
+        let mut seen = seen.lock().expect("no panic");
+        while seen.len() < count {
+            seen = changed.wait(seen).expect("no panic");
+        }
+        seen.sort_unstable();
+        seen.clone()
+    }
+}
+
+/// Says on which loop something arrived.
+struct Usher(usize, Arrivals);
+
+impl App for Usher {
+    fn request(&mut self, _: &mut Ctx<'_>, _: ConnId, _: &Request<'_>) -> Answer<Route> {
+        self.1.note(self.0);
+        Answer::Done(Route::Pass)
+    }
+
+    fn signal(&mut self, _: &mut Ctx<'_>, _: u64) {
+        self.1.note(self.0);
+    }
+}
+
+#[test]
+fn no_loop_sleeps_over_a_socket_that_it_is_handed() {
+    model("two loops, a socket", 2, || {
+        let arrivals = Arrivals::default();
+        let make = |number| Usher(number, arrivals.clone());
+        let server = two_loops("handed").bind_apps(make).expect("binds");
+        let hub = server.hub();
+        let mut client = client("handed", LISTEN);
+        let running = server.spawn().expect("a thread");
+        assert_eq!(arrivals.wait_for(1), [1]);
+        hub.shutdown(Duration::ZERO).expect("still there");
+        running.join().expect("in order");
+        assert!(read(&mut client, &mut Vec::new()), "the connection is still open");
+    });
+}
+
+#[test]
+fn a_socket_on_its_way_when_the_server_ends_is_not_left_open() {
+    model("two loops, a socket, a shutdown", 2, || {
+        let mut server = two_loops("late").bind().expect("binds");
+        let mut client = client("late", LISTEN);
+        // Handed over, and perhaps not yet taken.
+        assert_eq!(server.turn(Some(Duration::ZERO)).expect("turns"), Turned::Running);
+        assert!(server.engine().is_empty());
+        server.shutdown(Duration::ZERO);
+        while server.turn(None).expect("turns") == Turned::Running {}
+        assert!(read(&mut client, &mut Vec::new()), "the connection is still open");
+    });
+}
+
+#[test]
+fn a_server_that_is_dropped_takes_its_loops_and_their_sockets_along() {
+    model("two loops, a socket, a drop", 3, || {
+        let mut server = two_loops("dropped").bind().expect("binds");
+        let hub = server.hub();
+        let mut client = client("dropped", LISTEN);
+        assert_eq!(server.turn(Some(Duration::ZERO)).expect("turns"), Turned::Running);
+        let other = spawn({
+            let hub = hub.clone();
+            move || publish(&hub, "x")
+        });
+        drop(server);
+        assert!(read(&mut client, &mut Vec::new()), "the connection is still open");
+        assert_closed(&hub);
+        other.join().expect("no panic");
+    });
+}
+
+/// Nothing but the signal wakes them here, each by its own bell.
+#[test]
+fn no_loop_sleeps_over_a_signal() {
+    model("two loops, a signal", 2, || {
+        let arrivals = Arrivals::default();
+        let make = |number| Usher(number, arrivals.clone());
+        let server = two_loops("all").bind_apps(make).expect("binds");
+        let hub = server.hub();
+        let running = server.spawn().expect("a thread");
+        hub.signal(1).expect("still there");
+        assert_eq!(arrivals.wait_for(2), [0, 1]);
+        drop(running);
+        assert_closed(&hub);
+    });
+}
+
+#[test]
+fn what_was_published_before_the_end_goes_out_on_another_loop() {
+    model("two loops, publish, then shutdown", 2, || {
+        let mut server = two_loops("other").bind().expect("binds");
+        let mut client = client("other", LISTEN);
+        assert_eq!(server.turn(Some(Duration::ZERO)).expect("turns"), Turned::Running);
+        let hub = server.hub();
+        let publisher = spawn({
+            let hub = hub.clone();
+            move || hub.publish("a", "last words").map_or(0, |published| published.subscribers)
+        });
+        let joined = publisher.join().expect("no panic");
+        server.shutdown(Duration::ZERO);
+        while server.turn(None).expect("turns") == Turned::Running {}
+        let mut heard = Vec::new();
+        assert!(read(&mut client, &mut heard), "the connection is still open");
+        let heard = String::from_utf8(heard).expect("text");
+        // Who joins at that very moment may hear it uncounted.
+        let count = heard.matches("last words").count();
+        assert!(count <= 1 && count >= joined as usize, "{joined} joined: {heard}");
+        assert_closed(&hub);
     });
 }

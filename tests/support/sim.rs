@@ -27,7 +27,7 @@ pub mod ws;
 
 use std::sync::Arc;
 
-use holdline::engine::{Engine, Listening, Peer, Policy};
+use holdline::engine::{Common, Engine, Listening, Peer, Policy};
 use holdline::hub::{History, Published};
 use holdline::{Config, Epoch, Message, Now};
 
@@ -39,6 +39,9 @@ pub use line::{Line, WINDOW};
 const TURNS_MAX: usize = 2_000_000;
 /// Wake-ups at one and the same moment: a deadline that is never dealt with.
 const WAKES_MAX: usize = 10_000;
+
+/// When a world begins.
+pub const START: Now = Now { mono_ms: 5_000, unix_ms: 1_764_000_000_000 };
 
 /// How bytes are handed over, in both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +76,8 @@ pub struct Sim {
     pub now: Now,
     pub config: Arc<Config>,
     pub history: Arc<History>,
+    /// What the loops share.
+    common: Common,
     pub loops: Vec<Loop>,
     pub lines: Vec<Line>,
     pub rng: Chance,
@@ -97,14 +102,16 @@ impl Sim {
         chance: impl Into<Chance>,
         listening: Vec<Listening>,
     ) -> Self {
-        let now = Now { mono_ms: 5_000, unix_ms: 1_764_000_000_000 };
+        let now = START;
         let mut rng = chance.into();
         let config = Arc::new(config);
         let history = Arc::new(History::new(&config, Epoch::from_random(rng.u64(..)), now));
+        let common = Common::new(Arc::clone(&config), Arc::clone(&history), loops);
         let mut sim = Self {
             now,
             config,
             history,
+            common,
             loops: Vec::new(),
             lines: Vec::new(),
             rng,
@@ -129,6 +136,8 @@ impl Sim {
     }
 
     fn start(&mut self, loops: usize) {
+        let (config, history) = (Arc::clone(&self.config), Arc::clone(&self.history));
+        self.common = Common::new(config, history, loops);
         for number in 0..loops {
             let engine = self.new_engine(number);
             self.loops.push(Loop::new(engine));
@@ -137,9 +146,8 @@ impl Sim {
 
     fn new_engine(&mut self, number: usize) -> Engine {
         let policy = Policy::new(&self.config, &self.listening);
-        let (config, history) = (Arc::clone(&self.config), Arc::clone(&self.history));
         let seed = self.rng.u64(..);
-        Engine::with(config, history, policy, number as u8, seed, self.now)
+        Engine::with(&self.common, policy, number as u8, seed, self.now)
     }
 
     /// Every loop dies and comes back with an empty history under a new epoch.
@@ -288,6 +296,9 @@ impl Sim {
             Pace::Pieces(bytes) => bytes,
         };
         self.loops[number].turn(&mut self.lines, self.now, max);
+        if self.loops.len() > 1 {
+            Engine::check_all(self.loops.iter().map(|one| &one.engine));
+        }
     }
 
     fn is_busy(&self) -> bool {

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{Change, WatchIndex};
+use super::board::{Change, Vacant, WatchIndex, Watches};
 use crate::collections::slots::ConnId;
 use crate::engine::core::Core;
 use crate::engine::slot::{Flags, Slot};
@@ -32,75 +32,125 @@ struct Batch {
     ends: Vec<usize>,
 }
 
+/// What there is to tell about one channel.
+struct Listed {
+    telling: Telling,
+    /// Who came while there were too many, if these alone are to be told: others know.
+    newcomers: Option<Vec<ConnId>>,
+    /// Who knows all of this already.
+    exempt: Vec<ConnId>,
+    cost: usize,
+}
+
 impl Core {
     /// Tells what has changed since the last turn.
     pub(crate) fn tell_presence(&mut self) {
-        if self.draining {
-            return self.unwatch_all(); // everyone goes
+        if !std::mem::take(&mut self.presence.has_news) || self.draining {
+            return;
         }
+        let me = self.presence.me;
         let mut left = TOLD_PER_TURN;
-        while let Some(watch) = self.presence.listed.pop_front() {
+        while let Some(watch) = self.with_board(|_, watches| watches.next_listed(me)) {
             match self.tell_watch(watch, left) {
                 Some(cost) => left = left.saturating_sub(cost),
-                None => return self.presence.listed.push_front(watch),
+                None => return self.with_board(|_, watches| watches.relist(watch, me)),
             }
         }
     }
 
     /// Tells the watchers of one channel; what that cost, or `None` if it is more than is left.
     fn tell_watch(&mut self, watch: WatchIndex, left: usize) -> Option<usize> {
-        let Some(at) = self.presence.watches.get_mut(watch as usize) else { return Some(0) };
-        let (room, watchers) = (at.room, at.watchers as usize);
+        let listed = self.with_board(|core, watches| core.take_listed(watches, watch, left));
+        let Some(Listed { mut telling, newcomers, exempt, cost }) = listed? else {
+            return Some(0);
+        };
+        let room = self.room_of(&telling.name);
+        let Some(newcomers) = newcomers else {
+            self.tell_all(watch, room, &exempt, &mut telling);
+            return Some(cost);
+        };
+        for (id, room) in newcomers.into_iter().zip(room.into_iter().cycle()) {
+            if let Some(index) = self.slots.find(id) {
+                self.tell_member(index, room, &mut telling);
+                self.weigh(index);
+            }
+        }
+        Some(0)
+    }
+
+    /// What this loop has to tell of a channel; `None` if that is more than is left.
+    fn take_listed(
+        &mut self,
+        watches: &mut Watches,
+        watch: WatchIndex,
+        left: usize,
+    ) -> Option<Option<Listed>> {
+        let most = watches.members_max;
+        let Some(at) = watches.get_mut(watch) else { return Some(None) };
+        let (name, vacant) = (Arc::clone(&at.name), at.vacant.len());
+        let room = self.room_of(&name);
         let listeners = room.map_or(0, |room| self.roster.members(room).len());
-        let (members, most) = (listeners + at.vacant.len(), self.presence.members_max);
-        let was_crowded = at.is_crowded;
+        let members = vacant
+            + match self.has_others() {
+                // The program's own subscriptions are among them, which are no members: nearly right.
+                true => self.history.subscribers(&name) as usize,
+                false => listeners,
+            };
+        let part = at.part(self.presence.me);
+        let (watchers, was_crowded) = (part.watchers as usize, part.is_crowded);
         // It ends well below where it began, or it would begin and end with each who comes and goes.
         let most = if was_crowded { most - most / 8 } else { most };
         let is_crowded = members > most;
-        let one_by_one = at.changes.len() * watchers;
-        let is_untold = is_crowded || was_crowded || at.is_flooded || one_by_one > TOLD_PER_TURN;
+        let one_by_one = part.changes.len() * watchers;
+        let is_untold = is_crowded || was_crowded || part.is_flooded || one_by_one > TOLD_PER_TURN;
         let cost = if is_untold { watchers } else { one_by_one } + listeners / 8;
         if cost > left && left < TOLD_PER_TURN {
             return None;
         }
-        (at.is_listed, at.is_flooded, at.is_crowded) = (false, false, is_crowded);
-        let mut changes = std::mem::take(&mut at.changes);
-        let newcomers = std::mem::take(&mut at.newcomers);
+        (part.is_listed, part.is_flooded, part.is_crowded) = (false, false, is_crowded);
+        let mut changes = std::mem::take(&mut part.changes);
+        let newcomers = std::mem::take(&mut part.newcomers);
+        let exempt = std::mem::take(&mut part.exempt);
         if is_untold {
             changes.clear();
             changes.push(Change { conn: None, news: News::Untold { more: is_crowded } });
         }
-        let mut telling = Telling { name: Arc::clone(&at.name), changes, batches: Vec::new() };
-        if is_crowded && was_crowded {
-            // Only those are told who do not know.
-            for (id, room) in newcomers.into_iter().zip(room.into_iter().cycle()) {
-                if let Some(index) = self.slots.find(id) {
-                    self.tell_member(index, room, &mut telling);
-                    self.weigh(index);
-                }
-            }
-            return Some(0);
-        }
-        self.tell_all(watch, &mut telling);
-        Some(cost)
+        let telling = Telling { name, changes, batches: Vec::new() };
+        let newcomers = (is_crowded && was_crowded).then_some(newcomers);
+        Some(Some(Listed { telling, newcomers, exempt, cost }))
     }
 
-    fn tell_all(&mut self, watch: WatchIndex, telling: &mut Telling) {
-        let Some(at) = self.presence.watches.get_mut(watch as usize) else { return };
-        for vacant in at.vacant.iter_mut().filter(|vacant| vacant.watches) {
-            let objects = telling.of(Dialect::Poll, vacant.who.conn);
-            if vacant.told.len() + objects.len() < VACANT_TOLD_MAX {
-                append(&mut vacant.told, &objects);
-            } else {
-                vacant.untold = true;
+    fn tell_all(
+        &mut self,
+        watch: WatchIndex,
+        room: Option<RoomIndex>,
+        exempt: &[ConnId],
+        telling: &mut Telling,
+    ) {
+        let me = self.presence.me;
+        self.with_board(|_, watches| {
+            let Some(at) = watches.get_mut(watch) else { return };
+            let is_own = |vacant: &&mut Vacant| vacant.who.conn.loop_number() == me;
+            let own = at.vacant.iter_mut().filter(is_own);
+            let is_told = |conn: ConnId| !exempt.contains(&conn);
+            for vacant in own.filter(|vacant| vacant.watches && is_told(vacant.who.conn)) {
+                let objects = telling.of(Dialect::Poll, vacant.who.conn);
+                if vacant.told.len() + objects.len() < VACANT_TOLD_MAX {
+                    append(&mut vacant.told, &objects);
+                } else {
+                    vacant.untold = true;
+                }
             }
-        }
-        let Some(room) = at.room else { return };
+        });
+        let Some(room) = room else { return };
         // Nobody comes or goes by being told.
         for place in 0..self.roster.members(room).len() {
             let index = self.roster.members(room)[place];
+            let is_told = |id: ConnId| !exempt.contains(&id);
             let watches = |slot: &Slot| slot.flags.has(Flags::WATCHES);
-            if self.slots.get(index).is_some_and(watches) {
+            if self.slots.get(index).is_some_and(watches)
+                && self.slots.id(index).is_some_and(is_told)
+            {
                 self.tell_member(index, room, telling);
                 self.weigh(index);
             }
@@ -168,8 +218,14 @@ impl Core {
     }
 
     fn untold_in(&self, room: RoomIndex) -> News {
-        let watch = self.roster.mark(room).and_then(|at| self.presence.watches.get(at as usize));
-        News::Untold { more: watch.is_some_and(|watch| watch.is_crowded) }
+        let (board, me) = (&self.common.board, self.presence.me);
+        let more = board.version() != 0
+            && board.with(me, |watches| {
+                let watch = watches.find(self.roster.name(room));
+                let part = watch.and_then(|watch| watches.get(watch)?.part_of(me));
+                part.is_some_and(|part| part.is_crowded)
+            });
+        News::Untold { more }
     }
 
     /// What the answer to a held poll says of who listens: objects with commas between them.

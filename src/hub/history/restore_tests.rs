@@ -306,8 +306,7 @@ fn the_newest_keys_stay_when_there_is_room_for_fewer() {
     for n in 1..=3 {
         put_at(&before, "x", Message::from("m").idempotency_key(n.to_string()), START);
     }
-    // Two texts of 32 bytes, four places of a table and of a queue.
-    let config = Config { idempotency_bytes_max: 64 + 4 * 25 + 4 * 24, ..Config::default() };
+    let config = Config { idempotency_bytes_max: two_keys_bytes(), ..Config::default() };
     let after = restart(&before, &config, START);
     for n in 2..=3 {
         assert_eq!(

@@ -5,6 +5,8 @@
 //! The chunk decoder takes one reading of RFC 9112 §7.1 and refuses every other: CRLF only,
 //! compared everywhere, no white space around sizes.
 
+use std::fmt;
+
 use super::target::{hex, is_tchar};
 use crate::code::Code;
 
@@ -116,6 +118,14 @@ impl BodyError {
          CRLF, CRLF"
     }
 }
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message())
+    }
+}
+
+impl std::error::Error for BodyError {}
 
 /// Chunk extensions of one chunk, from the `;` (RFC 9112 §7.1.1 wants a limit).
 const CHUNK_EXTENSION_BYTES_MAX: u16 = 256;

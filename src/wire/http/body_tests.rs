@@ -276,7 +276,7 @@ fn read_slowly(input: &[u8]) -> Result<(Vec<u8>, usize), bool> {
         if size == 0 {
             break;
         }
-        let size = usize::try_from(size).expect("64 bits");
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
         if rest.len() < size.saturating_add(2) {
             return Err(true);
         }

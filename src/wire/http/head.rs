@@ -5,6 +5,7 @@
 //! the same buffer may be changed. It knows nothing of routes, bodies or answers. Every error
 //! closes the connection: after it nobody can know where the next request starts (RFC 9112 §9.3).
 
+use std::fmt;
 use std::mem::MaybeUninit;
 
 use memchr::memchr_iter;
@@ -85,6 +86,14 @@ impl HeadError {
         }
     }
 }
+
+impl fmt::Display for HeadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message())
+    }
+}
+
+impl std::error::Error for HeadError {}
 
 /// How far a head has been looked at. Start each request with a new one.
 #[derive(Clone, Copy, Debug, Default)]

@@ -5,6 +5,7 @@
 //! splitting. Routes and channel names are not known here.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::net::Ipv6Addr;
 use std::str;
 
@@ -254,6 +255,14 @@ impl BadQuery {
         "percent-encode the query as UTF-8"
     }
 }
+
+impl fmt::Display for BadQuery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message())
+    }
+}
+
+impl std::error::Error for BadQuery {}
 
 impl<'b> Query<'b> {
     /// Reads what follows the `?`.
