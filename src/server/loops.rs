@@ -62,11 +62,7 @@ impl Loop {
         match command {
             Command::Answer(ticket, outcome) => self.engine.handle_answer(ticket, outcome, now),
             Command::Signal(value) => self.engine.handle_signal(value, now),
-            Command::Listen(listen) => self.engine.handle_listen(listen, now),
-            Command::ListenEnded => self.engine.handle_listen_ended(now),
-            Command::Close(id, code, reason) => {
-                self.engine.handle_close(id, code, &reason, now);
-            }
+            Command::Do(_, job) => job.run(&mut self.engine, now),
             Command::Report => self.left_ms = None,
             other @ Command::Shutdown(_) => return Some(other),
         }
