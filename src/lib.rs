@@ -68,7 +68,11 @@ pub use message::Message;
 pub use server::{Hub, Running, Server, Turned};
 pub use time::Now;
 
-/// What the README shows compiles.
+/// What the pages show compiles.
 #[cfg(all(doctest, feature = "server"))]
-#[doc = include_str!("../README.md")]
-struct Readme;
+mod pages {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/embedding.md")]
+    struct Embedding;
+}

@@ -484,6 +484,49 @@ fn every_loop_speaks_for_all_of_them() {
     }
 }
 
+/// Some listeners on all loops, each told of who comes after it, and listed the same everywhere; a
+/// poll goes from loop to loop and stays who it is.
+#[test]
+fn who_listens_is_known_and_told_on_all_loops() {
+    const COUNT: usize = 9;
+    let _world = among_others();
+    let server = bind(config(), &Seen::default());
+    let address = address(&server);
+    let running = server.spawn().expect("a thread");
+    let mut streams: Vec<BufReader<TcpStream>> = Vec::new();
+    for number in 0..COUNT {
+        let mut stream = connect(address);
+        let head = "GET /events?channel=a&presence=1 HTTP/1.0\r\nHost: localhost\r\n\r\n";
+        stream.write_all(head.as_bytes()).expect("sent");
+        let mut reader = BufReader::new(stream);
+        until(&mut reader, "retry: ");
+        streams.push(reader);
+        for (earlier, stream) in streams[..number].iter_mut().enumerate() {
+            let told = until(stream, "data: ");
+            assert!(told.contains("\"join\""), "{earlier} of {number}: {told}");
+        }
+    }
+    let mut asking: Vec<_> = (0..2 * LOOPS).map(|_| connect(address)).collect();
+    let lists = asking.iter_mut().map(|stream| ask(stream, "/channels/a/presence").1);
+    let counts = lists.map(|list| list.matches("\"connection\"").count());
+    assert_eq!(counts.collect::<Vec<_>>(), [COUNT; 2 * LOOPS]);
+    // One poll after the other, each on a new connection of another loop: one member.
+    let cursor = running.hub().publish("b", "x").expect("room").id;
+    for _ in 0..2 * LOOPS {
+        let mut poll = connect(address);
+        let (status, _) = ask(&mut poll, &format!("/poll?channel=a&since={cursor}&wait=0"));
+        assert_eq!(status, 200);
+        asking.push(poll); // so that the next comes to another loop
+    }
+    let first = until(&mut streams[0], "data: ");
+    assert!(first.contains("\"join\""), "{first}");
+    let (_, list) = ask(&mut asking[0], "/channels/a/presence");
+    assert_eq!(list.matches("\"connection\"").count(), COUNT + 1, "{list}");
+    drop(streams);
+    running.hub().shutdown(Duration::ZERO).expect("it goes");
+    running.join().expect("an orderly end");
+}
+
 #[test]
 fn it_nests_in_a_foreign_loop() {
     let _world = among_others();

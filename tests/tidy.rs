@@ -23,6 +23,13 @@ const WORLD: &str = "mio:: libc:: socket2:: std::net::Tcp std::net::Udp TcpStrea
                      UdpSocket UnixStream UnixListener Instant::now SystemTime::now getrandom \
                      std::thread thread::spawn";
 
+/// What some machines lack or see otherwise: atomics of 64 bits, and numbers laid out in the machine's
+/// own order.
+const UNPORTABLE: &str = "AtomicU64 AtomicI64 _ne_bytes";
+
+/// Where the machine's own order is right, since the same order is put back.
+const OWN_ORDER: &str = "src/wire/ws.rs";
+
 /// What is not to be read anywhere here; a bar keeps the list itself from being found.
 const WORDS: &str = "FIX|ME TO|DO XX|X HA|CK /wo|rk/ DESIGN|.md STYLE|.md WIRE|.md PROTOCOL-|RULES \
                      clau|de anthro|pic chat|gpt";
@@ -44,6 +51,9 @@ fn the_source_is_tidy() {
         check_floors(file, &mut faults);
         check_world(file, &mut faults);
         check_unwraps(file, &mut faults);
+    }
+    for file in read(&["src", "capi/src"], &["rs"]) {
+        check_portable(&file, &mut faults);
     }
     let folders = ["src", "tests", "benches", "examples", "fuzz", "load", "client", "capi", "docs"];
     for file in read(&folders, &["rs", "md", "html", "js", "mjs", "ts", "toml", "c", "h", "sh"]) {
@@ -220,6 +230,16 @@ fn check_unwraps(file: &File, faults: &mut Vec<String>) {
     for (number, line) in file.code() {
         if line.contains(".unwrap()") {
             faults.push(file.fault(number, "unwrap: say why it cannot be, with expect"));
+        }
+    }
+}
+
+fn check_portable(file: &File, faults: &mut Vec<String>) {
+    for (number, line) in file.code() {
+        for what in UNPORTABLE.split(' ').filter(|what| line.contains(what)) {
+            if what != "_ne_bytes" || file.path != OWN_ORDER {
+                faults.push(file.fault(number, format!("{what} is not for every machine")));
+            }
         }
     }
 }
@@ -436,6 +456,18 @@ mod rules {
         let one = format!("#[cfg(test)]\n#[path = \"b.rs\"]\nmod tests;\n{line}");
         assert_eq!(faults("src/a.rs", &one, check_unwraps).len(), 1);
         assert!(faults("src/a_tests.rs", line, check_unwraps).is_empty());
+    }
+
+    #[test]
+    fn what_some_machines_lack_is_found() {
+        let found = |path: &str, line: &str| faults(path, line, check_portable).len();
+        assert_eq!(found("src/a.rs", "let a = AtomicU64::new(0);\n"), 1);
+        assert_eq!(found("capi/src/a.rs", "use std::sync::atomic::AtomicI64;\n"), 1);
+        assert_eq!(found("src/a.rs", "let n = u32::from_ne_bytes(bytes);\n"), 1);
+        assert_eq!(found("src/a.rs", "let n = n.to_ne_bytes();\n"), 1);
+        assert_eq!(found("src/wire/ws.rs", "let n = u32::from_ne_bytes(key);\n"), 0);
+        assert_eq!(found("src/a.rs", "let n = u32::from_be_bytes(bytes); // AtomicU64\n"), 0);
+        assert_eq!(found("src/a.rs", "let n = AtomicU32::new(0);\n"), 0);
     }
 
     #[test]

@@ -458,10 +458,13 @@ impl Engine {
 
     /// Asserts what must hold between two calls for all engines of a server. For tests.
     #[doc(hidden)]
-    pub fn check_all<'a>(engines: impl Iterator<Item = &'a Self> + Clone) {
-        let mut counts = HashMap::new();
-        engines.clone().for_each(|engine| engine.check_own(&mut counts));
-        if let Some(engine) = engines.clone().next() {
+    pub fn check_all<'a>(engines: impl Iterator<Item = &'a Self>) {
+        let (mut counts, mut last) = (HashMap::new(), None);
+        for engine in engines {
+            engine.check_own(&mut counts);
+            last = Some(engine);
+        }
+        if let Some(engine) = last {
             engine.core.check_common(counts);
         }
     }

@@ -480,7 +480,7 @@ fn a_channel_that_never_kept_anything_goes_with_its_last_listener() {
 /// What two short keys take: their texts, and four places of a table and of a queue.
 fn two_keys_bytes() -> usize {
     type Place = (u64, Arc<str>);
-    2 * on_heap(2 * size_of::<usize>() + "x\0001".len())
+    2 * on_heap(2 * size_of::<usize>() + "x\0".len() + "1".len())
         + 4 * (size_of::<Place>() + 1)
         + 4 * size_of::<Place>()
 }

@@ -12,6 +12,7 @@ use super::loops::Ends;
 use super::mail::{Command, Mailbox, Whom};
 use crate::code::{Code, Refusal};
 use crate::config::Config;
+use crate::cursor::Cursor;
 use crate::engine::{ConnId, Outcome, Ticket};
 use crate::hub::{History, Published, Rejected};
 use crate::message::{BAD_CHANNEL, CLOSED, Message, is_channel};
@@ -241,10 +242,17 @@ impl Hub {
         Ok(message)
     }
 
+    /// The newest position in the order, now: what a client that begins here and now comes back with.
+    #[must_use]
+    pub fn position(&self) -> Cursor {
+        self.shared.history.cursor(self.shared.history.head())
+    }
+
     /// What the server holds and has counted. Never waits for the loop: the order's numbers are exact,
     /// those of connections are as old as [`ServerStats::age`] says. Asking has the loop leave new ones
     /// at the end of its next turn, and one that turns does so each second; so who asks every now and
-    /// then sees what was when they asked before, or later.
+    /// then sees what was when they asked before, or later. It looks at each channel and connection:
+    /// not for each request.
     #[must_use]
     pub fn stats(&self) -> ServerStats {
         let Shared { board, history, clock, .. } = &*self.shared;
