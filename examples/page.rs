@@ -78,7 +78,7 @@ fn work(jobs: Receiver<Job>, hub: &Hub) {
             Some(text) => add(&mut notes, text, hub),
             // This thread alone publishes notes: the list and the cursor belong together.
             None => {
-                let cursor = hub.stats().cursor.to_string();
+                let cursor = hub.position().to_string();
                 respond(200, &json!({ "notes": notes, "cursor": cursor }))
             }
         };

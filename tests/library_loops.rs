@@ -406,6 +406,28 @@ fn a_grace_that_is_over_cuts_who_is_left_on_all_loops() {
     }
 }
 
+/// Their sockets are on the way to other loops, or just there.
+#[test]
+fn who_comes_just_before_the_end_is_answered() {
+    let _world = among_others();
+    for turns in [1, 1, 2, 2, 3, 3] {
+        let mut server = bind(config(), &Seen::default());
+        let at = address(&server);
+        let mut streams: Vec<_> = (0..4 * LOOPS).map(|_| connect(at)).collect();
+        streams.iter_mut().for_each(|stream| send(stream, "/loop"));
+        for _ in 0..turns {
+            server.turn(Some(Duration::ZERO)).expect("turns");
+        }
+        server.shutdown(Duration::from_secs(20));
+        let clients = std::thread::spawn(move || {
+            let answers = streams.iter_mut().map(|stream| answer(&mut BufReader::new(stream)).0);
+            answers.collect::<Vec<_>>()
+        });
+        while server.turn(None).expect("turns") == Turned::Running {}
+        assert_eq!(clients.join().expect("no panic"), [200; 4 * LOOPS]);
+    }
+}
+
 #[test]
 fn dropping_a_server_leaves_no_thread_and_no_descriptor() {
     let _world = alone();
@@ -482,6 +504,49 @@ fn every_loop_speaks_for_all_of_them() {
                 .all(|part| stats.contains(part))
         });
     }
+}
+
+/// Some listeners on all loops, each told of who comes after it, and listed the same everywhere; a
+/// poll goes from loop to loop and stays who it is.
+#[test]
+fn who_listens_is_known_and_told_on_all_loops() {
+    const COUNT: usize = 9;
+    let _world = among_others();
+    let server = bind(config(), &Seen::default());
+    let address = address(&server);
+    let running = server.spawn().expect("a thread");
+    let mut streams: Vec<BufReader<TcpStream>> = Vec::new();
+    for number in 0..COUNT {
+        let mut stream = connect(address);
+        let head = "GET /events?channel=a&presence=1 HTTP/1.0\r\nHost: localhost\r\n\r\n";
+        stream.write_all(head.as_bytes()).expect("sent");
+        let mut reader = BufReader::new(stream);
+        until(&mut reader, "retry: ");
+        streams.push(reader);
+        for (earlier, stream) in streams[..number].iter_mut().enumerate() {
+            let told = until(stream, "data: ");
+            assert!(told.contains("\"join\""), "{earlier} of {number}: {told}");
+        }
+    }
+    let mut asking: Vec<_> = (0..2 * LOOPS).map(|_| connect(address)).collect();
+    let lists = asking.iter_mut().map(|stream| ask(stream, "/channels/a/presence").1);
+    let counts = lists.map(|list| list.matches("\"connection\"").count());
+    assert_eq!(counts.collect::<Vec<_>>(), [COUNT; 2 * LOOPS]);
+    // One poll after the other, each on a new connection of another loop: one member.
+    let cursor = running.hub().publish("b", "x").expect("room").id;
+    for _ in 0..2 * LOOPS {
+        let mut poll = connect(address);
+        let (status, _) = ask(&mut poll, &format!("/poll?channel=a&since={cursor}&wait=0"));
+        assert_eq!(status, 200);
+        asking.push(poll); // so that the next comes to another loop
+    }
+    let first = until(&mut streams[0], "data: ");
+    assert!(first.contains("\"join\""), "{first}");
+    let (_, list) = ask(&mut asking[0], "/channels/a/presence");
+    assert_eq!(list.matches("\"connection\"").count(), COUNT + 1, "{list}");
+    drop(streams);
+    running.hub().shutdown(Duration::ZERO).expect("it goes");
+    running.join().expect("an orderly end");
 }
 
 #[test]

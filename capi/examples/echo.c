@@ -16,7 +16,7 @@
 static int on_request(void *user, holdline_ctx *ctx, holdline_conn conn, const holdline_request *request) {
   (void)user, (void)ctx, (void)conn;
   /* What asks for no WebSocket is passed on to the built-in routes. */
-  return holdline_request_header(request, "upgrade").len > 0 ? HOLDLINE_WEBSOCKET : HOLDLINE_PASS;
+  return holdline_request_is_websocket(request) == 1 ? HOLDLINE_WEBSOCKET : HOLDLINE_PASS;
 }
 
 static void on_message(void *user, holdline_ctx *ctx, holdline_conn conn, int kind, const uint8_t *bytes, size_t len) {

@@ -70,6 +70,21 @@ typedef enum holdline_route {
   HOLDLINE_ROUTE_LATER = 3,
 } holdline_route;
 
+// What a subscription of the program's own is told.
+typedef enum holdline_push_kind {
+  // Something was published: id, channel, event, type, payload.
+  HOLDLINE_PUSH_MESSAGE = 1,
+  // Something is missing before id: channel names the channels, separated by commas; payload says why: "epoch",
+  // "trimmed", "slow".
+  HOLDLINE_PUSH_GAP = 2,
+  // All that was there when it began has come, up to id. Said once.
+  HOLDLINE_PUSH_LIVE = 3,
+  // There is no room for another channel or subscription: payload says what to do. Nothing follows but the end.
+  HOLDLINE_PUSH_REFUSED = 4,
+  // It has ended: the last call.
+  HOLDLINE_PUSH_ENDED = 5,
+} holdline_push_kind;
+
 // What a callback may act through, until it returns; later, and on another thread, -EINVAL.
 typedef struct holdline_ctx holdline_ctx;
 
@@ -77,6 +92,9 @@ typedef struct holdline_ctx holdline_ctx;
 // holdline_hub_clone is to be followed by one holdline_hub_free. It outlives the server. None of its
 // functions waits for a client.
 typedef struct holdline_hub holdline_hub;
+
+// A subscription of the program's own; holdline_listener_free ends it.
+typedef struct holdline_listener holdline_listener;
 
 // A server. It belongs to the thread that turns it; another one, or a callback, that turns it
 // meanwhile gets -EBUSY.
@@ -159,8 +177,8 @@ typedef struct holdline_request {
 typedef struct holdline_callbacks {
   // sizeof(holdline_callbacks).
   size_t size;
-  // Decides who may: holdline_action, holdline_verdict. May be asked again about what a ticket
-  // answered another question of, so do nothing here but decide.
+  // Decides who may: holdline_action, holdline_verdict. All of a request is decided before any of it is done, so
+  // do nothing here but decide.
   int (*authorize)(void *user,
                    struct holdline_ctx *ctx,
                    holdline_conn conn,
@@ -215,6 +233,24 @@ typedef struct holdline_message {
 
 // Names an answer that is owed (holdline_ticket_of). 0 names none.
 typedef uint64_t holdline_ticket;
+
+// What a subscription of the program's own is told, lent for the call. What is not there is {NULL, 0}.
+typedef struct holdline_push {
+  // sizeof(holdline_push) of the library.
+  size_t size;
+  // holdline_push_kind.
+  int kind;
+  // The position to come back with, as since.
+  struct holdline_bytes id;
+  // Where it was published.
+  struct holdline_bytes channel;
+  // The event's name.
+  struct holdline_bytes event;
+  // The media type.
+  struct holdline_bytes type;
+  // What was published.
+  struct holdline_bytes payload;
+} holdline_push;
 
 #ifdef __cplusplus
 extern "C" {
@@ -279,6 +315,28 @@ void holdline_hub_free(struct holdline_hub *hub);
 // than message_bytes_max), -ENOMEM (no room: try again later), -ESHUTDOWN.
 int holdline_publish(struct holdline_hub *hub, const struct holdline_message *message, char id_out[40]);
 
+// Publishes count messages, one after the other and nobody else's between them, with one wake of the server. They
+// lie as in an array: each has the size of the first. results, unless NULL, gets for each what
+// holdline_publish would return. Returns how many were published; those that were refused are left out.
+int holdline_publish_many(struct holdline_hub *hub,
+                          const struct holdline_message *messages,
+                          size_t count,
+                          int *results);
+
+// Closes a connection, from any thread: a WebSocket (also one of the built-in routes) by a Close, anything else
+// without. code, reason: as holdline_close. One that is gone is ignored: 0. -EINVAL; -EAGAIN: too much
+// waits for the server to turn; -ESHUTDOWN.
+int holdline_hub_close(struct holdline_hub *hub,
+                       holdline_conn conn,
+                       int code,
+                       const char *reason);
+
+// Writes what the server holds and has counted, as JSON, into text, terminated, cut if size is too small (1 KiB
+// is enough). Returns the whole length. Numbers of connections may be as old as age_ms. Never waits. -EINVAL.
+int holdline_stats(struct holdline_hub *hub,
+                   char *text,
+                   size_t size);
+
 // Answers a ticket, once. To authorize: status is a holdline_verdict (not LATER), the rest is not
 // looked at. To request: status is that of HTTP, 200 to 599, with a body of len bytes of the media type
 // (NULL: none); or HOLDLINE_PASS; or HOLDLINE_WEBSOCKET, and type names the subprotocol (NULL: none).
@@ -300,6 +358,24 @@ int holdline_signal(struct holdline_hub *hub, uint64_t value);
 // handler: it takes a lock. -ESHUTDOWN if it has ended.
 int holdline_shutdown(struct holdline_hub *hub, int grace_ms);
 
+// Subscribes the program itself to count channels. push is called with everything that is published there,
+// in the one order, on the thread that turns the server, inside of holdline_server_turn: it must not
+// block. since: NULL: from now on; else as for holdline_subscribe. The last call says HOLDLINE_PUSH_ENDED, once:
+// after holdline_listener_free, or with the server, when it is freed at the latest; then user is
+// not used any more. *out is to be freed in any case. -EINVAL; -ENOMEM: too many; -EAGAIN; -ESHUTDOWN. On failure
+// push is not called.
+int holdline_listen(struct holdline_hub *hub,
+                    const struct holdline_bytes *channels,
+                    size_t count,
+                    const char *since,
+                    void (*push)(void *user, const struct holdline_push *push),
+                    void *user,
+                    struct holdline_listener **out);
+
+// Ends a subscription of the program's own. What is on its way is still handed over, then comes
+// HOLDLINE_PUSH_ENDED. NULL does nothing.
+void holdline_listener_free(struct holdline_listener *listener);
+
 // Sends on a WebSocket of the application's own. Returns how many bytes wait for it now. -ENOBUFS: too much
 // waits, nothing was taken, and writable is called when there is room; -ENOENT: it is gone, or is no
 // WebSocket; -EILSEQ: text that is not UTF-8; -EINVAL.
@@ -313,6 +389,13 @@ int holdline_reply(struct holdline_ctx *ctx,
                    const char *type,
                    const uint8_t *body,
                    size_t len);
+
+// Adds a header line to the answer that holdline_reply gives, or to the handshake of a WebSocket, before or after
+// that. What frames an answer is the server's: Content-Length, Connection and such are -EINVAL.
+int holdline_reply_header(struct holdline_ctx *ctx,
+                          holdline_conn conn,
+                          const char *name,
+                          const char *value);
 
 // Takes the request that the request callback is asked about as a WebSocket; then return
 // HOLDLINE_WEBSOCKET. protocol: one of those that request->protocol offers, or NULL. -EINVAL -EALREADY.
@@ -362,6 +445,10 @@ struct holdline_bytes holdline_request_header(const struct holdline_request *req
 // The body, whole; empty if there is none, {NULL, 0} if the request is not the one that a callback of
 // this thread was given.
 struct holdline_bytes holdline_request_body(const struct holdline_request *request);
+
+// 1 if it asks to become a WebSocket, else 0. -EINVAL if the request is not the one that a callback of this
+// thread was given.
+int holdline_request_is_websocket(const struct holdline_request *request);
 
 // What a result says and what to do about it: never NULL, never to be freed.
 const char *holdline_strerror(int result);

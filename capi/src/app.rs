@@ -3,13 +3,14 @@
 use std::ffi::{c_int, c_void};
 
 use holdline::engine::{
-    Action, Answer, App, CloseReason, ConnId, Ctx, Kind, Request, Response, Route, Verdict,
+    Action, Answer, App, CloseReason, ConnId, Ctx, Kind, Request, Response, Route, Upgrade, Verdict,
 };
 
-use crate::frame::{Frame, Mark, Question, Said};
+use crate::frame::{Frame, HeaderLine, Mark, Question, Said};
+use crate::input::{ABSENT, lend};
 use crate::types::{
-    holdline_action, holdline_bytes, holdline_callbacks, holdline_kind, holdline_request,
-    holdline_route, holdline_verdict,
+    holdline_action, holdline_callbacks, holdline_kind, holdline_request, holdline_route,
+    holdline_verdict,
 };
 
 /// Names no connection.
@@ -47,7 +48,8 @@ impl App for Callbacks {
             Action::Publish { channel } => (holdline_action::HOLDLINE_PUBLISH, Some(channel), None),
             _ => return Answer::Done(Verdict::Forbidden), // there is no other
         };
-        let shown = request.map(show);
+        let offered = request.map(protocols).unwrap_or_default();
+        let shown = request.map(|request| show(request, &offered));
         let lent = request.zip(shown.as_ref());
         let user = self.user;
         let channel = channel.map_or(ABSENT, |channel| lend(channel.as_bytes()));
@@ -75,7 +77,8 @@ impl App for Callbacks {
 
     fn request(&mut self, cx: &mut Ctx<'_>, id: ConnId, request: &Request<'_>) -> Answer<Route> {
         let Some(call) = self.table.request else { return Answer::Done(Route::Pass) };
-        let (user, shown) = (self.user, show(request));
+        let offered = protocols(request);
+        let (user, shown) = (self.user, show(request, &offered));
         let mut frame = self.about(Question::Request, id);
         // SAFETY: who made the server promised that the callback may be called so.
         let said = frame.enter(cx, Some((request, &shown)), |ctx, request| unsafe {
@@ -151,11 +154,21 @@ fn route(said: c_int, frame: Frame) -> Answer<Route> {
     const WEBSOCKET: c_int = holdline_route::HOLDLINE_WEBSOCKET as c_int;
     const LATER: c_int = holdline_route::HOLDLINE_ROUTE_LATER as c_int;
     let ticket = frame.ticket.get();
+    let headers = frame.headers.into_inner();
     Answer::Done(match (said, frame.said.into_inner()) {
         (PASS, Said::Nothing) => Route::Pass,
-        (RESPONDED, Said::Response(response)) => Route::Respond(response),
-        (WEBSOCKET, Said::WebSocket(protocol)) => Route::WebSocket { protocol },
-        (WEBSOCKET, Said::Nothing) => Route::WebSocket { protocol: None },
+        (RESPONDED, Said::Response(response)) => {
+            let add = |response: Response, (name, value): &HeaderLine| response.header(name, value);
+            Route::Respond(headers.iter().fold(response, add))
+        }
+        (WEBSOCKET, said @ (Said::WebSocket(_) | Said::Nothing)) => {
+            let mut upgrade = Upgrade::new();
+            if let Said::WebSocket(Some(protocol)) = said {
+                upgrade = upgrade.protocol(protocol);
+            }
+            let add = |upgrade: Upgrade, (name, value): &HeaderLine| upgrade.header(name, value);
+            Route::Upgrade(headers.iter().fold(upgrade, add))
+        }
         (LATER, Said::Nothing) => match ticket {
             Some(ticket) => return Answer::Later(ticket),
             None => broken("HOLDLINE_ROUTE_LATER without holdline_ticket_of"),
@@ -171,21 +184,22 @@ fn broken(what: &str) -> Route {
     Route::Respond(Response::new(500, "text/plain", "the application gave no valid answer\n"))
 }
 
-const ABSENT: holdline_bytes = holdline_bytes { ptr: std::ptr::null(), len: 0 };
-
-/// Bytes for C, where an empty text that is there has a pointer too.
-fn lend(bytes: &[u8]) -> holdline_bytes {
-    let ptr = if bytes.is_empty() { c"".as_ptr().cast() } else { bytes.as_ptr() };
-    holdline_bytes { ptr, len: bytes.len() }
-}
-
-/// A request as C sees it.
-fn show(request: &Request<'_>) -> holdline_request {
+/// A request as C sees it, with the subprotocols that were joined for it.
+fn show(request: &Request<'_>, protocols: &str) -> holdline_request {
     holdline_request {
         size: size_of::<holdline_request>(),
         method: lend(request.method().as_bytes()),
         path: lend(request.path().as_bytes()),
         query: request.query().map_or(ABSENT, |query| lend(query.as_bytes())),
-        protocol: request.header("sec-websocket-protocol").map_or(ABSENT, lend),
+        protocol: if protocols.is_empty() { ABSENT } else { lend(protocols.as_bytes()) },
     }
+}
+
+fn protocols(request: &Request<'_>) -> String {
+    let mut joined = String::new();
+    for protocol in request.protocols() {
+        let comma = if joined.is_empty() { "" } else { ", " };
+        joined.extend([comma, protocol]);
+    }
+    joined
 }

@@ -3,13 +3,13 @@
 use std::ffi::{c_char, c_int};
 use std::time::Duration;
 
-use holdline::engine::{Ctx, Kind, Peer, Queued};
+use holdline::engine::{Ctx, Kind, Peer, Queued, Response};
 use holdline::{ConnId, Since};
 
 use crate::error::{self, Outcome, guard, guard_or};
-use crate::frame::{self, Frame, Question, Said};
+use crate::frame::{self, Frame, HeaderLine, Question, Said};
 use crate::hub::{IS_VERDICT, response};
-use crate::input;
+use crate::input::{self, ABSENT, lend};
 use crate::types::{
     holdline_bytes, holdline_conn, holdline_ctx, holdline_kind, holdline_message, holdline_request,
     holdline_ticket,
@@ -86,6 +86,32 @@ pub unsafe extern "C" fn holdline_reply(
             // SAFETY: as the caller promises.
             let response = unsafe { response(status, r#type, body, len) }?;
             say(frame, Said::Response(response))
+        })
+    })
+}
+
+/// Adds a header line to the answer that holdline_reply gives, or to the handshake of a WebSocket, before or after
+/// that. What frames an answer is the server's: Content-Length, Connection and such are -EINVAL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn holdline_reply_header(
+    ctx: *mut holdline_ctx,
+    conn: holdline_conn,
+    name: *const c_char,
+    value: *const c_char,
+) -> c_int {
+    guard(|| {
+        about(ctx, conn, |frame| {
+            // SAFETY: as the caller promises.
+            let (name, value) = unsafe { (input::c_text(name)?, input::c_text(value)?) };
+            let (name, value) = name.zip(value).ok_or(libc::EINVAL)?;
+            let mut headers = frame.headers.borrow_mut();
+            headers.push((name.to_owned(), value.to_owned()));
+            let add = |answer: Response, (name, value): &HeaderLine| answer.header(name, value);
+            if headers.iter().fold(Response::empty(200), add).check().is_err() {
+                headers.pop();
+                return Err(libc::EINVAL);
+            }
+            Ok(0)
         })
     })
 }
@@ -195,15 +221,7 @@ pub unsafe extern "C" fn holdline_close(
     guard(|| {
         act(ctx, |cx| {
             // SAFETY: as the caller promises.
-            let reason = unsafe { input::c_text(reason) }?.unwrap_or_default();
-            let code = match code {
-                0 => 1000,
-                1000..=1003 | 1007..=1014 | 3000..=4999 => code as u16,
-                _ => return Err(libc::EINVAL),
-            };
-            if reason.len() > 123 {
-                return Err(libc::EINVAL);
-            }
+            let (code, reason) = unsafe { input::close(code, reason) }?;
             let was_there = cx.close(ConnId::from_bits(conn), code, reason);
             if was_there { Ok(0) } else { Err(libc::ENOENT) }
         })
@@ -309,8 +327,6 @@ pub unsafe extern "C" fn holdline_peer(
     })
 }
 
-const ABSENT: holdline_bytes = holdline_bytes { ptr: std::ptr::null(), len: 0 };
-
 /// The value of the first header field of that name, whatever its case; {NULL, 0} if there is none, or
 /// the request is not the one that a callback of this thread was given.
 #[unsafe(no_mangle)]
@@ -323,7 +339,7 @@ pub unsafe extern "C" fn holdline_request_header(
         let Ok(Some(name)) = (unsafe { input::c_text(name) }) else { return ABSENT };
         let value = frame::with_request(request, |request| {
             let value = request.header(name)?;
-            Some(holdline_bytes { ptr: value.as_ptr(), len: value.len() })
+            Some(lend(value))
         });
         value.flatten().unwrap_or(ABSENT)
     })
@@ -334,10 +350,16 @@ pub unsafe extern "C" fn holdline_request_header(
 #[unsafe(no_mangle)]
 pub extern "C" fn holdline_request_body(request: *const holdline_request) -> holdline_bytes {
     guard_or(ABSENT, ABSENT, || {
-        let body = frame::with_request(request, |request| {
-            let body = request.body();
-            holdline_bytes { ptr: body.as_ptr(), len: body.len() }
-        });
-        body.unwrap_or(ABSENT)
+        frame::with_request(request, |request| lend(request.body())).unwrap_or(ABSENT)
+    })
+}
+
+/// 1 if it asks to become a WebSocket, else 0. -EINVAL if the request is not the one that a callback of this
+/// thread was given.
+#[unsafe(no_mangle)]
+pub extern "C" fn holdline_request_is_websocket(request: *const holdline_request) -> c_int {
+    guard(|| {
+        let asks = frame::with_request(request, |request| c_int::from(request.is_websocket()));
+        asks.ok_or(libc::EINVAL)
     })
 }

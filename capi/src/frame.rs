@@ -21,6 +21,9 @@ thread_local! {
 /// Tells servers apart.
 pub(crate) type Mark = Arc<()>;
 
+/// A name and a value.
+pub(crate) type HeaderLine = (String, String);
+
 /// What a callback is asked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Question {
@@ -52,9 +55,11 @@ pub(crate) struct Frame {
     /// What C was given for that request.
     shown: *const holdline_request,
     pub(crate) said: RefCell<Said>,
+    /// Header lines of the answer.
+    pub(crate) headers: RefCell<Vec<HeaderLine>>,
     pub(crate) ticket: Cell<Option<Ticket>>,
     pub(crate) message_bytes_max: usize,
-    below: *const Frame,
+    below: *const Self,
 }
 
 impl Frame {
@@ -74,6 +79,7 @@ impl Frame {
             request: None,
             shown: ptr::null(),
             said: RefCell::default(),
+            headers: RefCell::default(),
             ticket: Cell::new(None),
             message_bytes_max,
             below: TOP.get(),
@@ -100,9 +106,7 @@ impl Frame {
     pub(crate) fn offers(&self, protocol: &str) -> bool {
         // SAFETY: `enter` stored it from a reference that outlives the frame.
         let request = self.request.map(|request| unsafe { &*request });
-        let line = request.and_then(|request| request.header("sec-websocket-protocol"));
-        let mut offers = line.unwrap_or_default().split(|byte| *byte == b',');
-        offers.any(|offer| offer.trim_ascii() == protocol.as_bytes())
+        request.is_some_and(|request| request.protocols().any(|offer| offer == protocol))
     }
 
     /// Acts through what the callback was lent; `None` while something does already, as when a log

@@ -36,17 +36,8 @@ unsafe impl Measured for holdline_callbacks {}
 /// # Safety
 /// `given` is null or points to as many readable bytes as its first field says.
 pub(crate) unsafe fn read<T: Measured>(given: *const T) -> Result<T, c_int> {
-    if given.is_null() {
-        return Err(libc::EINVAL);
-    }
-    // SAFETY: the size itself is readable.
-    let size = unsafe { given.cast::<usize>().read_unaligned() };
-    if size < size_of::<usize>() || size % align_of::<usize>() != 0 {
-        return Err(libc::EINVAL);
-    }
-    if size > SIZE_MAX {
-        return Err(libc::E2BIG);
-    }
+    // SAFETY: as the caller promises.
+    let size = unsafe { size(given) }?;
     let mut value = MaybeUninit::<T>::zeroed();
     let known = size.min(size_of::<T>());
     // SAFETY: `size` bytes are readable and `known` is no more.
@@ -60,6 +51,31 @@ pub(crate) unsafe fn read<T: Measured>(given: *const T) -> Result<T, c_int> {
         ptr::copy_nonoverlapping(bytes.as_ptr(), value.as_mut_ptr().cast::<u8>(), known);
         value.assume_init()
     })
+}
+
+/// The size that a struct says it has.
+///
+/// # Safety
+/// As for [`read`].
+pub(crate) unsafe fn size<T: Measured>(given: *const T) -> Result<usize, c_int> {
+    if given.is_null() {
+        return Err(libc::EINVAL);
+    }
+    // SAFETY: the size itself is readable.
+    let size = unsafe { given.cast::<usize>().read_unaligned() };
+    if size < size_of::<usize>() || size % align_of::<usize>() != 0 {
+        return Err(libc::EINVAL);
+    }
+    if size > SIZE_MAX { Err(libc::E2BIG) } else { Ok(size) }
+}
+
+/// What is not there.
+pub(crate) const ABSENT: holdline_bytes = holdline_bytes { ptr: ptr::null(), len: 0 };
+
+/// Bytes for C, where an empty text that is there has a pointer too.
+pub(crate) fn lend(bytes: &[u8]) -> holdline_bytes {
+    let ptr = if bytes.is_empty() { c"".as_ptr().cast() } else { bytes.as_ptr() };
+    holdline_bytes { ptr, len: bytes.len() }
 }
 
 /// # Safety
@@ -93,6 +109,25 @@ pub(crate) unsafe fn c_text<'a>(ptr: *const c_char) -> Result<Option<&'a str>, c
     // SAFETY: as the caller promises.
     let text = unsafe { CStr::from_ptr(ptr) };
     text.to_str().map(Some).map_err(|_| libc::EINVAL)
+}
+
+/// A close code and its reason.
+///
+/// # Safety
+/// As for [`c_text`].
+pub(crate) unsafe fn close<'a>(
+    code: c_int,
+    reason: *const c_char,
+) -> Result<(u16, &'a str), c_int> {
+    const REASON_BYTES_MAX: usize = 123; // RFC 6455 §5.5
+    // SAFETY: as the caller promises.
+    let reason = unsafe { c_text(reason) }?.unwrap_or_default();
+    let code = match code {
+        0 => 1000,
+        1000..=1003 | 1007..=1014 | 3000..=4999 => code as u16,
+        _ => return Err(libc::EINVAL),
+    };
+    if reason.len() > REASON_BYTES_MAX { Err(libc::EINVAL) } else { Ok((code, reason)) }
 }
 
 /// A message and its channel. What is larger than may be is not copied.

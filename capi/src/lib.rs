@@ -18,6 +18,8 @@ mod server;
 
 mod hub;
 
+mod listen;
+
 mod ctx;
 
 mod error;

@@ -167,8 +167,8 @@ pub enum holdline_route {
 pub struct holdline_callbacks {
     /// sizeof(holdline_callbacks).
     pub size: usize,
-    /// Decides who may: holdline_action, holdline_verdict. May be asked again about what a ticket
-    /// answered another question of, so do nothing here but decide.
+    /// Decides who may: holdline_action, holdline_verdict. All of a request is decided before any of it is done, so
+    /// do nothing here but decide.
     pub authorize: Option<
         unsafe extern "C" fn(
             user: *mut c_void,
@@ -221,6 +221,42 @@ pub struct holdline_callbacks {
     pub signal: Option<unsafe extern "C" fn(user: *mut c_void, ctx: *mut holdline_ctx, value: u64)>,
     /// What holdline_set_timer asked for.
     pub timer: Option<unsafe extern "C" fn(user: *mut c_void, ctx: *mut holdline_ctx, key: u64)>,
+}
+
+/// What a subscription of the program's own is told.
+#[repr(C)]
+pub enum holdline_push_kind {
+    /// Something was published: id, channel, event, type, payload.
+    HOLDLINE_PUSH_MESSAGE = 1,
+    /// Something is missing before id: channel names the channels, separated by commas; payload says why: "epoch",
+    /// "trimmed", "slow".
+    HOLDLINE_PUSH_GAP = 2,
+    /// All that was there when it began has come, up to id. Said once.
+    HOLDLINE_PUSH_LIVE = 3,
+    /// There is no room for another channel or subscription: payload says what to do. Nothing follows but the end.
+    HOLDLINE_PUSH_REFUSED = 4,
+    /// It has ended: the last call.
+    HOLDLINE_PUSH_ENDED = 5,
+}
+
+/// What a subscription of the program's own is told, lent for the call. What is not there is {NULL, 0}.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct holdline_push {
+    /// sizeof(holdline_push) of the library.
+    pub size: usize,
+    /// holdline_push_kind.
+    pub kind: c_int,
+    /// The position to come back with, as since.
+    pub id: holdline_bytes,
+    /// Where it was published.
+    pub channel: holdline_bytes,
+    /// The event's name.
+    pub event: holdline_bytes,
+    /// The media type.
+    pub r#type: holdline_bytes,
+    /// What was published.
+    pub payload: holdline_bytes,
 }
 
 /// What a callback may act through, until it returns; later, and on another thread, -EINVAL.

@@ -28,6 +28,7 @@ class Program:
                        "--errors-for-leak-kinds=definite,indirect"] + command
         # SIGPIPE, which Python ignores, is at its default again in there (restore_signals).
         self.process = subprocess.Popen(command + ["127.0.0.1:0"], stdout=subprocess.PIPE)
+        self.is_told = False
         line = self.process.stdout.readline().decode()
         assert line.startswith("listening on http://127.0.0.1:"), line
         self.port = int(line.rsplit(":", 1)[1])
@@ -53,8 +54,13 @@ class Program:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         os.close(sock.detach())
 
-    def end(self, number):
+    def tell_to_end(self, number):
         self.process.send_signal(number)
+        self.is_told = True
+
+    def end(self):
+        if not self.is_told:
+            self.tell_to_end(signal.SIGTERM)
         status = self.process.wait(DEADLINE)
         assert status == 0, "ended with %d" % status
 
@@ -122,7 +128,7 @@ def echo(program):
         program.reset(other)
     sock.sendall(frame(1, b"still here"))
     assert read_frame(lines) == (1, b"still here")
-    program.process.send_signal(signal.SIGTERM)
+    program.tell_to_end(signal.SIGTERM)
     assert read_frame(lines)[0] == 8  # told to go, and answered
     sock.sendall(frame(8, b"\x03\xe9"))
 
@@ -158,7 +164,7 @@ def clock(program):
     status, body = program.ask("GET", "/poll?channel=clock&since=earliest")
     assert status == 200 and b'"t' in body
     assert program.ask("POST", "/channels/clock", "x")[0] == 403
-    program.process.send_signal(signal.SIGINT)
+    program.tell_to_end(signal.SIGINT)
     assert not [event for event in stream if event["event"] != "tick"]  # it ends in order
 
 
@@ -166,7 +172,7 @@ def run(name):
     program = Program(name)
     try:
         {"echo": echo, "dashboard": dashboard}.get(name, clock)(program)
-        program.end(signal.SIGTERM)
+        program.end()
         return 0
     except Exception as error:
         print("FAIL %s: %s %s" % (name, type(error).__name__, error), flush=True)

@@ -89,14 +89,23 @@ static int on_request(void *user, holdline_ctx *ctx, holdline_conn conn, const h
     CHECK(holdline_request_header(request, "absent").ptr == NULL);
     CHECK(holdline_request_header(&copy, "x-test").ptr == NULL);
     CHECK(holdline_peer(ctx, conn, peer, sizeof peer) > 0 && strncmp(peer, "127.0.0.1:", 10) == 0);
+    IS(0, holdline_request_is_websocket(request));
+    IS(-EINVAL, holdline_request_is_websocket(&copy));
     IS(-EINVAL, holdline_reply(ctx, conn, 99, "text/plain", NULL, 0));
+    IS(-EINVAL, holdline_reply(ctx, conn, 204, NULL, (const uint8_t *)"x", 1));
+    IS(0, holdline_reply_header(ctx, conn, "X-Before", "1"));
+    IS(-EINVAL, holdline_reply_header(ctx, conn, "Content-Length", "1"));
+    IS(-EINVAL, holdline_reply_header(ctx, conn, "X-Split", "a\r\nb: c"));
     IS(-EINVAL, holdline_reply(ctx, conn, 200, "a\r\nb", NULL, 0));
     IS(-EINVAL, holdline_reply(ctx, conn + 1, 200, NULL, NULL, 0));
     IS(0, holdline_reply(ctx, conn, 201, "text/plain", (const uint8_t *)"made\n", 5));
     IS(-EALREADY, holdline_reply(ctx, conn, 201, "text/plain", (const uint8_t *)"made\n", 5));
+    IS(0, holdline_reply_header(ctx, conn, "X-After", "2"));
     return HOLDLINE_RESPONDED;
   }
   if (equals(request->path, "/socket")) {
+    IS(1, holdline_request_is_websocket(request));
+    IS(0, holdline_reply_header(ctx, conn, "Set-Cookie", "seen=1"));
     const char *protocol = request->protocol.len > 0 ? "chat.v2" : NULL;
     IS(-EINVAL, holdline_accept_websocket(ctx, conn, "not.offered"));
     IS(0, holdline_accept_websocket(ctx, conn, protocol));
@@ -210,6 +219,124 @@ static void a_published_message_reaches_a_stream(void) {
   hang_up(c);
   holdline_hub_free(hub);
   holdline_server_free(server);
+}
+
+static void many_are_published_at_once(void) {
+  holdline_server *server = serve(NULL, NULL, NULL);
+  holdline_hub *hub = holdline_server_hub(server);
+  struct { /* as of a newer header: larger than ours */
+    holdline_message known;
+    size_t more[3];
+  } many[4];
+  holdline_message plain[2];
+  int results[4], n;
+  client *c = dial(server);
+  memset(many, 0, sizeof many);
+  for (n = 0; n < 4; n++) {
+    many[n].known = message_of(n == 2 ? "not a channel" : "many", "x");
+    many[n].known.size = sizeof many[n];
+    many[n].known.event = text(n == 0 ? "first" : n == 1 ? "second" : "fourth");
+  }
+  IS(3, holdline_publish_many(hub, &many[0].known, 4, results));
+  IS(0, results[0]);
+  IS(-EINVAL, results[2]);
+  IS(0, results[3]);
+  IS(3, holdline_publish_many(hub, &many[0].known, 4, NULL));
+  IS(0, holdline_publish_many(hub, &many[0].known, 0, NULL));
+  IS(-EINVAL, holdline_publish_many(hub, &many[0].known, SIZE_MAX, NULL));
+  plain[0] = plain[1] = message_of("many", "plain");
+  IS(2, holdline_publish_many(hub, plain, 2, results));
+  ask(c, "GET /poll?channel=many&since=earliest", "", "");
+  UNTIL(server, has(c, "plain"));
+  CHECK(has(c, "first") && has(c, "second") && has(c, "fourth"));
+  hang_up(c);
+  holdline_hub_free(hub);
+  holdline_server_free(server);
+  IS(-EINVAL, holdline_publish_many(NULL, plain, 2, results));
+}
+
+typedef struct {
+  int kinds[6];
+  char last_id[40], payload[64];
+  holdline_hub *hub;
+} heard;
+
+static void on_push(void *user, const holdline_push *push) {
+  heard *h = user;
+  CHECK(push->size == sizeof *push && push->kind >= 1 && push->kind <= 5);
+  CHECK(h->kinds[HOLDLINE_PUSH_ENDED] == 0); /* nothing follows the end */
+  h->kinds[push->kind]++;
+  if (push->id.len > 0) {
+    CHECK(push->id.len < sizeof h->last_id);
+    memcpy(h->last_id, push->id.ptr, push->id.len);
+    h->last_id[push->id.len] = 0;
+  }
+  if (push->kind == HOLDLINE_PUSH_MESSAGE) {
+    holdline_message echo = message_of("echoes", "from a listener");
+    CHECK(equals(push->channel, "here") && equals(push->event, "e") && equals(push->type, "text/x"));
+    memcpy(h->payload, push->payload.ptr, push->payload.len);
+    CHECK(holdline_publish(h->hub, &echo, NULL) >= 0);
+  }
+}
+
+static void the_program_listens_itself(void) {
+  holdline_server *server = serve(NULL, NULL, NULL);
+  holdline_hub *hub = holdline_server_hub(server);
+  holdline_bytes channels[2], bad[1];
+  holdline_message m = message_of("here", "kept");
+  holdline_listener *listener = NULL, *other = NULL;
+  heard h = {0}, second = {0};
+  char id[40];
+  channels[0] = text("here");
+  channels[1] = text("there");
+  bad[0] = text("not a channel");
+  h.hub = second.hub = hub;
+  m.event = text("e");
+  m.type = text("text/x");
+  IS(0, holdline_publish(hub, &m, NULL));
+  IS(0, holdline_listen(hub, channels, 2, "earliest", on_push, &h, &listener));
+  UNTIL(server, h.kinds[HOLDLINE_PUSH_LIVE] == 1);
+  IS(1, h.kinds[HOLDLINE_PUSH_MESSAGE]);
+  CHECK(strcmp(h.payload, "kept") == 0);
+  m.payload = text("live");
+  IS(1, holdline_publish(hub, &m, id));
+  UNTIL(server, h.kinds[HOLDLINE_PUSH_MESSAGE] == 2);
+  CHECK(strcmp(h.payload, "live") == 0 && strcmp(h.last_id, id) == 0);
+  holdline_listener_free(listener);
+  UNTIL(server, h.kinds[HOLDLINE_PUSH_ENDED] == 1);
+  IS(0, holdline_publish(hub, &m, NULL));
+  IS(0, holdline_listen(hub, channels, 1, id, on_push, &second, &other)); /* comes back with the id */
+  UNTIL(server, second.kinds[HOLDLINE_PUSH_MESSAGE] == 1);
+  IS(-EINVAL, holdline_listen(hub, bad, 1, NULL, on_push, &h, &listener));
+  CHECK(listener == NULL);
+  IS(-EINVAL, holdline_listen(hub, channels, 0, NULL, on_push, &h, &listener));
+  IS(-EINVAL, holdline_listen(hub, NULL, 1, NULL, on_push, &h, &listener));
+  IS(-EINVAL, holdline_listen(hub, channels, 1, "nonsense", on_push, &h, &listener));
+  IS(-EINVAL, holdline_listen(hub, channels, 1, NULL, NULL, &h, &listener));
+  IS(-EINVAL, holdline_listen(hub, channels, 1, NULL, on_push, &h, NULL));
+  IS(-EINVAL, holdline_listen(NULL, channels, 1, NULL, on_push, &h, &listener));
+  IS(0, second.kinds[HOLDLINE_PUSH_ENDED]);
+  holdline_server_free(server);
+  IS(1, second.kinds[HOLDLINE_PUSH_ENDED]);
+  IS(-ESHUTDOWN, holdline_listen(hub, channels, 1, NULL, on_push, &h, &listener));
+  IS(1, h.kinds[HOLDLINE_PUSH_ENDED]); /* what fails is not called */
+  holdline_listener_free(other);
+  holdline_listener_free(NULL);
+  holdline_hub_free(hub);
+}
+
+static void a_listener_that_never_began_is_told_its_end(void) {
+  holdline_server *server = serve(NULL, NULL, NULL);
+  holdline_hub *hub = holdline_server_hub(server);
+  holdline_bytes channel = text("here");
+  holdline_listener *listener;
+  heard h = {0};
+  h.hub = hub;
+  IS(0, holdline_listen(hub, &channel, 1, NULL, on_push, &h, &listener));
+  holdline_server_free(server); /* it was never turned */
+  IS(1, h.kinds[HOLDLINE_PUSH_ENDED]);
+  holdline_listener_free(listener);
+  holdline_hub_free(hub);
 }
 
 static void a_ttl_of_zero_is_not_kept(void) {
@@ -437,6 +564,7 @@ static void own_requests_are_answered_beside_the_built_in_routes(void) {
   ask(c, "POST /own?a=1", "X-Test: value\r\n", "the body");
   UNTIL(server, has(c, "HTTP/1.1 201 ") && has(c, "made\n"));
   CHECK(has(c, "Content-Type: text/plain\r\n"));
+  CHECK(has(c, "X-Before: 1\r\n") && has(c, "X-After: 2\r\n") && !has(c, "X-Split"));
   ask(c, "GET /health", "", "");
   UNTIL(server, has(c, "\"status\":\"ok\""));
   IS(2, s.requests);
@@ -454,8 +582,9 @@ static void an_own_websocket_echoes(void) {
   seen s;
   holdline_server *server = with_all(&s, NULL);
   client *c = dial(server);
-  upgrade(c, "/socket", "Sec-WebSocket-Protocol: chat.v1, chat.v2\r\n");
+  upgrade(c, "/socket", "Sec-WebSocket-Protocol: chat.v1\r\nSec-WebSocket-Protocol: chat.v2\r\n");
   UNTIL(server, has(c, "HTTP/1.1 101 ") && has(c, "\r\n\r\n"));
+  CHECK(has(c, "Set-Cookie: seen=1\r\n"));
   CHECK(has(c, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=") && has(c, "chat.v2\r\n"));
   frame(c, 1, "hello", 5);
   UNTIL(server, has(c, "\x81\x05hello"));
@@ -466,6 +595,32 @@ static void an_own_websocket_echoes(void) {
   UNTIL(server, s.closed == 1);
   IS(3000, s.close_code);
   IS(1, s.opened);
+  hang_up(c);
+  done(&s);
+}
+
+static void a_hub_closes_a_connection_and_tells_what_there_is(void) {
+  seen s;
+  holdline_server *server = with_all(&s, NULL);
+  client *c = dial(server);
+  char stats[1024], few[10];
+  int len;
+  upgrade(c, "/socket", "");
+  UNTIL(server, s.opened == 1);
+  CHECK(holdline_stats(s.hub, stats, sizeof stats) > 0); /* asks for new ones */
+  UNTIL(server, holdline_stats(s.hub, stats, sizeof stats) > 0 && strstr(stats, "\"ws\":1,") != NULL);
+  len = holdline_stats(s.hub, stats, sizeof stats);
+  CHECK(len == (int)strlen(stats) && stats[0] == '{' && stats[len - 1] == '}');
+  CHECK(holdline_stats(s.hub, few, sizeof few) > 100 && strlen(few) == 9);
+  IS(-EINVAL, holdline_stats(s.hub, NULL, 10));
+  IS(-EINVAL, holdline_stats(NULL, stats, sizeof stats));
+  IS(-EINVAL, holdline_hub_close(s.hub, s.conn, 1005, NULL));
+  IS(-EINVAL, holdline_hub_close(NULL, s.conn, 1000, NULL));
+  IS(0, holdline_hub_close(s.hub, UINT64_MAX, 1000, NULL)); /* nobody */
+  IS(0, holdline_hub_close(s.hub, s.conn, 4001, "go"));
+  UNTIL(server, has(c, "\x88\x04\x0f\xa1" "go"));
+  frame(c, 8, "\x0f\xa1", 2);
+  UNTIL(server, s.closed == 1);
   hang_up(c);
   done(&s);
 }
@@ -736,6 +891,9 @@ int main(void) {
   TEST(versions_agree);
   TEST(every_result_has_words);
   TEST(a_published_message_reaches_a_stream);
+  TEST(many_are_published_at_once);
+  TEST(the_program_listens_itself);
+  TEST(a_listener_that_never_began_is_told_its_end);
   TEST(a_ttl_of_zero_is_not_kept);
   TEST(a_bad_message_is_refused_by_its_fault);
   TEST(a_bare_server_lets_only_the_program_publish);
@@ -747,6 +905,7 @@ int main(void) {
   TEST(it_runs_until_another_thread_ends_it);
   TEST(own_requests_are_answered_beside_the_built_in_routes);
   TEST(an_own_websocket_echoes);
+  TEST(a_hub_closes_a_connection_and_tells_what_there_is);
   TEST(who_is_left_is_closed_by_free);
   TEST(an_answer_comes_later);
   TEST(a_verdict_decides_now_or_later);

@@ -27,6 +27,7 @@ static void every_function_refuses(holdline_ctx *ctx, holdline_conn conn) {
   uint64_t data = 0;
   IS(-EINVAL, holdline_send(ctx, conn, HOLDLINE_TEXT, X, 1));
   IS(-EINVAL, holdline_reply(ctx, conn, 200, "text/plain", X, 1));
+  IS(-EINVAL, holdline_reply_header(ctx, conn, "a", "b"));
   IS(-EINVAL, holdline_accept_websocket(ctx, conn, NULL));
   IS(-EINVAL, holdline_subscribe(ctx, conn, text("a"), NULL));
   IS(-EINVAL, holdline_unsubscribe(ctx, conn, text("a")));
@@ -71,6 +72,10 @@ static void null_is_an_argument_like_any_other(void) {
   IS(-EINVAL, holdline_publish(hub, &m, NULL));
   CHECK(holdline_request_header(NULL, "host").ptr == NULL);
   CHECK(holdline_request_body(NULL).ptr == NULL);
+  IS(-EINVAL, holdline_request_is_websocket(NULL));
+  IS(-EINVAL, holdline_publish_many(hub, NULL, 1, NULL));
+  IS(-EINVAL, holdline_hub_close(NULL, 1, 1000, NULL));
+  IS(-EINVAL, holdline_stats(NULL, (char *)&m, 1));
   every_function_refuses(NULL, 1);
   holdline_log(NULL, NULL, -1);
   holdline_log(NULL, NULL, 99);

@@ -485,6 +485,16 @@ mod tests {
     }
 
     #[test]
+    fn loops_are_counted_or_as_many_as_processors() {
+        assert_eq!(config(&[], &[]).expect("valid").loops, 1);
+        let environment = [("HOLDLINE_LOOPS", "3")];
+        assert_eq!(config(&[], &environment).expect("valid").loops, 3);
+        assert_eq!(config(&["--loops=64"], &environment).expect("valid").loops, 64);
+        let automatic = config(&["--loops", "auto"], &[]).expect("valid").loops;
+        assert!((1..=LOOPS_MAX).contains(&automatic), "{automatic}");
+    }
+
+    #[test]
     fn mistakes_are_named() {
         let cases: &[&[&str]] = &[
             &["--lissten", "7070"],
@@ -498,6 +508,9 @@ mod tests {
             &["--log-level", "loud"],
             &["--message-bytes-max", "2M"],
             &["--connections-max", "0"],
+            &["--loops", "0"],
+            &["--loops", "65"],
+            &["--loops", "many"],
             &["--origin", "app.example"],
             &["--origin", "*"],
             &["--origin", "https://app.example/page"],

@@ -63,6 +63,7 @@ impl Ticket {
     }
 
     /// The loop of the connection that waits.
+    #[cfg(feature = "server")]
     pub(crate) fn loop_number(self) -> usize {
         usize::from(ConnId::from_bits(self.0).loop_number())
     }

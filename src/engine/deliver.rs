@@ -112,7 +112,7 @@ impl Core {
         self.seen_version = Some(version);
         self.unseen_bytes = 0;
         let mut news = std::mem::take(&mut self.delivery.news);
-        let taken = self.history.take_in(self.horizon, &mut news);
+        let taken = self.history.take_in_on(self.loop_number(), self.horizon, &mut news);
         if taken.overrun {
             let rooms: Vec<_> = self.roster.rooms().collect();
             rooms.into_iter().for_each(|room| self.mark_room(room));

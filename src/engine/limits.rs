@@ -348,12 +348,12 @@ impl Core {
     }
 
     /// A poll is held.
-    pub(crate) fn count_poll(&mut self, index: u32) {
+    pub(crate) fn count_poll(&self, index: u32) {
         self.with_address(index, |address| address.polls += 1);
     }
 
     /// The state of a connection is about to change: if that is a held poll, it is one no longer.
-    pub(crate) fn uncount_poll(&mut self, index: u32) {
+    pub(crate) fn uncount_poll(&self, index: u32) {
         let is_held = |slot: &super::slot::Slot| matches!(slot.state, State::Hold(_));
         if self.slots.get(index).is_some_and(is_held) {
             self.with_address(index, |address| address.polls -= 1);
@@ -364,7 +364,7 @@ impl Core {
     /// with a position of this order has polled before: a channel in which nothing has been
     /// published is forgotten between two polls.
     pub(crate) fn admit_poll_of(
-        &mut self,
+        &self,
         index: u32,
         channels: &[Cow<'_, str>],
         since: Option<Since>,
@@ -376,7 +376,7 @@ impl Core {
 
     /// Whether these channels may be listened to, and counts those that are new.
     pub(crate) fn admit_channels(
-        &mut self,
+        &self,
         index: u32,
         channels: &[Cow<'_, str>],
     ) -> Result<(), Refusal> {
@@ -389,7 +389,7 @@ impl Core {
     }
 
     /// Whether one message may be published, and counts it if so.
-    pub(crate) fn admit_publish(&mut self, index: u32, channel: &str) -> Result<(), Refusal> {
+    pub(crate) fn admit_publish(&self, index: u32, channel: &str) -> Result<(), Refusal> {
         let address = self.slots.get(index).and_then(|slot| slot.address);
         let Some(address) = address else { return Ok(()) };
         let config = &self.config;
@@ -424,7 +424,7 @@ impl Core {
     }
 
     /// Counts a refusal for lack of credentials. After some an address is only told to wait.
-    pub(crate) fn admit_failure(&mut self, index: u32, refusal: Refusal) -> Refusal {
+    pub(crate) fn admit_failure(&self, index: u32, refusal: Refusal) -> Refusal {
         if refusal.code != Code::Unauthorized {
             return refusal;
         }
@@ -433,7 +433,7 @@ impl Core {
     }
 
     fn take(
-        &mut self,
+        &self,
         index: u32,
         counted: Counted,
         rate: Rate,

@@ -2,18 +2,21 @@
 //! one. What a connection is written, these are handed. Knows no threads: what takes the pushes is a
 //! function, and a full one is asked again.
 
-use std::collections::{HashMap, VecDeque};
+mod listener;
+
+use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 
 use slab::Slab;
 
+use self::listener::{After, Listener, LocalSub};
 use super::Engine;
 use super::core::Core;
 use crate::code::{Code, Refusal};
 use crate::cursor::{Cursor, Since};
-use crate::hub::{ChannelIndex, GapReason, History, Item, Joined, Lost, PullLimits, Want};
+use crate::hub::{ChannelIndex, GapReason, History, Item, Joined, Lost, Want};
 use crate::message::{BAD_CHANNEL, is_channel};
 use crate::sync::Mutex;
 use crate::time::Now;
@@ -120,10 +123,10 @@ impl Listen {
         if !self.channels.iter().all(|channel| is_channel(channel.as_bytes())) {
             return Err(BAD_CHANNEL);
         }
-        let mut names: Vec<_> = self.channels.iter().collect();
-        names.sort_unstable();
-        let is_twice = names.windows(2).any(|pair| pair[0] == pair[1]);
-        if is_twice || !(1..=channels_max).contains(&names.len()) {
+        let names = &self.channels;
+        let is_count = (1..=channels_max).contains(&names.len());
+        // Few: each is looked for among those before it.
+        if !is_count || (1..names.len()).any(|at| names[..at].contains(&names[at])) {
             return Err(CHANNEL_COUNT);
         }
         Ok(())
@@ -168,39 +171,6 @@ impl Progress {
     }
 }
 
-/// One channel of a listener.
-#[derive(Debug)]
-struct LocalSub {
-    channel: ChannelIndex,
-    name: Arc<str>,
-    position: u64,
-    catching_up: bool,
-}
-
-/// A gap that has not been told yet.
-#[derive(Debug)]
-struct LocalGap {
-    channels: Vec<Arc<str>>,
-    reason: GapReason,
-    since: Option<Cursor>,
-    resumed: u64,
-}
-
-struct Listener {
-    subs: Vec<LocalSub>,
-    /// Everything up to here has been handed over. Where nothing is owed, the horizon is meant.
-    cursor: u64,
-    is_behind: bool,
-    /// In the dirty list.
-    is_listed: bool,
-    is_live_told: bool,
-    gaps: VecDeque<LocalGap>,
-    /// Its sink was full: when it is asked again, and after how long that was.
-    retry: Option<(u64, u64)>,
-    place: Place,
-    sink: Sink,
-}
-
 /// Whoever waits for a subscription knows that it has ended when this goes, from wherever it goes.
 #[derive(Default)]
 struct Place(Progress);
@@ -211,21 +181,12 @@ impl Drop for Place {
     }
 }
 
-/// What is to be done with a listener after a pull.
-enum After {
-    /// It stands at the horizon.
-    Arrived,
-    /// More is there for it.
-    More,
-    Full,
-    Over,
-}
-
 /// All listeners of one loop.
 #[derive(Default)]
 pub(crate) struct Local {
     listeners: Slab<Listener>,
-    by_channel: HashMap<ChannelIndex, Vec<u32>>,
+    /// Who listens to what. Invariant: sorted, so that those of one channel stand together.
+    places: Vec<(ChannelIndex, u32)>,
     /// Those that may be owed something, once each, but for those whose sinks are full.
     dirty: VecDeque<u32>,
     /// How many of them have full sinks.
@@ -238,8 +199,11 @@ pub(crate) struct Local {
 impl Local {
     /// Marks who listens to a channel, before the horizon moves.
     pub(crate) fn mark(&mut self, channel: ChannelIndex, horizon: u64) {
-        let Some(numbers) = self.by_channel.get(&channel) else { return };
-        for number in numbers {
+        let from = self.places.partition_point(|(other, _)| *other < channel);
+        for (other, number) in &self.places[from..] {
+            if *other != channel {
+                return;
+            }
             mark_one(&mut self.listeners, &mut self.dirty, *number, horizon);
         }
     }
@@ -289,7 +253,9 @@ impl Local {
     fn add(&mut self, listener: Listener) {
         let number = self.listeners.vacant_key() as u32;
         for sub in &listener.subs {
-            self.by_channel.entry(sub.channel).or_default().push(number);
+            let place = (sub.channel, number);
+            let at = self.places.partition_point(|other| *other < place);
+            self.places.insert(at, place);
         }
         self.dirty.push_back(number);
         self.listeners.insert(listener);
@@ -297,14 +263,7 @@ impl Local {
 
     fn remove(&mut self, number: u32) -> Option<Listener> {
         let listener = self.listeners.try_remove(number as usize)?;
-        for sub in &listener.subs {
-            if let Some(numbers) = self.by_channel.get_mut(&sub.channel) {
-                numbers.retain(|other| *other != number);
-                if numbers.is_empty() {
-                    self.by_channel.remove(&sub.channel);
-                }
-            }
-        }
+        self.places.retain(|(_, other)| *other != number);
         self.dirty.retain(|other| *other != number);
         self.waiting -= usize::from(listener.retry.is_some());
         if self.listeners.is_empty() {
@@ -506,8 +465,8 @@ impl Core {
     /// Asserts what must hold between two calls. For tests.
     pub(crate) fn check_local(&self) {
         let local = &self.local;
-        let places: usize = local.by_channel.values().map(Vec::len).sum();
-        assert_eq!(places, local.subscriptions());
+        assert_eq!(local.places.len(), local.subscriptions());
+        assert!(local.places.is_sorted());
         let waiting = local.listeners.iter().filter(|(_, one)| one.retry.is_some()).count();
         assert_eq!(waiting, local.waiting, "full sinks");
         for (number, listener) in &local.listeners {
@@ -517,107 +476,5 @@ impl Core {
             assert!(!listener.is_behind || is_looked_at, "behind, and nobody looks");
             assert!(listener.cursor <= self.horizon, "a cursor beyond the horizon");
         }
-    }
-}
-
-impl Listener {
-    /// The lowest position from which any of the channels goes on.
-    fn reached(&self) -> u64 {
-        let after = self.subs.iter().map(|sub| sub.position.max(self.cursor));
-        after.min().unwrap_or(self.cursor)
-    }
-
-    /// Whether there is a position to tell that was not told before.
-    fn has_begun(&self, before: u64, was_handed: bool) -> bool {
-        was_handed || self.is_live_told || self.reached() > before
-    }
-
-    fn add_gap(&mut self, name: &Arc<str>, reason: GapReason, since: Option<Cursor>, resumed: u64) {
-        let same =
-            |gap: &&mut LocalGap| (gap.reason, gap.since, gap.resumed) == (reason, since, resumed);
-        if let Some(gap) = self.gaps.iter_mut().find(same) {
-            return gap.channels.push(Arc::clone(name));
-        }
-        let channels = vec![Arc::clone(name)];
-        self.gaps.push_back(LocalGap { channels, reason, since, resumed });
-    }
-
-    fn pull(
-        &mut self,
-        order: &History,
-        horizon: u64,
-        limits: PullLimits,
-        now: Now,
-        (wants, items, lost): (&mut Vec<Want>, &mut Vec<Item>, &mut Vec<Lost>),
-        stats: &mut super::Stats,
-    ) -> After {
-        if let Some(after) = self.tell_gaps(order) {
-            return after;
-        }
-        let cursor = self.cursor;
-        wants.clear();
-        wants.extend(self.subs.iter().map(|sub| Want {
-            channel: sub.channel,
-            after: sub.position.max(cursor),
-            catching_up: sub.catching_up,
-        }));
-        let pulled = order.pull(wants, horizon, limits, now, items, lost);
-        if !lost.is_empty() {
-            for Lost { want, resumed } in lost.drain(..) {
-                stats.gaps[GapReason::Slow as usize] += 1;
-                let (since, resumed) = (order.cursor(wants[want].after), resumed.min(horizon));
-                self.subs[want].position = resumed;
-                let name = Arc::clone(&self.subs[want].name);
-                self.add_gap(&name, GapReason::Slow, Some(since), resumed);
-            }
-            return After::More;
-        }
-        for item in items.drain(..) {
-            let seq = item.seq;
-            match (self.sink)(Push::Message { id: order.cursor(seq), publication: item }) {
-                Taken::Yes => stats.delivered += 1,
-                // All before it has been: what is merged comes in order.
-                Taken::Full => {
-                    self.cursor = self.cursor.max(seq - 1);
-                    return After::Full;
-                }
-                Taken::Over => return After::Over,
-            }
-            self.cursor = seq;
-        }
-        self.cursor = self.cursor.max(pulled.up_to);
-        if pulled.more { After::More } else { self.arrive(order) }
-    }
-
-    /// Tells the gaps that are still to be told; what is to be done if not all were taken.
-    fn tell_gaps(&mut self, order: &History) -> Option<After> {
-        while let Some(gap) = self.gaps.front() {
-            let push = Push::Gap {
-                channels: gap.channels.clone(),
-                reason: gap.reason,
-                since: gap.since,
-                resumed: order.cursor(gap.resumed),
-            };
-            match (self.sink)(push) {
-                Taken::Yes => self.gaps.pop_front(),
-                Taken::Full => return Some(After::Full),
-                Taken::Over => return Some(After::Over),
-            };
-        }
-        None
-    }
-
-    /// It stands at the horizon, and is told so the first time.
-    fn arrive(&mut self, order: &History) -> After {
-        if !self.is_live_told {
-            match (self.sink)(Push::Live { cursor: order.cursor(self.cursor) }) {
-                Taken::Yes => self.is_live_told = true,
-                Taken::Full => return After::Full,
-                Taken::Over => return After::Over,
-            }
-            self.subs.iter_mut().for_each(|sub| sub.catching_up = false);
-        }
-        self.is_behind = false;
-        After::Arrived
     }
 }

@@ -115,7 +115,7 @@ struct Inner {
     /// Has only just got its place and is not let go of; 0: none.
     fresh: u64,
     /// What has been superseded since then, and passes until the next look.
-    late: Vec<(ChannelIndex, u64)>,
+    late: Vec<Late>,
     conflated: u64,
     /// Floor of channels that are not in the table any more.
     folded_floor: u64,
@@ -146,6 +146,15 @@ impl LoopBell {
     fn is_for(&self, heard: u64) -> bool {
         self.loop_number.is_none_or(|number| heard & (1 << number) != 0)
     }
+}
+
+/// A publication that was superseded after loops had taken it in.
+#[derive(Clone, Copy, Debug)]
+struct Late {
+    channel: ChannelIndex,
+    seq: u64,
+    /// Loops of several, as bits, that listen and have not looked again since.
+    waiting: u64,
 }
 
 /// What `recent` knows of a publication.
@@ -321,8 +330,14 @@ impl History {
 
     /// A loop has no listener of a channel any more, of whom the last has yet to leave.
     pub fn unlisten(&self, channel: ChannelIndex, loop_number: usize) {
-        if loop_number < self.news.len() {
-            self.lock().channels[channel as usize].loops &= !(1 << loop_number);
+        if loop_number >= self.news.len() {
+            return;
+        }
+        let mut inner = self.lock();
+        inner.channels[channel as usize].loops &= !(1 << loop_number);
+        // Nor does anything wait for it to look.
+        for late in inner.late.iter_mut().filter(|late| late.channel == channel) {
+            late.waiting &= !(1 << loop_number);
         }
     }
 
@@ -472,6 +487,16 @@ impl History {
 
     /// Lists into `channels`, once each, those with news in `(horizon, head]`.
     pub fn take_in(&self, horizon: u64, channels: &mut Vec<ChannelIndex>) -> TakenIn {
+        self.take_in_on(0, horizon, channels)
+    }
+
+    /// The same on one loop of several.
+    pub fn take_in_on(
+        &self,
+        loop_number: usize,
+        horizon: u64,
+        channels: &mut Vec<ChannelIndex>,
+    ) -> TakenIn {
         let mut evicted = Evicted::new();
         let mut inner = self.lock();
         let overrun = inner.recent_gone > horizon;
@@ -483,7 +508,7 @@ impl History {
                 }
             }
         }
-        inner.drop_late(&mut evicted);
+        inner.drop_late(loop_number, &mut evicted);
         let head = inner.head;
         drop(inner);
         drop(evicted);
@@ -796,19 +821,30 @@ impl Inner {
         let (mut late, delivered) = (Vec::new(), self.recent_gone + 1..=self.taken);
         let supersede = |c: &mut Channel| c.supersede(by, delivered, &mut late, evicted);
         self.conflated += self.change(index, supersede);
-        self.late.extend(late.into_iter().map(|seq| (index, seq)));
+        let waiting = self.channels[index as usize].loops | self.hear_all;
+        self.late.extend(late.into_iter().map(|seq| Late { channel: index, seq, waiting }));
         self.held -= evicted[from..].iter().map(|p| p.weight()).sum::<usize>();
     }
 
-    /// A loop looks at all there is: what was superseded before is not delivered any more.
-    fn drop_late(&mut self, evicted: &mut Evicted) {
+    /// A loop looks at all there is: what was superseded before it does not deliver any more. It goes
+    /// once all that listen have looked.
+    fn drop_late(&mut self, loop_number: usize, evicted: &mut Evicted) {
         self.taken = self.head;
-        for (index, seq) in std::mem::take(&mut self.late) {
-            let Some(channel) = self.channels.get_mut(index as usize) else { continue };
-            let Some(gone) = channel.take_passing(seq) else { continue };
-            self.held -= gone.weight();
-            evicted.push(gone);
-        }
+        let (channels, held, recent_gone) = (&mut self.channels, &mut self.held, self.recent_gone);
+        let looked = 1_u64.checked_shl(loop_number as u32).unwrap_or(0);
+        self.late.retain_mut(|late| {
+            late.waiting &= !looked;
+            // A loop that stands still holds no more than `recent` does.
+            if late.waiting != 0 && late.seq > recent_gone {
+                return true;
+            }
+            let channel = channels.get_mut(late.channel as usize);
+            if let Some(gone) = channel.and_then(|channel| channel.take_passing(late.seq)) {
+                *held -= gone.weight();
+                evicted.push(gone);
+            }
+            false
+        });
     }
 
     fn push_recent(&mut self, channel: ChannelIndex, publication: &Publication) {

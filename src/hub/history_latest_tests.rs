@@ -94,6 +94,41 @@ fn what_has_been_taken_in_is_delivered_until_the_next_look() {
 }
 
 #[test]
+fn what_one_of_several_loops_has_taken_in_passes_until_that_loop_looks() {
+    let config = Config { recent_bytes: 10 * (FIXED + 1), ..Config::default().loops(3) };
+    let history = conflating(config);
+    let live = Reader::live(&history, "x");
+    let channel = history.find("x").expect("somebody listens");
+    [0, 1].into_iter().for_each(|number| history.listen(channel, number));
+    let look = |number, horizon| history.take_in_on(number, horizon, &mut Vec::new()).horizon;
+    let found = |horizon| pull(&history, &[live.want()], horizon, ALL, START).expect("no loss").0;
+    put_all(&history, "x", ["a"]);
+    let horizon = look(0, 0);
+    // Others look as often as anybody publishes.
+    for text in ["b", "c", "d"] {
+        put_all(&history, "x", [text]);
+        look(1, horizon);
+        look(2, horizon);
+        assert_eq!(found(horizon), [(1, "a".to_owned())]);
+    }
+    assert_eq!(found(look(0, horizon)), [(4, "d".to_owned())], "and nothing older");
+    assert!(history.lock().late.is_empty());
+    // Nobody waits for a loop that listens no more, nor longer than `recent` lasts for one that stands.
+    let superseded = |text| {
+        put_all(&history, "x", [text]);
+        look(1, horizon);
+        history.lock().late.len()
+    };
+    assert_eq!((superseded("e"), superseded("f")), (1, 2));
+    (0..100).for_each(|_| assert!(superseded("g") <= 11));
+    history.unlisten(channel, 0);
+    look(1, horizon);
+    assert!(history.lock().late.is_empty());
+    let inner = history.lock();
+    assert_eq!(inner.held, history.budget.used(), "what is held is all there is");
+}
+
+#[test]
 fn one_that_replays_is_not_given_what_is_superseded_meanwhile() {
     let history = conflating(Config::default());
     put_all(&history, "x", ["a"]);

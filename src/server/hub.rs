@@ -9,9 +9,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::board::{Board, ServerStats};
 use super::loops::Ends;
-use super::mail::{Command, Mailbox, Whom};
+use super::mail::{Command, Job, Mailbox, Whom};
 use crate::code::{Code, Refusal};
 use crate::config::Config;
+use crate::cursor::Cursor;
 use crate::engine::{ConnId, Outcome, Ticket};
 use crate::hub::{History, Published, Rejected};
 use crate::message::{BAD_CHANNEL, CLOSED, Message, is_channel};
@@ -241,10 +242,17 @@ impl Hub {
         Ok(message)
     }
 
+    /// The newest position in the order, now: what a client that begins here and now comes back with.
+    #[must_use]
+    pub fn position(&self) -> Cursor {
+        self.shared.history.cursor(self.shared.history.head())
+    }
+
     /// What the server holds and has counted. Never waits for the loop: the order's numbers are exact,
     /// those of connections are as old as [`ServerStats::age`] says. Asking has the loop leave new ones
     /// at the end of its next turn, and one that turns does so each second; so who asks every now and
-    /// then sees what was when they asked before, or later.
+    /// then sees what was when they asked before, or later. It looks at each channel and connection:
+    /// not for each request.
     #[must_use]
     pub fn stats(&self) -> ServerStats {
         let Shared { board, history, clock, .. } = &*self.shared;
@@ -267,7 +275,9 @@ impl Hub {
     /// # Errors
     /// If the server has ended or is not being turned.
     pub fn close(&self, id: ConnId, code: u16, reason: &str) -> Result<(), HubError> {
-        self.send(Command::Close(id, code, reason.into()))
+        let reason = Box::<str>::from(reason);
+        let close = Job::new(move |engine, now| _ = engine.handle_close(id, code, &reason, now));
+        self.send(Command::Do(Whom::One(id.loop_number().into()), close))
     }
 
     /// Answers a ticket. One that is answered already, or whose asker is gone, is ignored.

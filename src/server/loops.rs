@@ -15,7 +15,7 @@ use super::socket::Socket;
 use super::turn::Io;
 use crate::engine::{Engine, Peer};
 use crate::sync::{AtomicBool, AtomicUsize, Mutex};
-use crate::time::Now;
+use crate::time::{Now, earliest};
 
 /// A loop that is the only one leaves its numbers this often, asked or not, as long as it turns: they
 /// cost a look at each connection.
@@ -47,6 +47,7 @@ impl Loop {
     }
 
     /// Sleeps at most `wait`, and notes what is ready; whether signals are.
+    #[inline(never)] // all of a turn is called from two places, and is large
     pub(super) fn wait(&mut self, wait: Option<Duration>) -> io::Result<(Now, bool)> {
         self.io.wait(&mut self.events, wait)?;
         self.mailbox().bell.rise();
@@ -56,15 +57,12 @@ impl Loop {
     }
 
     /// Does what one loop can do by itself; the rest comes back.
+    #[inline(never)]
     pub(super) fn obey(&mut self, command: Command, now: Now) -> Option<Command> {
         match command {
             Command::Answer(ticket, outcome) => self.engine.handle_answer(ticket, outcome, now),
             Command::Signal(value) => self.engine.handle_signal(value, now),
-            Command::Listen(listen) => self.engine.handle_listen(listen, now),
-            Command::ListenEnded => self.engine.handle_listen_ended(now),
-            Command::Close(id, code, reason) => {
-                self.engine.handle_close(id, code, &reason, now);
-            }
+            Command::Do(_, job) => job.run(&mut self.engine, now),
             Command::Report => self.left_ms = None,
             other @ Command::Shutdown(_) => return Some(other),
         }
@@ -72,6 +70,7 @@ impl Loop {
     }
 
     /// The rest of a turn, once everything that was asked has been done.
+    #[inline(never)]
     pub(super) fn turn(&mut self, now: Now) {
         self.io.accept(&mut self.engine, now);
         self.engine.handle_kept(now);
@@ -101,12 +100,13 @@ impl Loop {
     }
 
     /// How long it may sleep, if something of others is due at `end`.
+    #[inline(never)]
     pub(super) fn next_timeout(&self, end: Option<u64>) -> Option<Duration> {
         if self.mailbox().has_mail() || self.io.has_work() || self.engine.has_work() {
             return Some(Duration::ZERO);
         }
         let due = [self.engine.next_deadline(), self.io.next_deadline(), self.report_ms, end];
-        let due = due.into_iter().flatten().min()?;
+        let due = earliest(due)?;
         let now = self.shared.clock.now().mono_ms;
         Some(Duration::from_millis(due.saturating_sub(now)))
     }

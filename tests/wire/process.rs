@@ -2,7 +2,8 @@
 
 use crate::clients::ws::{CLOSE, HANDSHAKE, Ws};
 use crate::clients::{
-    Answer, Headers, Http, PATIENCE, Sse, Wire, call, get, lossy, request, wait_subscribers,
+    Answer, Headers, Http, PATIENCE, Sse, Wire, call, get, lossy, publish, request,
+    wait_subscribers,
 };
 use crate::support::{Running, exit_code, terminate};
 use serde_json::json;
@@ -252,6 +253,41 @@ fn sigterm_tells_every_client_and_the_process_exits_0() {
     assert!(polls[1].answer("GET").expect(204).closes());
     drop((json, raw, streams, polls));
     assert_eq!(exit_code(server.child(), patience), 0);
+}
+
+#[test]
+fn several_loops_are_one_server_to_everybody() {
+    let mut server = Running::start(&["--loops", "3", "--drain", "5s"]);
+    let mut streams: Vec<Sse> =
+        (0..9).map(|_| Sse::open(&server, "/events?channel=a", &[])).collect();
+    wait_subscribers(&server, "a", 9);
+    #[cfg(target_os = "linux")]
+    {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).expect("its threads");
+        assert_eq!(tasks.count(), 3);
+    }
+    // Each of these comes over a connection of its own, so to any loop.
+    let ids: Vec<String> = (0..9).map(|n| publish(&server, "a", n.to_string())).collect();
+    for stream in &mut streams {
+        let heard: Vec<_> = (0..9).map(|_| stream.message()["id"].clone()).collect();
+        assert_eq!(json!(heard), json!(ids));
+    }
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let stats = get(&server, "/stats").json();
+        assert_eq!(stats["loops"], 3);
+        if stats["connections"]["sse"] == 9 && stats["delivered"] == 81 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "came {stats}");
+    }
+    terminate(server.pid());
+    for stream in &mut streams {
+        while stream.block().is_some() {}
+        assert!(stream.orderly, "an orderly end");
+    }
+    drop(streams);
+    assert_eq!(exit_code(server.child(), PATIENCE), 0);
 }
 
 #[test]

@@ -126,6 +126,8 @@ struct Note {
 pub(super) struct Question {
     pub(super) channel: Arc<str>,
     pub(super) members: Vec<Who>,
+    /// How many listen on the loops that have answered.
+    pub(super) listeners: usize,
     names: HashSet<u64>,
     /// Loops that have not answered.
     pending: Vec<u8>,
@@ -133,7 +135,8 @@ pub(super) struct Question {
 
 impl Question {
     pub(super) fn new(channel: Arc<str>) -> Self {
-        Self { channel, members: Vec::new(), names: HashSet::new(), pending: Vec::new() }
+        let (members, names, pending) = (Vec::new(), HashSet::new(), Vec::new());
+        Self { channel, members, listeners: 0, names, pending }
     }
 
     /// Notes a member, once, unless there are so many that one more would not be listed.

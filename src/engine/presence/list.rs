@@ -170,6 +170,7 @@ impl Core {
         if question.waits_for(self.presence.me) {
             let room = self.room_of(&question.channel);
             let name = Arc::clone(&question.channel);
+            question.listeners += room.map_or(0, |room| self.roster.members(room).len());
             for who in self.listeners(watches, &name, room) {
                 question.add(who, watches.members_max);
             }
@@ -249,7 +250,9 @@ impl Core {
             who.write_json(out);
         }
         let vacant = watch.map_or(0, |watch| watch.vacant.len());
-        let more = subscribers as usize + vacant > most;
+        let others = self.presence.gathering.answer.as_ref().map_or(0, |answer| answer.listeners);
+        let own = room.map_or(0, |room| self.roster.members(room).len());
+        let more = own + others + vacant > most;
         out.extend_from_slice(b"],\"more\":");
         out.extend_from_slice(if more { b"true}" } else { b"false}" });
     }

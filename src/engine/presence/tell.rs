@@ -80,7 +80,7 @@ impl Core {
 
     /// What this loop has to tell of a channel; `None` if that is more than is left.
     fn take_listed(
-        &mut self,
+        &self,
         watches: &mut Watches,
         watch: WatchIndex,
         left: usize,
@@ -90,8 +90,12 @@ impl Core {
         let (name, vacant) = (Arc::clone(&at.name), at.vacant.len());
         let room = self.room_of(&name);
         let listeners = room.map_or(0, |room| self.roster.members(room).len());
-        // Of all loops.
-        let members = self.history.subscribers(&name) as usize + vacant;
+        let members = vacant
+            + match self.has_others() {
+                // The program's own subscriptions are among them, which are no members: nearly right.
+                true => self.history.subscribers(&name) as usize,
+                false => listeners,
+            };
         let part = at.part(self.presence.me);
         let (watchers, was_crowded) = (part.watchers as usize, part.is_crowded);
         // It ends well below where it began, or it would begin and end with each who comes and goes.
