@@ -22,6 +22,15 @@ struct Host {
     t: u32,
 }
 
+impl Host {
+    fn tick(&mut self) -> Result<(), Box<dyn Error>> {
+        self.t += 1;
+        let tick = Message::json(format!("{{\"t\":{}}}", self.t))?.event("tick");
+        self.hub.publish("clock", tick)?;
+        Ok(())
+    }
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7070".to_owned());
     let mut server = Server::bind(address)?;
@@ -36,9 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let source = Generic::new(fd, Interest::READ, Mode::Level);
     events.handle().insert_source(source, |_, _, _| Ok(PostAction::Continue))?;
     events.handle().insert_source(Timer::immediate(), |deadline, (), host| {
-        host.t += 1;
-        let tick = Message::json(format!("{{\"t\":{}}}", host.t)).map(|tick| tick.event("tick"));
-        if let Err(error) = tick.map(|tick| host.hub.publish("clock", tick)) {
+        if let Err(error) = host.tick() {
             eprintln!("no tick: {error}");
         }
         TimeoutAction::ToInstant(next(deadline))

@@ -321,7 +321,9 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Limits for small devices: 64 connections, 256 KiB for these and history, small buffers.
+    /// Limits for small devices: 64 connections, 256 KiB for these and history, small buffers. A server
+    /// with these holds at most 16 KiB of heap beyond its `memory_bytes`, whatever peers do; with 64
+    /// connections that listen and as many small messages kept less than 64 KiB in all.
     #[must_use]
     pub fn device() -> Self {
         Self {

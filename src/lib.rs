@@ -22,7 +22,8 @@
 //! }
 //! ```
 //!
-//! [`Config`] has every limit. An [`App`] decides who may do what, and has requests and WebSockets
+//! A `Hub` also publishes many messages at once, subscribes the program itself to channels, and tells
+//! how the server is, from any thread. [`Config`] has every limit. An [`App`] decides who may do what, and has requests and WebSockets
 //! of its own. A server as it is made here lets clients listen and nobody but the program publish;
 //! [`Config::open`] or an application changes that.
 //!

@@ -19,6 +19,13 @@ impl Now {
     }
 }
 
+/// The first of those that are due at all. None is compared that is not there, whatever an optimiser
+/// makes of it: a program that links the library looks at it with memory checkers, too.
+pub(crate) fn earliest<const N: usize>(due: [Option<u64>; N]) -> Option<u64> {
+    let first = due.map(|due| due.unwrap_or(u64::MAX)).into_iter().min();
+    first.filter(|first| *first != u64::MAX)
+}
+
 /// A moment in four bytes: units of 64 ms, which last for eight years. Rounded up, so that what is
 /// measured from one is never early.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,5 +50,18 @@ impl Stamp {
 impl From<Now> for Stamp {
     fn from(now: Now) -> Self {
         Self::at(now.mono_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_earliest_is_of_those_that_are_due() {
+        assert_eq!(earliest([None, Some(7), Some(3), None]), Some(3));
+        assert_eq!(earliest([None, Some(0)]), Some(0));
+        assert_eq!(earliest([None, None]), None);
+        assert_eq!(earliest([]), None);
     }
 }

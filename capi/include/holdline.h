@@ -177,8 +177,8 @@ typedef struct holdline_request {
 typedef struct holdline_callbacks {
   // sizeof(holdline_callbacks).
   size_t size;
-  // Decides who may: holdline_action, holdline_verdict. May be asked again about what a ticket
-  // answered another question of, so do nothing here but decide.
+  // Decides who may: holdline_action, holdline_verdict. All of a request is decided before any of it is done, so
+  // do nothing here but decide.
   int (*authorize)(void *user,
                    struct holdline_ctx *ctx,
                    holdline_conn conn,

@@ -167,8 +167,8 @@ pub enum holdline_route {
 pub struct holdline_callbacks {
     /// sizeof(holdline_callbacks).
     pub size: usize,
-    /// Decides who may: holdline_action, holdline_verdict. May be asked again about what a ticket
-    /// answered another question of, so do nothing here but decide.
+    /// Decides who may: holdline_action, holdline_verdict. All of a request is decided before any of it is done, so
+    /// do nothing here but decide.
     pub authorize: Option<
         unsafe extern "C" fn(
             user: *mut c_void,

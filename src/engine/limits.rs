@@ -364,7 +364,7 @@ impl Core {
     /// with a position of this order has polled before: a channel in which nothing has been
     /// published is forgotten between two polls.
     pub(crate) fn admit_poll_of(
-        &mut self,
+        &self,
         index: u32,
         channels: &[Cow<'_, str>],
         since: Option<Since>,
@@ -376,7 +376,7 @@ impl Core {
 
     /// Whether these channels may be listened to, and counts those that are new.
     pub(crate) fn admit_channels(
-        &mut self,
+        &self,
         index: u32,
         channels: &[Cow<'_, str>],
     ) -> Result<(), Refusal> {
@@ -424,7 +424,7 @@ impl Core {
     }
 
     /// Counts a refusal for lack of credentials. After some an address is only told to wait.
-    pub(crate) fn admit_failure(&mut self, index: u32, refusal: Refusal) -> Refusal {
+    pub(crate) fn admit_failure(&self, index: u32, refusal: Refusal) -> Refusal {
         if refusal.code != Code::Unauthorized {
             return refusal;
         }

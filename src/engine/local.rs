@@ -4,7 +4,7 @@
 
 mod listener;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
@@ -123,10 +123,10 @@ impl Listen {
         if !self.channels.iter().all(|channel| is_channel(channel.as_bytes())) {
             return Err(BAD_CHANNEL);
         }
-        let mut names: Vec<_> = self.channels.iter().collect();
-        names.sort_unstable();
-        let is_twice = names.windows(2).any(|pair| pair[0] == pair[1]);
-        if is_twice || !(1..=channels_max).contains(&names.len()) {
+        let names = &self.channels;
+        let is_count = (1..=channels_max).contains(&names.len());
+        // Few: each is looked for among those before it.
+        if !is_count || (1..names.len()).any(|at| names[..at].contains(&names[at])) {
             return Err(CHANNEL_COUNT);
         }
         Ok(())
@@ -185,7 +185,8 @@ impl Drop for Place {
 #[derive(Default)]
 pub(crate) struct Local {
     listeners: Slab<Listener>,
-    by_channel: HashMap<ChannelIndex, Vec<u32>>,
+    /// Who listens to what. Invariant: sorted, so that those of one channel stand together.
+    places: Vec<(ChannelIndex, u32)>,
     /// Those that may be owed something, once each, but for those whose sinks are full.
     dirty: VecDeque<u32>,
     /// How many of them have full sinks.
@@ -198,8 +199,11 @@ pub(crate) struct Local {
 impl Local {
     /// Marks who listens to a channel, before the horizon moves.
     pub(crate) fn mark(&mut self, channel: ChannelIndex, horizon: u64) {
-        let Some(numbers) = self.by_channel.get(&channel) else { return };
-        for number in numbers {
+        let from = self.places.partition_point(|(other, _)| *other < channel);
+        for (other, number) in &self.places[from..] {
+            if *other != channel {
+                return;
+            }
             mark_one(&mut self.listeners, &mut self.dirty, *number, horizon);
         }
     }
@@ -249,7 +253,9 @@ impl Local {
     fn add(&mut self, listener: Listener) {
         let number = self.listeners.vacant_key() as u32;
         for sub in &listener.subs {
-            self.by_channel.entry(sub.channel).or_default().push(number);
+            let place = (sub.channel, number);
+            let at = self.places.partition_point(|other| *other < place);
+            self.places.insert(at, place);
         }
         self.dirty.push_back(number);
         self.listeners.insert(listener);
@@ -257,14 +263,7 @@ impl Local {
 
     fn remove(&mut self, number: u32) -> Option<Listener> {
         let listener = self.listeners.try_remove(number as usize)?;
-        for sub in &listener.subs {
-            if let Some(numbers) = self.by_channel.get_mut(&sub.channel) {
-                numbers.retain(|other| *other != number);
-                if numbers.is_empty() {
-                    self.by_channel.remove(&sub.channel);
-                }
-            }
-        }
+        self.places.retain(|(_, other)| *other != number);
         self.dirty.retain(|other| *other != number);
         self.waiting -= usize::from(listener.retry.is_some());
         if self.listeners.is_empty() {
@@ -466,8 +465,8 @@ impl Core {
     /// Asserts what must hold between two calls. For tests.
     pub(crate) fn check_local(&self) {
         let local = &self.local;
-        let places: usize = local.by_channel.values().map(Vec::len).sum();
-        assert_eq!(places, local.subscriptions());
+        assert_eq!(local.places.len(), local.subscriptions());
+        assert!(local.places.is_sorted());
         let waiting = local.listeners.iter().filter(|(_, one)| one.retry.is_some()).count();
         assert_eq!(waiting, local.waiting, "full sinks");
         for (number, listener) in &local.listeners {

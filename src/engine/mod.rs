@@ -154,7 +154,7 @@ use self::slot::Flags;
 pub use crate::collections::slots::ConnId;
 use crate::config::Config;
 use crate::hub::History;
-use crate::time::Now;
+use crate::time::{Now, earliest};
 
 /// The connections of one loop. See the [module](self) for how to drive it.
 pub struct Engine {
@@ -281,7 +281,7 @@ impl Engine {
         let presence = core.presence_deadline();
         let local = core.local.next_deadline();
         let due = [core.wheel.next_deadline(), app, core.next_sweep, farewell, presence, local];
-        due.into_iter().flatten().min()
+        earliest(due)
     }
 
     /// A connection whose socket may be read again, if the driver had stopped.

@@ -436,7 +436,7 @@ impl Core {
 
     /// A connection leaves a place in which it, or another, may go on.
     fn vacate(
-        &mut self,
+        &self,
         watches: &mut Watches,
         watch: WatchIndex,
         who: Who,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::board::{Board, ServerStats};
 use super::loops::Ends;
-use super::mail::{Command, Mailbox, Whom};
+use super::mail::{Command, Job, Mailbox, Whom};
 use crate::code::{Code, Refusal};
 use crate::config::Config;
 use crate::cursor::Cursor;
@@ -275,7 +275,9 @@ impl Hub {
     /// # Errors
     /// If the server has ended or is not being turned.
     pub fn close(&self, id: ConnId, code: u16, reason: &str) -> Result<(), HubError> {
-        self.send(Command::Close(id, code, reason.into()))
+        let reason = Box::<str>::from(reason);
+        let close = Job::new(move |engine, now| _ = engine.handle_close(id, code, &reason, now));
+        self.send(Command::Do(Whom::One(id.loop_number().into()), close))
     }
 
     /// Answers a ticket. One that is answered already, or whose asker is gone, is ignored.

@@ -15,7 +15,7 @@ use super::socket::Socket;
 use super::turn::Io;
 use crate::engine::{Engine, Peer};
 use crate::sync::{AtomicBool, AtomicUsize, Mutex};
-use crate::time::Now;
+use crate::time::{Now, earliest};
 
 /// A loop that is the only one leaves its numbers this often, asked or not, as long as it turns: they
 /// cost a look at each connection.
@@ -62,11 +62,7 @@ impl Loop {
         match command {
             Command::Answer(ticket, outcome) => self.engine.handle_answer(ticket, outcome, now),
             Command::Signal(value) => self.engine.handle_signal(value, now),
-            Command::Listen(listen) => self.engine.handle_listen(listen, now),
-            Command::ListenEnded => self.engine.handle_listen_ended(now),
-            Command::Close(id, code, reason) => {
-                self.engine.handle_close(id, code, &reason, now);
-            }
+            Command::Do(_, job) => job.run(&mut self.engine, now),
             Command::Report => self.left_ms = None,
             other @ Command::Shutdown(_) => return Some(other),
         }
@@ -110,7 +106,7 @@ impl Loop {
             return Some(Duration::ZERO);
         }
         let due = [self.engine.next_deadline(), self.io.next_deadline(), self.report_ms, end];
-        let due = due.into_iter().flatten().min()?;
+        let due = earliest(due)?;
         let now = self.shared.clock.now().mono_ms;
         Some(Duration::from_millis(due.saturating_sub(now)))
     }

@@ -1,14 +1,16 @@
 //! What reaches a loop from other threads: commands, and sockets that the first loop hands out. One
 //! box each, with the bell that says so.
 
+use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::socket::Socket;
-use crate::engine::{ConnId, Listen, Outcome, Peer, Ticket};
+use crate::engine::{Engine, Outcome, Peer, Ticket};
 use crate::hub::Bell;
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard};
+use crate::time::Now;
 
 /// Commands that may wait for a loop that does not turn.
 const COMMANDS_MAX: usize = 4096;
@@ -18,13 +20,32 @@ const COMMANDS_MAX: usize = 4096;
 pub(super) enum Command {
     Answer(Ticket, Outcome),
     Signal(u64),
-    Listen(Listen),
-    /// Some subscription of the program's own has been ended.
-    ListenEnded,
     /// New numbers for the board.
     Report,
-    Close(ConnId, u16, Box<str>),
+    Do(Whom, Job),
     Shutdown(Duration),
+}
+
+/// What only a program asks for that embeds the server. Handed over as a function, it is not even part
+/// of a binary in which nobody asks.
+pub(super) struct Job(Box<Run>);
+
+type Run = dyn FnOnce(&mut Engine, Now) + Send;
+
+impl Job {
+    pub(super) fn new(job: impl FnOnce(&mut Engine, Now) + Send + 'static) -> Self {
+        Self(Box::new(job))
+    }
+
+    pub(super) fn run(self, engine: &mut Engine, now: Now) {
+        (self.0)(engine, now);
+    }
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job").finish_non_exhaustive()
+    }
 }
 
 /// Who is to do it.
@@ -42,9 +63,9 @@ impl Command {
     pub(super) fn whom(&self) -> Whom {
         match self {
             Self::Answer(ticket, _) => Whom::One(ticket.loop_number()),
-            Self::Close(id, ..) => Whom::One(id.loop_number().into()),
             Self::Signal(_) | Self::Report => Whom::All,
-            Self::Listen(_) | Self::ListenEnded | Self::Shutdown(_) => Whom::First,
+            Self::Shutdown(_) => Whom::First,
+            Self::Do(whom, _) => *whom,
         }
     }
 
@@ -53,11 +74,8 @@ impl Command {
         match self {
             Self::Signal(value) => Some(Self::Signal(*value)),
             Self::Report => Some(Self::Report),
-            Self::Answer(..)
-            | Self::Listen(_)
-            | Self::ListenEnded
-            | Self::Close(..)
-            | Self::Shutdown(_) => None,
+            // What a job is done with can be done once: none is for every loop.
+            Self::Answer(..) | Self::Do(..) | Self::Shutdown(_) => None,
         }
     }
 

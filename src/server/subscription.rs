@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
 
 use super::hub::{Hub, HubError};
-use super::mail::Command;
+use super::mail::{Command, Job, Whom};
 use crate::code::Code;
 use crate::cursor::{Cursor, Since};
 use crate::engine::{Listen, Progress, Push, Sink, Taken};
@@ -87,7 +87,8 @@ impl Drop for Subscription {
         if !self.progress.is_ended() {
             self.progress.end();
             // The loop is told to look; a queue that is full lets it find out by itself.
-            let _ = self.hub.send(Command::ListenEnded);
+            let ended = Job::new(|engine, now| engine.handle_listen_ended(now));
+            let _ = self.hub.send(Command::Do(Whom::First, ended));
         }
     }
 }
@@ -187,7 +188,8 @@ impl Hub {
             _ => SubscribeError::ChannelCount,
         })?;
         let progress = listen.progress();
-        self.send(Command::Listen(listen))?;
+        let listen = Job::new(move |engine, now| engine.handle_listen(listen, now));
+        self.send(Command::Do(Whom::First, listen))?;
         Ok(Subscription { progress, hub: self.clone() })
     }
 }

@@ -162,6 +162,19 @@ fn a_lost_position_is_a_gap_before_what_is_kept() {
 }
 
 #[test]
+fn what_is_only_for_those_who_listen_comes_once_it_is_live() {
+    let mut sim = Sim::open(Pace::Whole);
+    let passing = |text: &str| Message::from(text).ttl(Duration::ZERO);
+    sim.publish("a", "kept");
+    sim.publish("a", passing("too early"));
+    let local = Local::listen(&mut sim, &["a"], Some(Since::Earliest));
+    sim.settle();
+    sim.publish("a", passing("in time"));
+    sim.settle();
+    assert_eq!(local.texts(), ["kept", "in time"]);
+}
+
+#[test]
 fn a_full_channel_catches_up_when_there_is_room() {
     let mut sim = Sim::open(Pace::Whole);
     let local = Local::listen_on(&mut sim, 0, &["a"], Some(Since::Latest), 3);
@@ -214,6 +227,10 @@ fn a_full_channel_that_falls_out_of_history_gets_a_gap_and_goes_on() {
     sim.settle();
     assert_eq!(local.words(), ["1", "2"]);
     assert_eq!(local.position(), Some(sim.history.cursor(2)));
+    // The loss is known, and cannot be told yet.
+    local.set_places(0);
+    sim.pass(200);
+    assert_eq!(local.position(), Some(sim.history.cursor(2)), "beyond a gap that is untold");
     local.set_places(1);
     sim.pass(200);
     let gap = format!("gap a slow {} {}", sim.id(2), sim.id(4));

@@ -412,7 +412,9 @@ fn who_unsubscribes_leaves_at_once_on_all_loops() {
 #[test]
 fn whoever_begins_to_watch_learns_of_the_next_on_any_loop() {
     let mut sim = open();
-    // Rooms that were there before anyone watched, on loops that do not turn in between.
+    // Rooms that were there before anyone watched, on loops that do not turn in between. One of them has
+    // looked whether somebody does.
+    let (_other, _) = socket(&mut sim, 2, "?channel=b&presence=1");
     let (before, name) = socket(&mut sim, 1, "?channel=a");
     let (watcher, _) = socket(&mut sim, 0, "?channel=a");
     watcher.text(&mut sim, r#"{"op":"subscribe","channel":"a","presence":true}"#);

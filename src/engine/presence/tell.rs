@@ -80,7 +80,7 @@ impl Core {
 
     /// What this loop has to tell of a channel; `None` if that is more than is left.
     fn take_listed(
-        &mut self,
+        &self,
         watches: &mut Watches,
         watch: WatchIndex,
         left: usize,
