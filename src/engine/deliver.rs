@@ -114,9 +114,12 @@ impl Core {
         let mut news = std::mem::take(&mut self.delivery.news);
         let taken = self.history.take_in_on(self.loop_number(), self.horizon, &mut news);
         if taken.overrun {
-            let rooms: Vec<_> = self.roster.rooms().collect();
-            rooms.into_iter().for_each(|room| self.mark_room(room));
-            self.local.mark_all(self.horizon);
+            // A loop that is not woken for what others listen to is often that far behind.
+            let rooms = self.roster.rooms().map(|room| self.roster.channel(room));
+            let heard = rooms.chain(self.local.channels());
+            self.history.news_among(heard, self.horizon, &mut news);
+            news.sort_unstable();
+            news.dedup();
         }
         for channel in news.drain(..) {
             if let Some(room) = self.roster.room(channel) {

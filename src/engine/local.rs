@@ -208,12 +208,9 @@ impl Local {
         }
     }
 
-    /// Marks everybody, before the horizon moves.
-    pub(crate) fn mark_all(&mut self, horizon: u64) {
-        let numbers: Vec<u32> = self.listeners.iter().map(|(number, _)| number as u32).collect();
-        for number in numbers {
-            mark_one(&mut self.listeners, &mut self.dirty, number, horizon);
-        }
+    /// Those that anyone listens to.
+    pub(crate) fn channels(&self) -> impl Iterator<Item = ChannelIndex> + '_ {
+        self.places.iter().map(|(channel, _)| *channel)
     }
 
     fn is_empty(&self) -> bool {

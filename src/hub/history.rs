@@ -618,6 +618,17 @@ impl History {
         wants.iter().any(|want| inner.channels[want.channel as usize].last > want.after)
     }
 
+    /// Lists those of these channels in which anything was published after a position.
+    pub fn news_among(
+        &self,
+        among: impl Iterator<Item = ChannelIndex>,
+        after: u64,
+        channels: &mut Vec<ChannelIndex>,
+    ) {
+        let inner = self.lock();
+        channels.extend(among.filter(|channel| inner.channels[*channel as usize].last > after));
+    }
+
     /// The place of a channel that is in the table.
     #[must_use]
     pub fn find(&self, channel: &str) -> Option<ChannelIndex> {

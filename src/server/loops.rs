@@ -153,10 +153,12 @@ impl Loop {
     }
 }
 
-/// Every WebSocket that the application was told of by `open` ends with `closed`.
+/// Every WebSocket that the application was told of by `open` ends with `closed`, and whoever looks at
+/// the server's numbers sees no connections any more.
 impl Drop for Loop {
     fn drop(&mut self) {
         self.engine.handle_end(self.shared.clock.now());
+        self.engine.leave_last_stats();
     }
 }
 

@@ -28,17 +28,26 @@ pub(super) enum Command {
 
 /// What only a program asks for that embeds the server. Handed over as a function, it is not even part
 /// of a binary in which nobody asks.
-pub(super) struct Job(Box<Run>);
+pub(super) struct Job {
+    run: Box<Run>,
+    /// It gets through however much waits.
+    is_urgent: bool,
+}
 
 type Run = dyn FnOnce(&mut Engine, Now) + Send;
 
 impl Job {
     pub(super) fn new(job: impl FnOnce(&mut Engine, Now) + Send + 'static) -> Self {
-        Self(Box::new(job))
+        Self { run: Box::new(job), is_urgent: false }
+    }
+
+    /// One that must not get lost: of these there are only so many.
+    pub(super) fn urgent(job: impl FnOnce(&mut Engine, Now) + Send + 'static) -> Self {
+        Self { run: Box::new(job), is_urgent: true }
     }
 
     pub(super) fn run(self, engine: &mut Engine, now: Now) {
-        (self.0)(engine, now);
+        (self.run)(engine, now);
     }
 }
 
@@ -81,7 +90,11 @@ impl Command {
 
     /// Whether it gets through however much waits.
     fn is_urgent(&self) -> bool {
-        matches!(self, Self::Shutdown(_))
+        match self {
+            Self::Shutdown(_) => true,
+            Self::Do(_, job) => job.is_urgent,
+            Self::Answer(..) | Self::Signal(_) | Self::Report => false,
+        }
     }
 }
 
@@ -159,7 +172,12 @@ impl Mailbox {
 
     fn put(&self, put: impl FnOnce(&mut Mail)) -> Option<()> {
         let mut mail = self.lock();
-        put(mail.as_mut()?);
+        let Some(open) = mail.as_mut() else {
+            // What is not taken may use this box when it goes.
+            drop(mail);
+            return None;
+        };
+        put(open);
         self.has_mail.store(true, Ordering::SeqCst);
         drop(mail);
         self.bell.ring();
@@ -186,5 +204,42 @@ impl Mailbox {
 
     pub(super) fn set_gone(&self, gone: usize) {
         self.gone.store(gone, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::cursor::Epoch;
+    use crate::engine::{Listen, Taken};
+    use crate::hub::History;
+    use crate::time::Now;
+
+    /// Of a program: what its callback owns uses the server's box when it goes, as a `Subscription` does.
+    struct Uses(Arc<Mailbox>, Arc<AtomicBool>);
+
+    impl Drop for Uses {
+        fn drop(&mut self) {
+            self.1.store(self.0.mail.try_lock().is_err(), Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn what_a_closed_box_does_not_take_goes_without_its_lock() {
+        let mailbox = Arc::new(Mailbox::new(Arc::new(Bell::new(|| {}))));
+        let was_locked = Arc::new(AtomicBool::new(false));
+        let now = Now { mono_ms: 0, unix_ms: 0 };
+        let history = History::new(&Config::default(), Epoch::from_random(7), now);
+        let uses = Uses(Arc::clone(&mailbox), Arc::clone(&was_locked));
+        let sink = Box::new(move |_| {
+            let _uses = &uses;
+            Taken::Yes
+        });
+        let listen = Listen::new(&["a"], None, &history, sink);
+        mailbox.close();
+        let listen = Job::new(move |engine, now| engine.handle_listen(listen, now));
+        assert!(!mailbox.send(Command::Do(Whom::First, listen)));
+        assert!(!was_locked.load(Ordering::SeqCst), "a Subscription in it would wait for ever");
     }
 }

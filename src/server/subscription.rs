@@ -86,8 +86,8 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         if !self.progress.is_ended() {
             self.progress.end();
-            // The loop is told to look; a queue that is full lets it find out by itself.
-            let ended = Job::new(|engine, now| engine.handle_listen_ended(now));
+            // The loop is told to look, also if its queue is full: on a quiet channel nothing else would.
+            let ended = Job::urgent(|engine, now| engine.handle_listen_ended(now));
             let _ = self.hub.send(Command::Do(Whom::First, ended));
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use holdline::engine::{Common, Engine, Peer, Policy, What};
 use holdline::hub::History;
-use holdline::{Config, Epoch, Rate};
+use holdline::{Config, Epoch, Message, Rate};
 use serde_json::{Value, json};
 
 use crate::limits::{HERE, THERE, assert_limited, call, forwarded, ip};
@@ -559,6 +559,54 @@ fn what_a_poll_was_told_on_one_loop_it_is_not_told_again_on_a_slower_one() {
     assert_eq!(watcher.jsons(&mut sim), *heard.as_array().expect("a list"));
 }
 
+/// A watching poll that was told on loop 0 that somebody came, goes on on loop 1, which has yet to tell it.
+/// The line on which it will, and what it asks for.
+fn move_before_it_is_told(sim: &mut Sim, watcher: &Ws) -> (usize, String) {
+    let first = sim.connect_from(0, from(1_000, 1));
+    hold(sim, first, "&presence=1");
+    watcher.jsons(sim);
+    come_unseen(sim, 2);
+    sim.turn(0);
+    sim.take(first, usize::MAX);
+    let heard = sim.answer(first).expect("an answer").json()["presence"].clone();
+    assert_eq!(ops(heard.as_array().expect("a list")), ["join"]);
+    sim.close(first);
+    sim.turn(0);
+    let second = sim.connect_from(1, from(1_001, 1));
+    (second, format!("/poll?channel=a&since={}&presence=1", sim.id(sim.history.head())))
+}
+
+#[test]
+fn what_comes_behind_what_a_poll_knows_already_it_is_told() {
+    let mut sim = open();
+    let (watcher, _) = socket(&mut sim, 1, "?channel=a&presence=1");
+    let (second, target) = move_before_it_is_told(&mut sim, &watcher);
+    sim.ask(second, "GET", &target, b"");
+    // In the same turn another comes, behind the poll.
+    let line = sim.connect(1);
+    sim.send(line, &ws::upgrade("/ws?channel=a", None));
+    sim.turn(1);
+    sim.settle();
+    assert_eq!(ops(&watcher.jsons(&mut sim)), ["join", "join"]);
+    assert!(sim.answer(second).is_some(), "it is told of the second, or that it missed something");
+}
+
+#[test]
+fn what_a_poll_knows_already_and_is_undone_before_its_new_loop_tells_it_hears_of() {
+    let mut sim = open();
+    let (watcher, _) = socket(&mut sim, 1, "?channel=a&presence=1");
+    let came = sim.lines.len() + 1;
+    let (second, target) = move_before_it_is_told(&mut sim, &watcher);
+    // Loop 1 is in the middle of a turn: the poll has come, and whoever it heard of goes again.
+    let mut request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes();
+    let (id, now) = (sim.lines[second].id, sim.now);
+    sim.loops[1].engine.handle_bytes(id, &mut request, now);
+    sim.send(came, &ws::frame(1, br#"{"op":"unsubscribe","channel":"a"}"#, [1, 2, 3, 4]));
+    sim.turn(2);
+    sim.settle();
+    assert!(sim.answer(second).is_some(), "it was told of a join, and of no leave");
+}
+
 #[test]
 fn what_a_slow_loop_did_not_tell_a_poll_it_hears_of_elsewhere() {
     let mut sim = open();
@@ -692,4 +740,44 @@ fn where_nobody_asks_nothing_is_stored() {
         sim.next_deadline().map(|due| due - sim.now.mono_ms)
     };
     assert!(sockets("?channel=a").is_none_or(|due| due > 10_000), "a grace that nobody asked for");
+}
+
+// Conflation.
+
+/// What an engine has to write of what it has taken in before.
+fn written(engine: &mut Engine) -> String {
+    let mut bytes = Vec::new();
+    while let Some(transmit) = engine.poll_transmit() {
+        let What::Bytes(lent) = transmit.what else { continue };
+        bytes.extend_from_slice(lent);
+        let len = lent.len();
+        engine.handle_sent(len);
+    }
+    String::from_utf8(bytes).expect("text")
+}
+
+#[test]
+fn a_loop_delivers_something_of_a_conflating_channel_however_fast_others_take_in() {
+    let now = crate::sim::START;
+    let config = Config { latest: vec!["a".into()], ..Config::default().open().loops(2) };
+    let [mut fast, mut slow] = pair(&Arc::new(config));
+    for engine in [&mut fast, &mut slow] {
+        let id = engine.handle_accept(Peer::Unix, now);
+        let mut request = b"GET /channels/a HTTP/1.1\r\nHost: localhost\r\n\
+            Accept: text/event-stream\r\n\r\n"
+            .to_vec();
+        engine.handle_bytes(id, &mut request, now);
+        assert!(drain(engine).contains("200 OK"));
+    }
+    let history = Arc::clone(fast.history());
+    let (mut by_fast, mut by_slow) = (String::new(), String::new());
+    for n in 0..100 {
+        history.publish("a", Message::from(format!("{n} old")), now).expect("room");
+        slow.take_in(now);
+        history.publish("a", Message::from(format!("{n} new")), now).expect("room");
+        by_fast += &drain(&mut fast);
+        by_slow += &written(&mut slow);
+    }
+    assert!(by_fast.contains("data: "));
+    assert!(by_slow.contains("data: "), "nothing in 100 turns");
 }

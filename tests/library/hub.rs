@@ -334,3 +334,35 @@ fn its_descriptor_is_lent_and_named() {
     let server = bound();
     assert_eq!(server.as_fd().as_raw_fd(), server.as_raw_fd());
 }
+
+#[test]
+fn a_subscription_that_is_dropped_while_the_queue_is_full_ends_all_the_same() {
+    let mut server = bound();
+    let hub = server.hub();
+    let owned = std::sync::Arc::new(());
+    let held = std::sync::Arc::clone(&owned);
+    let subscription = hub.subscribe_with(&["quiet"], None, move |_| {
+        let _held = &held;
+    });
+    server.turn(Some(Duration::ZERO)).expect("turns");
+    while hub.signal(1).is_ok() {}
+    drop(subscription);
+    for _ in 0..10 {
+        server.turn(Some(Duration::ZERO)).expect("turns");
+    }
+    assert_eq!(std::sync::Arc::strong_count(&owned), 1, "its function is still there");
+}
+
+#[test]
+fn a_server_that_has_ended_has_no_connections() {
+    let mut server = bound();
+    let hub = server.hub();
+    let _client = connect(address(&server));
+    while hub.stats().loops.connections.http == 0 {
+        server.turn(Some(Duration::from_millis(10))).expect("turns");
+    }
+    server.shutdown(Duration::ZERO);
+    while server.turn(None).expect("turns") != Turned::Ended {}
+    drop(server);
+    assert_eq!(hub.stats().loops.connections.http, 0);
+}

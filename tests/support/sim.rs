@@ -104,7 +104,7 @@ impl Sim {
     ) -> Self {
         let now = START;
         let mut rng = chance.into();
-        let config = Arc::new(config);
+        let config = Arc::new(config.loops(loops as u32));
         let history = Arc::new(History::new(&config, Epoch::from_random(rng.u64(..)), now));
         let common = Common::new(Arc::clone(&config), Arc::clone(&history), loops);
         let mut sim = Self {

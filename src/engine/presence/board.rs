@@ -92,6 +92,8 @@ pub(super) struct Part {
     pub(super) newcomers: Vec<ConnId>,
     /// Polls that came from another loop, which has told them what is noted here.
     pub(super) exempt: Vec<ConnId>,
+    /// Those of them that do not know all of it: more was noted behind what they were told.
+    pub(super) behind: Vec<ConnId>,
 }
 
 /// The place of a connection that is gone, or of a poll between two requests.
@@ -325,6 +327,7 @@ impl Watches {
             if part.watchers == 0 {
                 continue;
             }
+            part.behind.append(&mut part.exempt);
             if let Some(found) = part.changes.iter().position(|change| change.news == undone) {
                 part.changes.remove(found);
             } else if part.changes.len() < CHANGES_MAX {

@@ -39,6 +39,8 @@ struct Listed {
     newcomers: Option<Vec<ConnId>>,
     /// Who knows all of this already.
     exempt: Vec<ConnId>,
+    /// Who knows a part of it, and is told that it missed something.
+    behind: Vec<ConnId>,
     cost: usize,
 }
 
@@ -61,10 +63,12 @@ impl Core {
     /// Tells the watchers of one channel; what that cost, or `None` if it is more than is left.
     fn tell_watch(&mut self, watch: WatchIndex, left: usize) -> Option<usize> {
         let listed = self.with_board(|core, watches| core.take_listed(watches, watch, left));
-        let Some(Listed { mut telling, newcomers, exempt, cost }) = listed? else {
+        let Some(Listed { mut telling, newcomers, mut exempt, behind, cost }) = listed? else {
             return Some(0);
         };
         let room = self.room_of(&telling.name);
+        behind.iter().for_each(|id| self.note_missed(watch, room, *id));
+        exempt.extend(behind);
         let Some(newcomers) = newcomers else {
             self.tell_all(watch, room, &exempt, &mut telling);
             return Some(cost);
@@ -110,14 +114,37 @@ impl Core {
         (part.is_listed, part.is_flooded, part.is_crowded) = (false, false, is_crowded);
         let mut changes = std::mem::take(&mut part.changes);
         let newcomers = std::mem::take(&mut part.newcomers);
-        let exempt = std::mem::take(&mut part.exempt);
+        let mut exempt = std::mem::take(&mut part.exempt);
+        let mut behind = std::mem::take(&mut part.behind);
         if is_untold {
+            // Nobody was told this elsewhere.
+            exempt.clear();
+            behind.clear();
             changes.clear();
             changes.push(Change { conn: None, news: News::Untold { more: is_crowded } });
         }
         let telling = Telling { name, changes, batches: Vec::new() };
         let newcomers = (is_crowded && was_crowded).then_some(newcomers);
-        Some(Some(Listed { telling, newcomers, exempt, cost }))
+        Some(Some(Listed { telling, newcomers, exempt, behind, cost }))
+    }
+
+    /// A poll that came from another loop, or the place that it has left, missed something here.
+    fn note_missed(&mut self, watch: WatchIndex, room: Option<RoomIndex>, id: ConnId) {
+        let index = self.slots.find(id);
+        if let (Some(room), Some(index)) = (room, index) {
+            let sub = self.slots.get_mut(index).and_then(|slot| slot.sub_in(room));
+            if let Some(sub) = sub.filter(|sub| sub.watches) {
+                sub.untold = true;
+                return self.mark(index);
+            }
+        }
+        self.with_board(|_, watches| {
+            let Some(at) = watches.get_mut(watch) else { return };
+            let left = at.vacant.iter_mut().find(|vacant| vacant.who.conn == id);
+            if let Some(vacant) = left.filter(|vacant| vacant.watches) {
+                vacant.untold = true;
+            }
+        });
     }
 
     fn tell_all(
