@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::num::NonZero;
 use std::time::Duration;
 
 use holdline::engine::Policy;
@@ -150,21 +149,13 @@ const OPTIONS: &[Opt] = &[
     Opt {
         name: "loops",
         value: "N",
-        help: "threads that serve connections, 1 to 64, or auto: one for each\n\
-               processor [default: 1]",
-        set: |s, v| match v {
-            "auto" => {
-                let count = std::thread::available_parallelism().map_or(1, NonZero::get);
-                s.config.loops = u32::try_from(count).unwrap_or(LOOPS_MAX).min(LOOPS_MAX);
+        help: "threads that serve connections, 1 to 64 [default: 1]",
+        set: |s, v| match whole(v)? {
+            count @ 1..=LOOPS_MAX => {
+                s.config.loops = count;
                 Ok(())
             }
-            _ => match whole(v)? {
-                count @ 1..=LOOPS_MAX => {
-                    s.config.loops = count;
-                    Ok(())
-                }
-                _ => Err(format!("1 to {LOOPS_MAX} loops, or auto")),
-            },
+            _ => Err(format!("1 to {LOOPS_MAX} loops")),
         },
     },
     Opt {
@@ -485,13 +476,11 @@ mod tests {
     }
 
     #[test]
-    fn loops_are_counted_or_as_many_as_processors() {
+    fn loops_are_counted() {
         assert_eq!(config(&[], &[]).expect("valid").loops, 1);
         let environment = [("HOLDLINE_LOOPS", "3")];
         assert_eq!(config(&[], &environment).expect("valid").loops, 3);
         assert_eq!(config(&["--loops=64"], &environment).expect("valid").loops, 64);
-        let automatic = config(&["--loops", "auto"], &[]).expect("valid").loops;
-        assert!((1..=LOOPS_MAX).contains(&automatic), "{automatic}");
     }
 
     #[test]

@@ -77,8 +77,8 @@ fn with_small_arenas(config: Arc<Config>, history: &History, loops: usize) -> Ar
 }
 
 /// A budget of nothing would have a turn do nothing, for ever: each is at least one.
-fn with_progress(config: Arc<Config>) -> Arc<Config> {
-    let mut fixed = (*config).clone();
+fn with_progress(mut config: Arc<Config>) -> Arc<Config> {
+    let fixed = Arc::make_mut(&mut config);
     for budget in [
         &mut fixed.writes_per_turn,
         &mut fixed.write_bytes_per_turn,
@@ -91,5 +91,5 @@ fn with_progress(config: Arc<Config>) -> Arc<Config> {
     ] {
         *budget = (*budget).max(1);
     }
-    if fixed == *config { config } else { Arc::new(fixed) }
+    config
 }

@@ -28,7 +28,9 @@ pub(super) enum Command {
 
 /// What only a program asks for that embeds the server. Handed over as a function, it is not even part
 /// of a binary in which nobody asks.
-pub(super) struct Job(Box<dyn FnOnce(&mut Engine, Now) + Send>);
+pub(super) struct Job(Box<Run>);
+
+type Run = dyn FnOnce(&mut Engine, Now) + Send;
 
 impl Job {
     pub(super) fn new(job: impl FnOnce(&mut Engine, Now) + Send + 'static) -> Self {
