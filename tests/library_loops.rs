@@ -274,7 +274,8 @@ fn who_comes_back_to_another_loop_misses_nothing() {
         last.clone_from(&heard.last().expect("a message").0);
         drop(stream);
         hub.publish("a", format!("away {n}")).expect("room");
-        // Somebody else takes the place.
+        // Somebody else takes the place, once it is free.
+        wait_for("nobody listens", || hub.stats().loops.connections.sse == 0);
         let mut other = connect(at);
         ask(&mut other, "/loop");
         others.push(other);

@@ -339,8 +339,8 @@ fn its_descriptor_is_lent_and_named() {
 fn a_subscription_that_is_dropped_while_the_queue_is_full_ends_all_the_same() {
     let mut server = bound();
     let hub = server.hub();
-    let owned = std::sync::Arc::new(());
-    let held = std::sync::Arc::clone(&owned);
+    let owned = Arc::new(());
+    let held = Arc::clone(&owned);
     let subscription = hub.subscribe_with(&["quiet"], None, move |_| {
         let _held = &held;
     });
@@ -350,7 +350,7 @@ fn a_subscription_that_is_dropped_while_the_queue_is_full_ends_all_the_same() {
     for _ in 0..10 {
         server.turn(Some(Duration::ZERO)).expect("turns");
     }
-    assert_eq!(std::sync::Arc::strong_count(&owned), 1, "its function is still there");
+    assert_eq!(Arc::strong_count(&owned), 1, "its function is still there");
 }
 
 #[test]
