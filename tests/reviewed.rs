@@ -255,7 +255,7 @@ struct NotModified;
 
 impl App for NotModified {
     fn request(&mut self, _: &mut Ctx<'_>, _: ConnId, _: &Request<'_>) -> Answer<Route> {
-        Answer::Done(Route::Respond(Response::new(304, "text/plain", "never sent")))
+        Answer::Done(Route::Respond(Response::empty(304)))
     }
 }
 
