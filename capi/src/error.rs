@@ -55,7 +55,8 @@ pub(crate) fn of_hub(error: HubError) -> c_int {
 
 /// Of an error, or of the one behind it that was given words.
 pub(crate) fn of_io(error: &io::Error) -> c_int {
-    let behind = |error: &io::Error| error.get_ref()?.source()?.downcast_ref::<io::Error>().map(of_io);
+    let behind =
+        |error: &io::Error| error.get_ref()?.source()?.downcast_ref::<io::Error>().map(of_io);
     error.raw_os_error().or_else(|| behind(error)).unwrap_or(match error.kind() {
         ErrorKind::InvalidInput => libc::EINVAL,
         ErrorKind::AddrInUse => libc::EADDRINUSE,
