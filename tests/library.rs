@@ -200,7 +200,7 @@ struct Asks {
 
 impl App for Asks {
     fn authorize(&mut self, cx: &mut Ctx<'_>, id: ConnId, action: Action<'_>) -> Answer<Verdict> {
-        let Action::Publish { channel } = action else { return Answer::Done(Verdict::Default) };
+        let Action::Publish { channel, .. } = action else { return Answer::Done(Verdict::Default) };
         let ticket = cx.ticket(id);
         self.tickets.send((ticket, channel.to_owned())).expect("somebody decides");
         Answer::Later(ticket)

@@ -137,7 +137,7 @@ struct Silent;
 impl App for Silent {
     fn authorize(&mut self, cx: &mut Ctx<'_>, id: ConnId, action: Action<'_>) -> Answer<Verdict> {
         match action {
-            Action::Publish { channel: "asked" } => Answer::Later(cx.ticket(id)),
+            Action::Publish { channel: "asked", .. } => Answer::Later(cx.ticket(id)),
             _ => Answer::Done(Verdict::Allow),
         }
     }

@@ -47,7 +47,7 @@ pub trait App: Send {
     fn writable(&mut self, _: &mut Ctx<'_>, _id: ConnId) {}
 
     /// A WebSocket of the application's own is gone, and its subscriptions with it; the id finds nothing
-    /// any more.
+    /// any more but, in this call, what was set by [`Ctx::set_data`].
     fn closed(&mut self, _: &mut Ctx<'_>, _id: ConnId, _reason: CloseReason) {}
 
     /// A value that another thread sent by `Hub::signal`.
@@ -66,16 +66,34 @@ pub enum Action<'a> {
         /// The request that asks for it.
         request: &'a Request<'a>,
     },
-    /// Listen to a channel.
+    /// Listen to a channel, or learn how far it has got and who listens.
     Subscribe {
         /// Which.
         channel: &'a str,
+        /// The request that asks; `None` for a command on a WebSocket that is open.
+        request: Option<&'a Request<'a>>,
     },
     /// Publish to a channel, or drop its history.
     Publish {
         /// Which.
         channel: &'a str,
+        /// The request that asks, without its body; `None` for a message or a command on a WebSocket
+        /// that is open.
+        request: Option<&'a Request<'a>>,
     },
+}
+
+impl<'a> Action<'a> {
+    /// The request that asks, with its query and header fields, such as a token in them. `None` on a
+    /// WebSocket that is open: who that is was seen when it [connected](Self::Connect), and can be
+    /// kept by [`Ctx::set_data`].
+    #[must_use]
+    pub fn request(&self) -> Option<&'a Request<'a>> {
+        match self {
+            Self::Connect { request } => Some(request),
+            Self::Subscribe { request, .. } | Self::Publish { request, .. } => *request,
+        }
+    }
 }
 
 /// Text or binary.
@@ -303,6 +321,10 @@ impl Ctx<'_> {
     /// Subscribes a connection that listens, or a WebSocket of the application's own, to a channel;
     /// pushes arrive as raw payloads on an own protocol. Once more does nothing.
     ///
+    /// A raw WebSocket, and so one of the application's own, that has missed something is closed with
+    /// 1013 `gap`: because `since` is a position that is lost, or because it read too slowly for what is
+    /// kept.
+    ///
     /// # Errors
     /// `bad_channel` for a name that is none, `bad_request` for one channel too many, `overloaded`
     /// without memory, `not_found` for an id that is gone or does not listen.
@@ -320,15 +342,20 @@ impl Ctx<'_> {
         self.core.app_unsubscribe(id, channel)
     }
 
-    /// Closes a WebSocket with a code and a reason; whether it was there. A reason is cut to 123 bytes,
+    /// Closes a WebSocket with a code and a reason; whether it was there. [`App::closed`] follows when the
+    /// peer has answered and is gone, after some seconds if it does not. A reason is cut to 123 bytes,
     /// and a code that may not be sent (RFC 6455 §7.4) is 1011. For other connections `Hub::close`.
     pub fn close(&mut self, id: ConnId, code: u16, reason: &str) -> bool {
         self.core.app_close(id, code, reason)
     }
 
-    /// The number that was set for a connection; 0 before.
+    /// The number that was set for a connection; 0 before. Also in [`App::closed`], for the one that is
+    /// told there.
     #[must_use]
     pub fn data(&self, id: ConnId) -> Option<u64> {
+        if let Some((_, data)) = self.core.leaving.filter(|(leaving, _)| *leaving == id) {
+            return Some(data);
+        }
         let slot = self.core.slots.by_id(id)?;
         Some(slot.extra.as_ref().map_or(0, |extra| extra.data))
     }
@@ -351,8 +378,8 @@ impl Ctx<'_> {
         self.core.new_ticket(id)
     }
 
-    /// Calls [`App::timer`] with `key` once, after a while: rounded up to the millisecond, at least
-    /// one, and not before the next turn. Timers belong to the application, not to a connection.
+    /// Calls [`App::timer`] with `key` once, so long after the [moment of this turn](Self::now): rounded
+    /// up to the millisecond, at least one, and not before the next turn. Timers belong to the application, not to a connection.
     pub fn timer(&mut self, after: Duration, key: u64) -> TimerId {
         self.core.set_timer(after, key)
     }

@@ -82,6 +82,8 @@ pub(crate) struct Core {
     /// Connections that wait for their peers to have read everything.
     pub(crate) lingering: usize,
     pub(crate) notices: Notices,
+    /// The connection that the application is being told is gone, and the number set for it.
+    pub(crate) leaving: Option<(ConnId, u64)>,
     /// Why WebSockets of the application's own are about to be gone.
     pub(crate) reasons: HashMap<u32, CloseReason>,
     /// By moment and order of setting.
@@ -148,6 +150,7 @@ impl Core {
             refused: 0,
             lingering: 0,
             notices: Notices::default(),
+            leaving: None,
             reasons: HashMap::new(),
             app_timers: BTreeMap::new(),
             timers_set: 0,

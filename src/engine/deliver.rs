@@ -351,7 +351,8 @@ impl Core {
 
     /// Channels whose place history has passed: said before anything else, then reading goes on.
     fn announce_lost(&mut self, index: u32, dialect: Dialect) {
-        if dialect == Dialect::WsRaw && self.is_builtin_raw(index) {
+        // It has no words for it.
+        if dialect == Dialect::WsRaw {
             self.stats.gaps[GapReason::Slow as usize] += 1;
             return self.ws_close(index, 1013, "gap");
         }
@@ -386,11 +387,6 @@ impl Core {
             self.add_gap(&mut gaps, &name, GapReason::Slow, Some(since), resumed);
         }
         gaps
-    }
-
-    fn is_builtin_raw(&self, index: u32) -> bool {
-        let ws = self.slots.get(index).and_then(Slot::websocket);
-        ws.is_some_and(|ws| ws.mode == WsMode::Raw)
     }
 
     /// Everything up to `up_to` is in a connection's output.

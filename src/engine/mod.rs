@@ -440,7 +440,9 @@ impl Engine {
         self.core.unweigh(&slot);
         if slot.flags.has(Flags::OPENED) {
             let reason = self.core.reasons.remove(&index).unwrap_or(CloseReason::Lost);
+            self.core.leaving = Some((id, slot.extra.as_ref().map_or(0, |extra| extra.data)));
             self.call_app(|app, core| app.closed(&mut Ctx { core }, id, reason));
+            self.core.leaving = None;
         }
         Some(id)
     }

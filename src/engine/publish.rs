@@ -1,7 +1,7 @@
 //! Publishing over HTTP: one message a request, or many lines.
 
 use super::Engine;
-use super::app::Action;
+use super::app::{Action, Request};
 use super::core::Core;
 use super::query::saturating_digits;
 use super::reply::{Refused, Reply, write_error};
@@ -46,7 +46,8 @@ impl Engine {
         let channel = &plan.options.channels[0];
         let template = template(asked, plan)?;
         if !asked.authorized {
-            self.authorize(index, Action::Publish { channel })?;
+            let request = Some(&asked.without_body());
+            self.authorize(index, Action::Publish { channel, request })?;
             self.core.admit_publish(index, channel)?;
         }
         if asked.parsed.content_encoding.is_some() {
@@ -83,10 +84,11 @@ impl Engine {
         };
         let max = self.core.config.batch_bytes_max;
         let Some(body) = self.read_body(index, asked, max)? else { return Ok(()) };
+        let request = asked.without_body();
         if is_lines {
-            self.publish_lines(index, answering, body)
+            self.publish_lines(index, answering, &request, body)
         } else {
-            self.publish_object(index, answering, body)
+            self.publish_object(index, answering, &request, body)
         }
     }
 
@@ -94,6 +96,7 @@ impl Engine {
         &mut self,
         index: u32,
         answering: &Answering,
+        request: &Request<'_>,
         body: &[u8],
     ) -> Result<(), Next> {
         let lines: Vec<&[u8]> = body
@@ -117,7 +120,7 @@ impl Engine {
         // All questions come before the first effect.
         let mut allowed = Vec::with_capacity(parsed.len());
         for line in &parsed {
-            allowed.push(self.authorize_line(index, line)?);
+            allowed.push(self.authorize_line(index, request, line)?);
         }
         let mut out = Vec::with_capacity(lines.len() * 96);
         for (line, allowed) in parsed.into_iter().zip(allowed) {
@@ -135,10 +138,11 @@ impl Engine {
         &mut self,
         index: u32,
         answering: &Answering,
+        request: &Request<'_>,
         body: &[u8],
     ) -> Result<(), Next> {
         let line = command::parse_line(body, self.core.config.message_bytes_max);
-        let allowed = self.authorize_line(index, &line)?;
+        let allowed = self.authorize_line(index, request, &line)?;
         if let (Ok(Line { targets: Targets::One(_), .. }), [Some(refusal)]) = (&line, &allowed[..])
         {
             return Err(refusal.clone().into());
@@ -154,6 +158,7 @@ impl Engine {
     fn authorize_line(
         &mut self,
         index: u32,
+        request: &Request<'_>,
         line: &Result<Line<'_>, Fault>,
     ) -> Result<Vec<Option<Refusal>>, Next> {
         let Ok(line) = line else { return Ok(Vec::new()) };
@@ -167,7 +172,7 @@ impl Engine {
                 allowed.push(Some(BAD_CHANNEL));
                 continue;
             }
-            match self.authorize(index, Action::Publish { channel }) {
+            match self.authorize(index, Action::Publish { channel, request: Some(request) }) {
                 Ok(()) => allowed.push(None),
                 Err(Next::Refuse(refused)) => allowed.push(Some(refused.refusal)),
                 Err(next) => return Err(next),

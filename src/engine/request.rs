@@ -84,6 +84,11 @@ impl<'b> Asked<'b> {
         Self { head, parsed, body, authorized: *authorized, is_complete: true }
     }
 
+    /// As applications see it while they decide: its body may not have come.
+    pub(crate) fn without_body(&self) -> Request<'b> {
+        Request { head: self.head, parsed: self.parsed, body: b"" }
+    }
+
     /// Whether a length is stated that is more than may be.
     fn is_too_large(&self, bytes_max: usize) -> bool {
         matches!(self.parsed.framing, Framing::Length(length) if length > bytes_max as u64)
@@ -147,16 +152,20 @@ impl Engine {
                 self.core.answer_console(index, answering, !plan.options.channels.is_empty())?
             }
             What::Info => {
-                self.authorize(index, Action::Subscribe { channel: &plan.options.channels[0] })?;
-                self.core.answer_info(index, answering, &plan.options.channels[0]);
+                let channel = &*plan.options.channels[0];
+                let request = Some(&asked.without_body());
+                self.authorize(index, Action::Subscribe { channel, request })?;
+                self.core.answer_info(index, answering, channel);
             }
             What::Presence => {
                 self.on_presence(index, answering, &plan.options.channels[0])?;
             }
             What::Clear => {
-                self.authorize(index, Action::Publish { channel: &plan.options.channels[0] })?;
+                let channel = &*plan.options.channels[0];
+                let request = Some(&asked.without_body());
+                self.authorize(index, Action::Publish { channel, request })?;
                 let now = self.core.now;
-                self.core.history.clear(&plan.options.channels[0], now);
+                self.core.history.clear(channel, now);
                 self.core.respond(index, answering, &Reply { status: 204, ..Reply::default() });
             }
             What::Publish => self.on_publish(index, asked, answering, &plan)?,

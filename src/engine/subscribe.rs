@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::Engine;
-use super::app::{Action, Request};
+use super::app::Action;
 use super::core::Core;
 use super::presence::Parting;
 use super::query::Options;
@@ -86,10 +86,10 @@ impl Engine {
         asked: &Asked<'_>,
         channels: &[Cow<'_, str>],
     ) -> Result<(), Next> {
-        let request = Request { head: asked.head, parsed: asked.parsed, body: b"" };
+        let request = asked.without_body();
         self.authorize(index, Action::Connect { request: &request })?;
         for channel in channels {
-            self.authorize(index, Action::Subscribe { channel })?;
+            self.authorize(index, Action::Subscribe { channel, request: Some(&request) })?;
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ use crate::cursor::Since;
 use crate::json;
 use crate::message::{BAD_CHANNEL, Message, is_channel};
 use crate::wire::command::{self, Command, Fault};
-use crate::wire::dialect::ws_json;
+use crate::wire::dialect::{Dialect, Gap, ws_json};
 use crate::wire::ws::{self, Opcode, WsError};
 
 /// Control frames: one each 100 ms, and a burst of 20.
@@ -134,7 +134,7 @@ impl Engine {
         let subs = self.core.slots.get(index).map_or(&[][..], |slot| slot.subs.as_slice());
         let Some(room) = subs.first().map(|sub| sub.room) else { return };
         let channel = Arc::clone(self.core.roster.name(room));
-        match self.authorize(index, Action::Publish { channel: &channel }) {
+        match self.authorize(index, Action::Publish { channel: &channel, request: None }) {
             Ok(()) => {}
             Err(Next::Later) => {
                 return self.wait(index, Question::Payload { is_text, bytes });
@@ -203,7 +203,7 @@ impl Engine {
                 });
             }
             Command::Publish { channel, message } => {
-                self.authorize(index, Action::Publish { channel: &channel })?;
+                self.authorize(index, Action::Publish { channel: &channel, request: None })?;
                 self.core.admit_publish(index, &channel)?;
                 let published = self.core.publish_checked(&channel, message)?;
                 self.core.ws_published(index, reference, &published);
@@ -220,7 +220,7 @@ impl Engine {
             Command::Subscribe { .. } if self.core.has_later(index) => return Err(Next::Later),
             Command::Subscribe { channels, since, gap_live, presence, .. } => {
                 for channel in &channels {
-                    self.authorize(index, Action::Subscribe { channel })?;
+                    self.authorize(index, Action::Subscribe { channel, request: None })?;
                 }
                 let options = Options { channels, since, gap_live, presence, ..Options::default() };
                 self.core.ws_subscribe(index, reference, options)?;
@@ -294,10 +294,11 @@ impl Core {
             slot.adopt(options);
         }
         self.file(index);
-        let by_position = matches!(options.since, Some(Since::Cursor(_) | Since::Unknown));
         let gaps = self.gaps(started, options.since);
         match mode {
-            WsMode::Raw if by_position && !gaps.is_empty() => self.ws_close(index, 1013, "gap"),
+            WsMode::Raw if by_position(options.since) && !gaps.is_empty() => {
+                self.ws_close(index, 1013, "gap")
+            }
             WsMode::Raw | WsMode::App => {}
             WsMode::Meta => {
                 let lowest = self.cursor(started.lowest);
@@ -401,7 +402,7 @@ impl Core {
     }
 
     /// The gaps, and `live` at once where there is nothing to catch up on.
-    fn write_gaps(&mut self, index: u32, gaps: &[crate::wire::dialect::Gap], started: &Started) {
+    fn write_gaps(&mut self, index: u32, gaps: &[Gap], started: &Started) {
         let lowest = self.cursor(started.lowest);
         let dialect = WsMode::Json.dialect();
         for gap in gaps {
@@ -633,10 +634,9 @@ impl Core {
     ) -> Result<(), Refusal> {
         const GONE: Refusal = Refusal::new(Code::NotFound, "there is no such WebSocket any more");
         let index = self.slots.find(id).ok_or(GONE)?;
-        let count = match self.slots.get(index) {
-            Some(slot) if slot.lasting_state().dialect().is_some() => slot.subs.as_slice().len(),
-            _ => return Err(GONE),
-        };
+        let slot = self.slots.get(index).ok_or(GONE)?;
+        let dialect = slot.lasting_state().dialect().ok_or(GONE)?;
+        let count = slot.subs.as_slice().len();
         if !is_channel(channel.as_bytes()) {
             return Err(BAD_CHANNEL);
         }
@@ -646,10 +646,43 @@ impl Core {
         if self.sub_on(index, channel).is_none() {
             self.take_in_now();
             let started = self.start(index, &[channel.into()], since, false, false)?;
+            let gaps = self.gaps(&started, since);
             self.enter(index, &started, false);
             self.weigh(index);
+            if !gaps.is_empty() {
+                self.tell_gaps(index, dialect, gaps, since, started.lowest);
+            }
         }
         Ok(())
+    }
+
+    /// Tells a connection what an application's subscription lacks, before anything that follows.
+    fn tell_gaps(
+        &mut self,
+        index: u32,
+        dialect: Dialect,
+        gaps: Vec<Gap>,
+        since: Option<Since>,
+        lowest: u64,
+    ) {
+        match dialect {
+            Dialect::WsRaw if by_position(since) => self.ws_close(index, 1013, "gap"),
+            Dialect::WsRaw => {}
+            Dialect::Poll => {
+                if let Some(slot) = self.slots.get_mut(index) {
+                    slot.extra().gaps = gaps;
+                }
+                self.mark(index);
+            }
+            Dialect::WsMeta
+            | Dialect::WsJson
+            | Dialect::WsJsonCursor
+            | Dialect::SseRaw(_)
+            | Dialect::SseJson(_) => {
+                let id = self.cursor(lowest);
+                self.reply(index, |out| dialect.gaps(out, &gaps, id));
+            }
+        }
     }
 
     pub(crate) fn app_unsubscribe(&mut self, id: ConnId, channel: &str) -> bool {
@@ -690,4 +723,10 @@ fn write_ok(out: &mut Vec<u8>, reference: Option<u32>, channel: &str, recovered:
         }
         out.push(b'}');
     });
+}
+
+/// Whether somebody goes on from where it was, and not merely with what is kept: then a loss is one. Raw
+/// WebSockets have no words for it, and end.
+fn by_position(since: Option<Since>) -> bool {
+    matches!(since, Some(Since::Cursor(_) | Since::Unknown))
 }

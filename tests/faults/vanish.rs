@@ -44,9 +44,8 @@ struct Never;
 impl App for Never {
     fn authorize(&mut self, cx: &mut Ctx<'_>, id: ConnId, action: Action<'_>) -> Answer<Verdict> {
         match action {
-            Action::Subscribe { channel: "waits" } | Action::Publish { channel: "waits" } => {
-                Answer::Later(cx.ticket(id))
-            }
+            Action::Subscribe { channel: "waits", .. }
+            | Action::Publish { channel: "waits", .. } => Answer::Later(cx.ticket(id)),
             _ => Answer::Done(Verdict::Default),
         }
     }

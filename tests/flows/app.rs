@@ -8,7 +8,7 @@ use holdline::engine::{
     Action, Answer, App, CloseReason, ConnId, Ctx, Kind, Queued, Request, Response, Route, TimerId,
     Upgrade, Verdict,
 };
-use holdline::{Code, Message};
+use holdline::{Code, Config, Message, Since};
 
 use crate::sim::clients::{Sse, Ws, request};
 use crate::sim::{Pace, Sim, http, ws};
@@ -352,4 +352,146 @@ fn a_message_that_finds_no_room_is_not_taken() {
     signal(&mut sim, 0);
     let queued = queued.lock().expect("no panic");
     assert_eq!(queued[2..], [Queued::Full; 2], "{queued:?}");
+}
+
+/// Subscribes each WebSocket of its own to `news`, from where its query says, and keeps a number for it.
+#[derive(Clone, Default)]
+struct Feed(Arc<Mutex<Vec<String>>>);
+
+impl Feed {
+    fn open(sim: &mut Sim, since: &str) -> Ws {
+        let line = sim.connect(0);
+        sim.send(line, &ws::upgrade(&format!("/feed?since={since}"), None));
+        sim.settle();
+        http::take_head(&mut sim.lines[line].received).expect("an answer");
+        Ws { line }
+    }
+
+    fn noted(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().expect("no panic"))
+    }
+}
+
+impl App for Feed {
+    fn authorize(&mut self, _: &mut Ctx<'_>, _: ConnId, action: Action<'_>) -> Answer<Verdict> {
+        let key = action.request().and_then(|request| request.header("authorization"));
+        let what = match action {
+            Action::Connect { .. } => "connect",
+            Action::Subscribe { .. } => "subscribe",
+            Action::Publish { .. } => "publish",
+            _ => "something new",
+        };
+        let key = key.map(String::from_utf8_lossy);
+        self.0.lock().expect("no panic").push(format!("{what} {key:?}"));
+        Answer::Done(Verdict::Allow)
+    }
+
+    fn request(&mut self, cx: &mut Ctx<'_>, id: ConnId, request: &Request<'_>) -> Answer<Route> {
+        if request.path() != "/feed" {
+            return Answer::Done(Route::Pass);
+        }
+        let since = request.param("since").map_or(0, |since| since.len() as u64);
+        cx.set_data(id, since);
+        self.0.lock().expect("no panic").push(request.param("since").unwrap_or_default().into());
+        Answer::Done(Upgrade::new().into())
+    }
+
+    fn open(&mut self, cx: &mut Ctx<'_>, id: ConnId) {
+        let since = self.0.lock().expect("no panic").pop().expect("a request");
+        cx.subscribe(id, "news", Since::parse(since.as_bytes())).expect("it is there");
+    }
+
+    fn closed(&mut self, cx: &mut Ctx<'_>, id: ConnId, reason: CloseReason) {
+        let said = format!("{:?} {}", cx.data(id), reason.code());
+        self.0.lock().expect("no panic").push(said);
+    }
+}
+
+fn feed() -> (Sim, Feed) {
+    let mut sim =
+        Sim::with(Config { history_messages: 2, ..Config::default().open() }, Pace::Whole);
+    let feed = Feed::default();
+    sim.engine_mut().set_app(Box::new(feed.clone()));
+    (sim, feed)
+}
+
+#[test]
+fn an_own_websocket_that_goes_on_from_a_position_that_is_lost_is_closed() {
+    let (mut sim, _) = feed();
+    let publish = |sim: &mut Sim| {
+        sim.history.publish("news", "x".into(), sim.now).expect("room");
+        sim.settle();
+    };
+    publish(&mut sim);
+    let kept = sim.history.cursor(sim.history.head()).to_string();
+    (0..2).for_each(|_| publish(&mut sim));
+    let socket = Feed::open(&mut sim, &kept);
+    assert_eq!(socket.frames(&mut sim).len(), 2, "from {kept}");
+    publish(&mut sim);
+    assert_eq!(socket.frames(&mut sim).len(), 1);
+    for lost in [&*kept, "zzzzzzzz-5"] {
+        let socket = Feed::open(&mut sim, lost);
+        let frames = socket.frames(&mut sim);
+        assert_eq!(frames.iter().map(|frame| frame.code()).collect::<Vec<_>>(), [Some(1013)]);
+    }
+    // Whoever only wants what there is misses nothing.
+    assert_eq!(Feed::open(&mut sim, "earliest").frames(&mut sim).len(), 2);
+}
+
+#[test]
+fn an_own_websocket_that_reads_too_slowly_for_what_is_kept_is_closed() {
+    let (mut sim, _) = feed();
+    let socket = Feed::open(&mut sim, "latest");
+    sim.stall(socket.line, 0);
+    for n in 0..20 {
+        let text = format!("{n} {}", "x".repeat(100_000));
+        sim.history.publish("news", text.as_str().into(), sim.now).expect("room");
+        sim.settle();
+    }
+    sim.unstall(socket.line);
+    sim.settle();
+    let frames = socket.frames(&mut sim);
+    let (last, others) = frames.split_last().expect("a Close at least");
+    assert_eq!(last.code(), Some(1013));
+    for (n, frame) in others.iter().enumerate() {
+        assert!(frame.text().starts_with(&format!("{n} ")), "missed something, and was not told");
+    }
+}
+
+#[test]
+fn what_was_set_for_a_connection_is_there_when_it_is_told_to_be_gone() {
+    let (mut sim, feed) = feed();
+    let socket = Feed::open(&mut sim, "latest");
+    sim.close(socket.line);
+    sim.settle();
+    assert_eq!(feed.noted(), ["Some(6) 1006"]);
+}
+
+#[test]
+fn whoever_decides_sees_the_request_that_asks() {
+    let (mut sim, feed) = feed();
+    for (method, target, body, asked) in [
+        ("POST", "/channels/news", "x", &["publish Some(\"k\")"][..]),
+        ("DELETE", "/channels/news", "", &["publish Some(\"k\")"]),
+        ("POST", "/publish", "{\"channel\":\"news\",\"text\":\"x\"}", &["publish Some(\"k\")"]),
+        ("GET", "/channels/news", "", &["subscribe Some(\"k\")"]),
+        (
+            "GET",
+            "/channels/news?poll=0&since=earliest",
+            "",
+            &["connect Some(\"k\")", "subscribe Some(\"k\")"],
+        ),
+    ] {
+        let line = sim.connect(0);
+        let fields = "Authorization: k\r\n";
+        sim.send(line, &request(method, target, fields, body.as_bytes()));
+        sim.settle();
+        assert_eq!(feed.noted(), asked, "{method} {target}");
+    }
+    // What comes on a WebSocket that is open has no request.
+    let socket = Ws::open(&mut sim, 0, "/channels/news");
+    feed.noted();
+    socket.text(&mut sim, "x");
+    sim.settle();
+    assert_eq!(feed.noted(), ["publish None"]);
 }

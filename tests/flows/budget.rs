@@ -284,7 +284,7 @@ impl App for Sender {
 
     fn authorize(&mut self, cx: &mut Ctx<'_>, id: ConnId, action: Action<'_>) -> Answer<Verdict> {
         match action {
-            Action::Publish { channel: "later" } => Answer::Later(cx.ticket(id)),
+            Action::Publish { channel: "later", .. } => Answer::Later(cx.ticket(id)),
             _ => Answer::Done(Verdict::Default),
         }
     }

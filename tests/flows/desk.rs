@@ -28,8 +28,8 @@ impl App for Later {
     fn authorize(&mut self, cx: &mut Ctx<'_>, id: ConnId, action: Action<'_>) -> Answer<Verdict> {
         let what = match action {
             Action::Connect { request } => format!("connect {}", request.path()),
-            Action::Subscribe { channel } => format!("subscribe {channel}"),
-            Action::Publish { channel } => format!("publish {channel}"),
+            Action::Subscribe { channel, .. } => format!("subscribe {channel}"),
+            Action::Publish { channel, .. } => format!("publish {channel}"),
             _ => "something new".to_owned(),
         };
         self.ask(cx, id, what)
