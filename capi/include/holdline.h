@@ -35,9 +35,11 @@ typedef enum holdline_kind {
 typedef enum holdline_action {
   /* Open a stream, a poll or a WebSocket of the built-in routes. There is a request, no channel. */
   HOLDLINE_CONNECT,
-  /* Listen to a channel. There is no request (NULL). */
+  /* Listen to a channel, or learn how far it has got and who listens. request is the one that asks; NULL for a
+   * command on a WebSocket that is open. */
   HOLDLINE_SUBSCRIBE,
-  /* Publish to a channel, or drop its history. There is no request (NULL). */
+  /* Publish to a channel, or drop its history. request is the one that asks, without its body; NULL for a
+   * message or a command on a WebSocket that is open. */
   HOLDLINE_PUBLISH
 } holdline_action;
 
@@ -192,7 +194,8 @@ typedef struct holdline_callbacks {
   /* sizeof(holdline_callbacks). */
   size_t size;
   /* Decides who may: holdline_action, holdline_verdict. All of a request is decided before any of it is done, so
-   * do nothing here but decide. */
+   * do nothing here but decide. request may be NULL: on a WebSocket that is open; who that is was seen when it
+   * asked to HOLDLINE_CONNECT, and can be kept by holdline_set_data. */
   int (*authorize)(void *user,
                    struct holdline_ctx *ctx,
                    holdline_conn conn,
@@ -419,6 +422,8 @@ int holdline_accept_websocket(struct holdline_ctx *ctx, holdline_conn conn, cons
 
 /* Subscribes a WebSocket of the application's own to a channel: it is sent the payloads. since: NULL, "earliest",
  * "latest", an id, seconds since 1970, or how long ago ("10m"). 0, also if it was subscribed.
+ * One that has missed something is closed with 1013 "gap": since is an id that is lost, or it read too slowly for what
+ * is kept; it comes back and begins anew.
  * -EINVAL; -ENOENT; -ENOMEM: it has 128 channels, or a limit of channels or memory is reached. */
 int holdline_subscribe(struct holdline_ctx *ctx,
                        holdline_conn conn,
@@ -443,10 +448,14 @@ int holdline_close(struct holdline_ctx *ctx,
                    int code,
                    const char *reason);
 
-/* Keeps a number for a connection, until it is gone. -ENOENT -EINVAL. */
-int holdline_set_data(struct holdline_ctx *ctx, holdline_conn conn, uint64_t data);
+/* Keeps a number for a connection, until it is gone, such as a pointer of yours: closed, which is the last that
+ * hears of it, still finds it by holdline_data. -ENOENT -EINVAL. */
+int holdline_set_data(struct holdline_ctx *ctx,
+                      holdline_conn conn,
+                      uint64_t data);
 
-/* The number that holdline_set_data kept; 0 before. -ENOENT -EINVAL. */
+/* The number that holdline_set_data kept; 0 before. Also in closed, of the connection that it is about.
+ * -ENOENT -EINVAL. */
 int holdline_data(struct holdline_ctx *ctx, holdline_conn conn, uint64_t *data);
 
 /* Has the timer callback called with key, once, after_ms from the moment of this turn, to the millisecond; 0

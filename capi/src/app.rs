@@ -40,12 +40,13 @@ impl Callbacks {
 impl App for Callbacks {
     fn authorize(&mut self, cx: &mut Ctx<'_>, id: ConnId, action: Action<'_>) -> Answer<Verdict> {
         let Some(call) = self.table.authorize else { return Answer::Done(Verdict::Default) };
-        let (number, channel, request) = match action {
-            Action::Connect { request } => (holdline_action::HOLDLINE_CONNECT, None, Some(request)),
-            Action::Subscribe { channel } => {
-                (holdline_action::HOLDLINE_SUBSCRIBE, Some(channel), None)
+        let request = action.request();
+        let (number, channel) = match action {
+            Action::Connect { .. } => (holdline_action::HOLDLINE_CONNECT, None),
+            Action::Subscribe { channel, .. } => {
+                (holdline_action::HOLDLINE_SUBSCRIBE, Some(channel))
             }
-            Action::Publish { channel } => (holdline_action::HOLDLINE_PUBLISH, Some(channel), None),
+            Action::Publish { channel, .. } => (holdline_action::HOLDLINE_PUBLISH, Some(channel)),
             _ => return Answer::Done(Verdict::Forbidden), // there is no other
         };
         let offered = request.map(protocols).unwrap_or_default();

@@ -152,6 +152,8 @@ fn say(frame: &Frame, what: Said) -> Outcome {
 
 /// Subscribes a WebSocket of the application's own to a channel: it is sent the payloads. since: NULL, "earliest",
 /// "latest", an id, seconds since 1970, or how long ago ("10m"). 0, also if it was subscribed.
+/// One that has missed something is closed with 1013 "gap": since is an id that is lost, or it read too slowly for what
+/// is kept; it comes back and begins anew.
 /// -EINVAL; -ENOENT; -ENOMEM: it has 128 channels, or a limit of channels or memory is reached.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn holdline_subscribe(
@@ -242,7 +244,8 @@ pub unsafe extern "C" fn holdline_close(
     })
 }
 
-/// Keeps a number for a connection, until it is gone. -ENOENT -EINVAL.
+/// Keeps a number for a connection, until it is gone, such as a pointer of yours: closed, which is the last that
+/// hears of it, still finds it by holdline_data. -ENOENT -EINVAL.
 #[unsafe(no_mangle)]
 pub extern "C" fn holdline_set_data(
     ctx: *mut holdline_ctx,
@@ -259,7 +262,8 @@ pub extern "C" fn holdline_set_data(
     })
 }
 
-/// The number that holdline_set_data kept; 0 before. -ENOENT -EINVAL.
+/// The number that holdline_set_data kept; 0 before. Also in closed, of the connection that it is about.
+/// -ENOENT -EINVAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn holdline_data(
     ctx: *mut holdline_ctx,

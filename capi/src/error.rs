@@ -89,13 +89,14 @@ fn text(result: c_int) -> &'static CStr {
             c"a struct is from a newer header than the library: set the fields that it does not know \
               to zero, or install the newer library"
         }
-        libc::ENOENT => c"there is no such connection any more, or it is no WebSocket: forget its number",
+        libc::ENOENT => c"there is no such connection any more, or it is no WebSocket: forget its number; or no such path",
         libc::ENOBUFS => {
             c"too much waits for this connection: nothing was taken; wait for the writable callback"
         }
         libc::EMSGSIZE => c"the payload is larger than message_bytes_max: send less, or raise it",
         libc::ENOMEM => {
-            c"a table or the byte budget is full: publish less, or raise memory_bytes; try again later"
+            c"a limit of channels, subscriptions or bytes is reached: end some, publish less, or raise \
+              memory_bytes; try again later"
         }
         libc::EBADMSG => c"the type promises JSON and the payload is none, or nests too deeply",
         libc::EILSEQ => c"text that is not UTF-8: send it as HOLDLINE_BINARY",

@@ -133,9 +133,11 @@ pub enum holdline_kind {
 pub enum holdline_action {
     /// Open a stream, a poll or a WebSocket of the built-in routes. There is a request, no channel.
     HOLDLINE_CONNECT,
-    /// Listen to a channel. There is no request (NULL).
+    /// Listen to a channel, or learn how far it has got and who listens. request is the one that asks; NULL for a
+    /// command on a WebSocket that is open.
     HOLDLINE_SUBSCRIBE,
-    /// Publish to a channel, or drop its history. There is no request (NULL).
+    /// Publish to a channel, or drop its history. request is the one that asks, without its body; NULL for a
+    /// message or a command on a WebSocket that is open.
     HOLDLINE_PUBLISH,
 }
 
@@ -182,7 +184,8 @@ pub struct holdline_callbacks {
     /// sizeof(holdline_callbacks).
     pub size: usize,
     /// Decides who may: holdline_action, holdline_verdict. All of a request is decided before any of it is done, so
-    /// do nothing here but decide.
+    /// do nothing here but decide. request may be NULL: on a WebSocket that is open; who that is was seen when it
+    /// asked to HOLDLINE_CONNECT, and can be kept by holdline_set_data.
     pub authorize: Option<
         unsafe extern "C" fn(
             user: *mut c_void,

@@ -36,6 +36,7 @@ typedef struct {
   int opened, closed, close_code, messages, writable, requests, timers, signals;
   uint64_t value;
   int verdict, route, result;
+  const char *token;
   char id[40];
 } seen;
 
@@ -69,7 +70,9 @@ static void on_closed(void *user, holdline_ctx *ctx, holdline_conn conn, int cod
   s->close_code = code;
   IS(-ENOENT, holdline_send(ctx, conn, HOLDLINE_TEXT, (const uint8_t *)"x", 1));
   IS(-ENOENT, holdline_close(ctx, conn, 1000, NULL));
-  IS(-ENOENT, holdline_data(ctx, conn, &data));
+  IS(0, holdline_data(ctx, conn, &data)); /* what was kept is still there, to be let go of */
+  CHECK(data >= 42);
+  IS(-ENOENT, holdline_data(ctx, conn + 1, &data));
   IS(-ENOENT, holdline_set_data(ctx, conn, 1));
   IS(-ENOENT, holdline_subscribe(ctx, conn, text("a"), NULL));
   IS(-ENOENT, holdline_unsubscribe(ctx, conn, text("a")));
@@ -132,6 +135,10 @@ static int on_authorize(void *user, holdline_ctx *ctx, holdline_conn conn, int a
     return HOLDLINE_ALLOW;
   }
   CHECK(channel.len > 0);
+  CHECK(request != NULL && equals(request->path, "/channels/a"));
+  if (s->token != NULL && !equals(holdline_request_header(request, "authorization"), s->token)) {
+    return HOLDLINE_UNAUTHORIZED;
+  }
   if (s->verdict == HOLDLINE_LATER) {
     s->ticket = holdline_ticket_of(ctx, conn);
     CHECK(s->ticket != 0);
@@ -456,7 +463,8 @@ static void hosts_and_origins_are_served_if_named(void) {
     hang_up(by_name);
     of_page = dial(server);
     ask_as(of_page, "127.0.0.1", "https://app.example");
-    UNTIL(server, has(of_page, named ? "HTTP/1.1 200 " : "HTTP/1.1 403 "));
+    UNTIL(server, has(of_page, "HTTP/1.1 200 ") && has(of_page, "\r\n\r\n"));
+    IS(named, has(of_page, "https://app.example")); /* the page may read it */
     hang_up(of_page);
     holdline_server_free(server);
   }
@@ -722,6 +730,30 @@ static void who_is_left_is_closed_by_free(void) {
   hang_up(c);
 }
 
+static void who_is_told_that_the_server_ends_is_closed_with_1012(void) {
+  seen s;
+  holdline_server *server = with_all(&s, NULL);
+  client *c = dial(server);
+  int result = 0, answered = 0;
+  upgrade(c, "/socket", "");
+  UNTIL(server, s.opened == 1);
+  IS(0, holdline_shutdown(s.hub, 20000));
+  while (result == 0) {
+    result = holdline_server_turn(server, 20);
+    if (!answered && has(c, "\x03\xf4")) {
+      frame(c, 8, "\x03\xf4", 2);
+      CHECK(shutdown(c->fd, SHUT_WR) == 0);
+      answered = 1;
+    }
+  }
+  IS(-ESHUTDOWN, result);
+  IS(-ESHUTDOWN, holdline_server_run(server));
+  IS(1, s.closed);
+  IS(1012, s.close_code);
+  hang_up(c);
+  done(&s);
+}
+
 static void an_answer_comes_later(void) {
   seen s;
   holdline_server *server = with_all(&s, NULL);
@@ -783,6 +815,96 @@ static void a_verdict_decides_now_or_later(void) {
   }
 }
 
+static void a_token_in_the_request_decides(void) {
+  seen s;
+  holdline_server *server = with_all(&s, NULL);
+  client *c = dial(server);
+  s.token = "Bearer of-the-lamp";
+  s.verdict = HOLDLINE_ALLOW;
+  ask(c, "POST /channels/a", "Authorization: Bearer of-the-lamp\r\n", "x");
+  UNTIL(server, has(c, "HTTP/1.1 202 "));
+  ask(c, "POST /channels/a", "", "x");
+  UNTIL(server, has(c, "HTTP/1.1 401 "));
+  ask(c, "GET /channels/a?since=earliest&wait=0", "Authorization: Bearer of-the-lamp\r\n", "");
+  UNTIL(server, has(c, "HTTP/1.1 200 "));
+  hang_up(c);
+  done(&s);
+}
+
+static int command_verdicts;
+
+static int on_command(void *user, holdline_ctx *ctx, holdline_conn conn, int action, holdline_bytes channel,
+                      const holdline_request *request) {
+  (void)user, (void)ctx, (void)conn, (void)channel;
+  CHECK((request != NULL) == (action == HOLDLINE_CONNECT));
+  command_verdicts += action != HOLDLINE_CONNECT;
+  return HOLDLINE_ALLOW;
+}
+
+static void a_command_on_an_open_websocket_has_no_request(void) {
+  static const char command[] = "{\"op\":\"subscribe\",\"channel\":\"a\"}";
+  holdline_callbacks table = {0};
+  holdline_server *server;
+  client *c;
+  table.size = sizeof table;
+  table.authorize = on_command;
+  server = serve(NULL, &table, NULL);
+  c = dial(server);
+  upgrade(c, "/ws", "");
+  UNTIL(server, has(c, "HTTP/1.1 101 "));
+  frame(c, 1, command, sizeof command - 1);
+  UNTIL(server, has(c, "\"op\":\"ok\""));
+  IS(1, command_verdicts);
+  hang_up(c);
+  holdline_server_free(server);
+}
+
+/* ---------------------------------------------------------------- memory of a connection's own */
+
+static int kept_for_connections;
+
+static void malloc_on_open(void *user, holdline_ctx *ctx, holdline_conn conn) {
+  void *own = malloc(100);
+  CHECK(own != NULL);
+  IS(0, holdline_set_data(ctx, conn, (uint64_t)(uintptr_t)own));
+  kept_for_connections++;
+  ((seen *)user)->opened++;
+}
+
+static void free_on_closed(void *user, holdline_ctx *ctx, holdline_conn conn, int code) {
+  uint64_t data = 0;
+  (void)code;
+  IS(0, holdline_data(ctx, conn, &data));
+  CHECK(data != 0);
+  free((void *)(uintptr_t)data);
+  kept_for_connections--;
+  ((seen *)user)->closed++;
+}
+
+static void what_open_allocated_closed_frees(void) {
+  seen s;
+  holdline_callbacks table = all();
+  client *first, *second;
+  memset(&s, 0, sizeof s);
+  table.open = malloc_on_open;
+  table.closed = free_on_closed;
+  s.server = serve(NULL, &table, &s);
+  s.hub = holdline_server_hub(s.server);
+  first = dial(s.server);
+  second = dial(s.server);
+  upgrade(first, "/socket", "");
+  upgrade(second, "/socket", "");
+  UNTIL(s.server, s.opened == 2);
+  hang_up(first);
+  UNTIL(s.server, s.closed == 1);
+  IS(1, kept_for_connections);
+  done(&s); /* the other one is told by free */
+  IS(0, kept_for_connections);
+  hang_up(second);
+}
+
+/* ---------------------------------------------------------------- what other threads do */
+
 static void *signal_later(void *hub) {
   IS(0, holdline_signal(hub, 1000));
   return NULL;
@@ -843,9 +965,9 @@ static void an_own_websocket_subscribes(void) {
 }
 
 static void subscribe_too_much(void *user, holdline_ctx *ctx, holdline_conn conn) {
-  seen *s = user;
   char name[16];
   int number;
+  on_open(user, ctx, conn);
   for (number = 0; number < 128; number++) {
     snprintf(name, sizeof name, "c%d", number);
     IS(0, holdline_subscribe(ctx, conn, text(name), NULL));
@@ -853,7 +975,6 @@ static void subscribe_too_much(void *user, holdline_ctx *ctx, holdline_conn conn
   IS(-ENOMEM, holdline_subscribe(ctx, conn, text("more"), NULL));
   IS(1, holdline_unsubscribe(ctx, conn, text("c0")));
   IS(0, holdline_subscribe(ctx, conn, text("more"), NULL));
-  s->opened++;
 }
 
 static void one_channel_too_many_is_a_limit(void) {
@@ -867,6 +988,26 @@ static void one_channel_too_many_is_a_limit(void) {
   c = dial(s.server);
   upgrade(c, "/socket", "");
   UNTIL(s.server, s.opened == 1);
+  hang_up(c);
+  done(&s);
+}
+
+static void subscribe_to_the_lost(void *user, holdline_ctx *ctx, holdline_conn conn) {
+  on_open(user, ctx, conn);
+  IS(0, holdline_subscribe(ctx, conn, text("a"), "ABCDEFGH-1"));
+}
+
+static void one_that_has_missed_something_is_closed(void) {
+  seen s;
+  holdline_callbacks table = all();
+  client *c;
+  memset(&s, 0, sizeof s);
+  table.open = subscribe_to_the_lost;
+  s.server = serve(NULL, &table, &s);
+  s.hub = holdline_server_hub(s.server);
+  c = dial(s.server);
+  upgrade(c, "/socket", "");
+  UNTIL(s.server, has(c, "\x88\x05\x03\xf5" "gap"));
   hang_up(c);
   done(&s);
 }
@@ -1026,10 +1167,15 @@ int main(void) {
   TEST(an_own_websocket_echoes);
   TEST(a_hub_closes_a_connection_and_tells_what_there_is);
   TEST(who_is_left_is_closed_by_free);
+  TEST(who_is_told_that_the_server_ends_is_closed_with_1012);
   TEST(an_answer_comes_later);
   TEST(a_verdict_decides_now_or_later);
+  TEST(a_token_in_the_request_decides);
+  TEST(a_command_on_an_open_websocket_has_no_request);
+  TEST(what_open_allocated_closed_frees);
   TEST(a_signal_of_another_thread_wakes_the_server);
   TEST(an_own_websocket_subscribes);
+  TEST(one_that_has_missed_something_is_closed);
   TEST(one_channel_too_many_is_a_limit);
   TEST(a_full_outbox_refuses_and_tells_when_there_is_room);
   TEST(the_program_closes);
