@@ -377,12 +377,12 @@ int holdline_signal(struct holdline_hub *hub, uint64_t value);
  * handler: it takes a lock. -ESHUTDOWN if it has ended. */
 int holdline_shutdown(struct holdline_hub *hub, int grace_ms);
 
-/* Subscribes the program itself to count channels, 1 to 128, each named once. push is called with everything that is published there,
- * in the one order, on the thread that turns the server, inside of holdline_server_turn: it must not
- * block. since: NULL: from now on; else as for holdline_subscribe. The last call says HOLDLINE_PUSH_ENDED, once:
+/* Subscribes the program itself to count channels, 1 to 128, each named once. push is called with everything that
+ * is published there, in the one order, on the thread that turns the server, inside of holdline_server_turn: it must
+ * not block. since: NULL: from now on; else as for holdline_subscribe. The last call says HOLDLINE_PUSH_ENDED, once:
  * after holdline_listener_free, or with the server, when it is freed at the latest; then user is
- * not used any more. *out is to be freed in any case. -EINVAL; -ENOMEM: too many; -EAGAIN; -ESHUTDOWN. On failure
- * push is not called. */
+ * not used any more. *out is to be freed in any case. -EINVAL; -ENOMEM: there are 256 (8 with device) already; -EAGAIN; -ESHUTDOWN.
+ * On failure push is not called. */
 int holdline_listen(struct holdline_hub *hub,
                     const struct holdline_bytes *channels,
                     size_t count,

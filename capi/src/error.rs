@@ -89,7 +89,10 @@ fn text(result: c_int) -> &'static CStr {
             c"a struct is from a newer header than the library: set the fields that it does not know \
               to zero, or install the newer library"
         }
-        libc::ENOENT => c"there is no such connection any more, or it is no WebSocket: forget its number; or no such path",
+        libc::ENOENT => {
+            c"there is no such connection any more, or it is no WebSocket: forget its number; or no \
+              such path"
+        }
         libc::ENOBUFS => {
             c"too much waits for this connection: nothing was taken; wait for the writable callback"
         }
