@@ -381,7 +381,8 @@ int holdline_shutdown(struct holdline_hub *hub, int grace_ms);
  * is published there, in the one order, on the thread that turns the server, inside of holdline_server_turn: it must
  * not block. since: NULL: from now on; else as for holdline_subscribe. The last call says HOLDLINE_PUSH_ENDED, once:
  * after holdline_listener_free, or with the server, when it is freed at the latest; then user is
- * not used any more. *out is to be freed in any case. -EINVAL; -ENOMEM: there are 256 (8 with device) already; -EAGAIN; -ESHUTDOWN.
+ * not used any more. *out is to be freed in any case. -EINVAL; -ENOMEM: there are 256 (with device 8) already;
+ * -EAGAIN; -ESHUTDOWN.
  * On failure push is not called. */
 int holdline_listen(struct holdline_hub *hub,
                     const struct holdline_bytes *channels,
