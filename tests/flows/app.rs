@@ -496,12 +496,13 @@ fn whoever_decides_sees_the_request_that_asks() {
     assert_eq!(feed.noted(), ["publish None"]);
 }
 
-/// Allows nobody anything, until it panics.
+/// Allows nobody more than to connect, until it panics.
 struct Strict;
 
 impl App for Strict {
     fn authorize(&mut self, _: &mut Ctx<'_>, _: ConnId, action: Action<'_>) -> Answer<Verdict> {
         match action {
+            Action::Connect { .. } => Answer::Done(Verdict::Allow),
             Action::Subscribe { channel: "bad", .. } => panic!("over a question"),
             _ => Answer::Done(Verdict::Forbidden),
         }
