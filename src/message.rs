@@ -125,7 +125,7 @@ impl Message {
         self
     }
 
-    /// A key of 1 to 128 visible ASCII: the same key on the same channel within five minutes is the
+    /// A key of 1 to 128 visible ASCII: the same key on the same channel within
     /// same publication.
     #[must_use]
     pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
