@@ -126,7 +126,7 @@ impl Message {
     }
 
     /// A key of 1 to 128 visible ASCII: the same key on the same channel within
-    /// same publication.
+    /// [`idempotency_window`](crate::Config#structfield.idempotency_window) is the same publication.
     #[must_use]
     pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
         self.idempotency_key = Some(key.into());
