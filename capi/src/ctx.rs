@@ -3,8 +3,9 @@
 use std::ffi::{c_char, c_int};
 use std::time::Duration;
 
-use holdline::engine::{Ctx, Kind, Peer, Queued, Response};
-use holdline::{ConnId, Since};
+use holdline::engine::{Ctx, Kind, Peer, Queued, Response, Transport};
+use holdline::message::is_channel;
+use holdline::{Code, ConnId, Since};
 
 use crate::error::{self, Outcome, guard, guard_or};
 use crate::frame::{self, Frame, HeaderLine, Question, Said};
@@ -34,8 +35,12 @@ fn about(
     acted.ok_or(libc::EINVAL)?
 }
 
-fn is_there(cx: &Ctx<'_>, id: ConnId) -> Result<(), c_int> {
-    cx.peer(id).map(drop).ok_or(libc::ENOENT)
+/// Whether it can be subscribed to anything.
+fn listens(cx: &Ctx<'_>, id: ConnId) -> Result<(), c_int> {
+    match cx.transport(id) {
+        None | Some(Transport::Http) => Err(libc::ENOENT),
+        Some(_) => Ok(()),
+    }
 }
 
 /// Sends on a WebSocket of the application's own. Returns how many bytes wait for it now. -ENOBUFS: too much
@@ -147,7 +152,7 @@ fn say(frame: &Frame, what: Said) -> Outcome {
 
 /// Subscribes a WebSocket of the application's own to a channel: it is sent the payloads. since: NULL, "earliest",
 /// "latest", an id, seconds since 1970, or how long ago ("10m"). 0, also if it was subscribed.
-/// -EINVAL; -ENOENT; -ENOMEM: a limit of channels or memory is reached.
+/// -EINVAL; -ENOENT; -ENOMEM: it has 128 channels, or a limit of channels or memory is reached.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn holdline_subscribe(
     ctx: *mut holdline_ctx,
@@ -162,12 +167,16 @@ pub unsafe extern "C" fn holdline_subscribe(
             let parse = |since: &str| Since::parse(since.as_bytes()).ok_or(libc::EINVAL);
             let since = since.map(parse).transpose()?;
             let joined = cx.subscribe(ConnId::from_bits(conn), channel, since);
-            joined.map(|()| 0).map_err(|refusal| error::of_refusal(&refusal))
+            joined.map(|()| 0).map_err(|refusal| match refusal.code {
+                Code::BadRequest => libc::ENOMEM, // one channel too many
+                _ => error::of_refusal(&refusal),
+            })
         })
     })
 }
 
-/// Ends a subscription: 1 if there was one, else 0. -ENOENT -EINVAL.
+/// Ends a subscription: 1 if there was one, else 0. -EINVAL: channel is no name; -ENOENT: it is gone, or listens to
+/// nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn holdline_unsubscribe(
     ctx: *mut holdline_ctx,
@@ -178,8 +187,12 @@ pub unsafe extern "C" fn holdline_unsubscribe(
         act(ctx, |cx| {
             // SAFETY: as the caller promises.
             let channel = unsafe { input::text(channel) }?;
-            is_there(cx, ConnId::from_bits(conn))?;
-            Ok(c_int::from(cx.unsubscribe(ConnId::from_bits(conn), channel)))
+            let conn = ConnId::from_bits(conn);
+            listens(cx, conn)?;
+            if !is_channel(channel.as_bytes()) {
+                return Err(libc::EINVAL);
+            }
+            Ok(c_int::from(cx.unsubscribe(conn, channel)))
         })
     })
 }
@@ -208,9 +221,10 @@ pub unsafe extern "C" fn holdline_publish_here(
     })
 }
 
-/// Closes a WebSocket, at the end of the turn; closed is called then. code: 1000, 3000 to 4999 and the
-/// others that RFC 6455 lets an endpoint send; 0: 1000. reason: at most 123 bytes, may be NULL.
-/// -ENOENT -EINVAL.
+/// Closes a WebSocket: a Close is sent at the end of the turn, and from this call on sends give -ENOENT. closed is
+/// called when the connection is gone: at once where the peer answers and hangs up, up to about 7.5 s later
+/// where it stays silent. code: 1000, 3000 to 4999 and the others that RFC 6455 lets an endpoint send; 0: 1000.
+/// reason: at most 123 bytes, may be NULL. -ENOENT -EINVAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn holdline_close(
     ctx: *mut holdline_ctx,
@@ -265,7 +279,8 @@ pub unsafe extern "C" fn holdline_data(
     })
 }
 
-/// Has the timer callback called with key, once, after a while. -EINVAL.
+/// Has the timer callback called with key, once, after_ms from the moment of this turn, to the millisecond; 0
+/// counts as 1. -EINVAL.
 #[unsafe(no_mangle)]
 pub extern "C" fn holdline_set_timer(ctx: *mut holdline_ctx, after_ms: c_int, key: u64) -> c_int {
     guard(|| {

@@ -53,16 +53,20 @@ pub(crate) fn of_hub(error: HubError) -> c_int {
     }
 }
 
-/// Of an error that may have lost its number, for it was given words.
+/// Of an error, or of the one behind it that was given words.
 pub(crate) fn of_io(error: &io::Error) -> c_int {
-    error.raw_os_error().unwrap_or(match error.kind() {
+    let behind =
+        |error: &io::Error| error.get_ref()?.source()?.downcast_ref::<io::Error>().map(of_io);
+    error.raw_os_error().or_else(|| behind(error)).unwrap_or(match error.kind() {
         ErrorKind::InvalidInput => libc::EINVAL,
         ErrorKind::AddrInUse => libc::EADDRINUSE,
         ErrorKind::AddrNotAvailable => libc::EADDRNOTAVAIL,
+        ErrorKind::AlreadyExists => libc::EEXIST,
         ErrorKind::PermissionDenied => libc::EACCES,
         ErrorKind::NotFound => libc::ENOENT,
         ErrorKind::OutOfMemory => libc::ENOMEM,
         ErrorKind::Unsupported => libc::ENOTSUP,
+        ErrorKind::WouldBlock => libc::EAGAIN,
         _ => libc::EIO,
     })
 }
@@ -103,6 +107,7 @@ fn text(result: c_int) -> &'static CStr {
         libc::EAGAIN => c"too much is asked at once, or the server is not being turned: try again later",
         libc::EALREADY => c"this request has been answered: return from the callback",
         libc::ENOTSUP => c"this build cannot do that",
+        libc::EEXIST => c"a file that is no socket is there: choose another path, or move it away",
         libc::EADDRINUSE => c"the address is taken: choose another port, or end who has it",
         libc::EADDRNOTAVAIL => c"there is no such address on this machine, or no listener with a port",
         libc::EACCES => c"not allowed: check the rights to the port, path or channel",

@@ -195,9 +195,10 @@ fn json(stats: &ServerStats) -> String {
     )
 }
 
-/// Answers a ticket, once. To authorize: status is a holdline_verdict (not LATER), the rest is not
-/// looked at. To request: status is that of HTTP, 200 to 599, with a body of len bytes of the media type
-/// (NULL: none); or HOLDLINE_PASS; or HOLDLINE_WEBSOCKET, and type names the subprotocol (NULL: none).
+/// Answers a ticket, once. To authorize: status is a holdline_verdict, but for LATER, and the rest is not
+/// looked at; another number is -EINVAL, and the ticket still waits. To request: status is that of HTTP, 200 to
+/// 599, with a body of len bytes of the media type (NULL: none); or HOLDLINE_PASS; or HOLDLINE_WEBSOCKET, and
+/// type names the subprotocol (NULL: none; one that was not offered is left out).
 /// A ticket that has been answered, or whose asker is gone, is ignored: 0. -EINVAL; -EAGAIN: too much
 /// waits for the server to turn; -ESHUTDOWN.
 #[unsafe(no_mangle)]

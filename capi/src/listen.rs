@@ -101,7 +101,7 @@ impl Drop for Last {
     }
 }
 
-/// Subscribes the program itself to count channels. push is called with everything that is published there,
+/// Subscribes the program itself to count channels, 1 to 128, each named once. push is called with everything that is published there,
 /// in the one order, on the thread that turns the server, inside of holdline_server_turn: it must not
 /// block. since: NULL: from now on; else as for holdline_subscribe. The last call says HOLDLINE_PUSH_ENDED, once:
 /// after holdline_listener_free, or with the server, when it is freed at the latest; then user is

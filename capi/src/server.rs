@@ -105,6 +105,11 @@ unsafe fn read_config(given: *const holdline_config) -> Result<Config, c_int> {
     // SAFETY: as the caller promises.
     config.listen = unsafe { read_list(given.listen, given.listen_len) }?;
     config.open = given.open != 0;
+    // SAFETY: as the caller promises.
+    config.hosts = unsafe { read_list(given.hosts, given.hosts_len) }?;
+    // SAFETY: as the caller promises.
+    config.origins = unsafe { read_list(given.origins, given.origins_len) }?;
+    check_names(&config)?;
     set_bytes(&mut config.memory_bytes, given.memory_bytes);
     set_bytes(&mut config.history_bytes, given.history_bytes);
     set_bytes(&mut config.history_messages, u64::from(given.history_messages));
@@ -130,6 +135,35 @@ unsafe fn read_config(given: *const holdline_config) -> Result<Config, c_int> {
     Ok(config)
 }
 
+/// What no request could ever match is a mistake.
+fn check_names(config: &Config) -> Result<(), c_int> {
+    let is_host = |name: &str| {
+        let literal = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+        let in_name = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+        let in_literal = |byte: u8| byte.is_ascii_hexdigit() || b".:".contains(&byte);
+        match literal {
+            Some(literal) => !literal.is_empty() && literal.bytes().all(in_literal),
+            None => !name.is_empty() && name.bytes().all(in_name),
+        }
+    };
+    let is_origin = |text: &str| {
+        let parts = text.trim_end_matches('/').split_once("://");
+        let is_whole = |(scheme, rest): (&str, &str)| {
+            !scheme.is_empty() && !rest.is_empty() && !rest.contains(['/', ' '])
+        };
+        text == "null" || parts.is_some_and(is_whole)
+    };
+    if let Some(bad) = config.hosts.iter().find(|name| !is_host(name)) {
+        log::error!("no server: {bad:?} is no host: a name, without scheme, port or path");
+        return Err(libc::EINVAL);
+    }
+    if let Some(bad) = config.origins.iter().find(|text| !is_origin(text)) {
+        log::error!("no server: {bad:?} is no origin: write it like https://app.example");
+        return Err(libc::EINVAL);
+    }
+    Ok(())
+}
+
 fn set_bytes(limit: &mut usize, given: u64) {
     if given != 0 {
         *limit = usize::try_from(given).unwrap_or(usize::MAX);
@@ -139,8 +173,8 @@ fn set_bytes(limit: &mut usize, given: u64) {
 /// # Safety
 /// `len` terminated texts at `list` are readable.
 unsafe fn read_list(list: *const *const c_char, len: usize) -> Result<Vec<String>, c_int> {
-    const LISTENERS_MAX: usize = 1024;
-    if len > LISTENERS_MAX || (list.is_null() && len > 0) {
+    const LEN_MAX: usize = 1024;
+    if len > LEN_MAX || (list.is_null() && len > 0) {
         return Err(libc::EINVAL);
     }
     let read = |number| {
@@ -177,7 +211,7 @@ pub unsafe extern "C" fn holdline_server_address(
     })
 }
 
-/// Turns until it is shut down; then 0. Else as holdline_server_turn.
+/// Turns until it is shut down; then 0. -ESHUTDOWN: it had ended before; else as holdline_server_turn.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn holdline_server_run(server: *mut holdline_server) -> c_int {
     // SAFETY: as the caller promises.

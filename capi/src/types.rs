@@ -32,7 +32,8 @@ pub struct holdline_config {
     pub size: usize,
     /// Addresses, each terminated by a NUL: "7070" (both loopback addresses), "127.0.0.1:7070",
     /// ":7070" or "[::]:7070" (every interface), port 0 (a free one), "unix:/run/x.sock". An
-    /// address that others can reach needs open, or callbacks that decide. Default "7070".
+    /// address that others can reach needs open, or callbacks: a server with callbacks is taken to decide for
+    /// itself, also if authorize is NULL, and then everybody who can connect may listen. Default "7070".
     pub listen: *const *const c_char,
     /// How many addresses.
     pub listen_len: usize,
@@ -64,6 +65,18 @@ pub struct holdline_config {
     pub ws_frame_bytes_max: u32,
     /// Fragments of a message on an application's own WebSocket; UINT32_MAX: any number. Default 128.
     pub ws_fragments_max: u32,
+    /// Host names without a port, each terminated by a NUL, that are served besides the addresses listened on and
+    /// localhost: "lamp.local". Who asks for another name gets a 421, so that no web page reaches the server by a
+    /// name of its own. At most 1024. Default none.
+    pub hosts: *const *const c_char,
+    /// How many host names.
+    pub hosts_len: usize,
+    /// Origins, each terminated by a NUL, whose pages may use the server besides its own: "https://example.org", as
+    /// browsers write it, without the scheme's own port. A name that begins with "*." stands for all below it. At
+    /// most 1024. Default none.
+    pub origins: *const *const c_char,
+    /// How many origins.
+    pub origins_len: usize,
 }
 
 /// What is published. Set size to sizeof(holdline_message), ttl_s to -1 (or begin with
@@ -126,7 +139,8 @@ pub enum holdline_action {
     HOLDLINE_PUBLISH,
 }
 
-/// What authorize returns, and holdline_answer is given for it. Anything else counts as FORBIDDEN.
+/// What authorize returns, and holdline_answer is given for it. Another number that authorize returns counts as
+/// FORBIDDEN; given to holdline_answer it is -EINVAL.
 #[repr(C)]
 pub enum holdline_verdict {
     /// Yes.
@@ -208,7 +222,8 @@ pub struct holdline_callbacks {
         unsafe extern "C" fn(user: *mut c_void, ctx: *mut holdline_ctx, conn: holdline_conn),
     >,
     /// A WebSocket of the application's own is gone: once for each open. The number names nothing any
-    /// more. code: RFC 6455 §7.4; 1006: it broke, or the server was freed.
+    /// more. code: RFC 6455 §7.4; 1012: the server was shut down; 1006: it broke, or was cut when the server
+    /// ended or was freed.
     pub closed: Option<
         unsafe extern "C" fn(
             user: *mut c_void,

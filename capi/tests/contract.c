@@ -91,6 +91,8 @@ static int on_request(void *user, holdline_ctx *ctx, holdline_conn conn, const h
     CHECK(holdline_peer(ctx, conn, peer, sizeof peer) > 0 && strncmp(peer, "127.0.0.1:", 10) == 0);
     IS(0, holdline_request_is_websocket(request));
     IS(-EINVAL, holdline_request_is_websocket(&copy));
+    IS(-ENOENT, holdline_subscribe(ctx, conn, text("a"), NULL)); /* it listens to nothing */
+    IS(-ENOENT, holdline_unsubscribe(ctx, conn, text("a")));
     IS(-EINVAL, holdline_reply(ctx, conn, 99, "text/plain", NULL, 0));
     IS(-EINVAL, holdline_reply(ctx, conn, 204, NULL, (const uint8_t *)"x", 1));
     IS(0, holdline_reply_header(ctx, conn, "X-Before", "1"));
@@ -430,6 +432,89 @@ static void limits_of_the_config_count(void) {
   holdline_server_free(server);
 }
 
+static void ask_as(client *c, const char *host, const char *origin) {
+  char request[512];
+  int len = snprintf(request, sizeof request, "GET /poll?channel=a&wait=0 HTTP/1.1\r\nHost: %s\r\nOrigin: %s\r\n\r\n",
+                     host, origin);
+  tell(c, request, (size_t)len);
+}
+
+static void hosts_and_origins_are_served_if_named(void) {
+  static const char *const hosts[] = {"Lamp.local"}, *const origins[] = {"https://app.example"}, *const bad[] = {NULL};
+  holdline_config config = {0};
+  int named;
+  for (named = 0; named < 2; named++) {
+    holdline_server *server;
+    client *by_name, *of_page;
+    config.hosts = hosts;
+    config.origins = origins;
+    config.hosts_len = config.origins_len = (size_t)named;
+    server = serve(&config, NULL, NULL);
+    by_name = dial(server);
+    ask_as(by_name, "lamp.local:80", "http://lamp.local:80");
+    UNTIL(server, has(by_name, named ? "HTTP/1.1 200 " : "HTTP/1.1 421 "));
+    hang_up(by_name);
+    of_page = dial(server);
+    ask_as(of_page, "127.0.0.1", "https://app.example");
+    UNTIL(server, has(of_page, named ? "HTTP/1.1 200 " : "HTTP/1.1 403 "));
+    hang_up(of_page);
+    holdline_server_free(server);
+  }
+  config.hosts = bad;
+  config.origins_len = 0;
+  {
+    static const char *const no_hosts[] = {"lamp.local:80"}, *const no_origins[] = {"app.example"};
+    holdline_server *server;
+    IS(-EINVAL, holdline_server_new(&config, NULL, NULL, &server));
+    config.hosts = NULL;
+    IS(-EINVAL, holdline_server_new(&config, NULL, NULL, &server));
+    config.hosts = no_hosts;
+    IS(-EINVAL, holdline_server_new(&config, NULL, NULL, &server));
+    config.hosts_len = 0;
+    config.origins = no_origins;
+    config.origins_len = 1;
+    IS(-EINVAL, holdline_server_new(&config, NULL, NULL, &server));
+    config.size = offsetof(holdline_config, hosts); /* an older program knows of none */
+    IS(0, holdline_server_new(&config, NULL, NULL, &server));
+    holdline_server_free(server);
+  }
+}
+
+static int descriptors_end(void) {
+  int fd = open("/dev/null", O_RDONLY);
+  CHECK(fd >= 0 && close(fd) == 0);
+  return fd;
+}
+
+static void what_the_system_says_is_passed_on(void) {
+  char path[80], file[64];
+  const char *here[] = {"127.0.0.1:0"}, *there[1];
+  holdline_config config = {0};
+  holdline_server *server;
+  struct rlimit before, none;
+  int fd;
+  config.size = sizeof config;
+  config.listen_len = 1;
+  CHECK(getrlimit(RLIMIT_NOFILE, &before) == 0);
+  none = before;
+  none.rlim_cur = (rlim_t)descriptors_end();
+  CHECK(setrlimit(RLIMIT_NOFILE, &none) == 0);
+  config.listen = here;
+  IS(-EMFILE, holdline_server_new(&config, NULL, NULL, &server));
+  CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
+  config.listen = there;
+  there[0] = "unix:/tmp";
+  IS(-EEXIST, holdline_server_new(&config, NULL, NULL, &server));
+  snprintf(file, sizeof file, "/tmp/holdline-contract-file-%ld", (long)getpid());
+  snprintf(path, sizeof path, "unix:%s", file);
+  there[0] = path;
+  CHECK((fd = open(file, O_CREAT | O_EXCL | O_WRONLY, 0600)) >= 0 && close(fd) == 0);
+  IS(-EEXIST, holdline_server_new(&config, NULL, NULL, &server));
+  CHECK(unlink(file) == 0);
+  there[0] = "unix:/tmp/holdline-nowhere/x";
+  IS(-ENOENT, holdline_server_new(&config, NULL, NULL, &server));
+}
+
 static void what_cannot_be_bound_says_why(void) {
   const char *taken[1], *nobody[] = {"192.0.2.1:1"}, *open[] = {":0"}, *none[] = {"nonsense"}, *null[] = {NULL};
   char address[32];
@@ -651,8 +736,9 @@ static void an_answer_comes_later(void) {
   s.ticket = 0;
   upgrade(c, "/later", "Sec-WebSocket-Protocol: x\r\n");
   UNTIL(server, s.ticket != 0);
-  IS(0, holdline_answer(s.hub, s.ticket, HOLDLINE_WEBSOCKET, "x", NULL, 0));
+  IS(0, holdline_answer(s.hub, s.ticket, HOLDLINE_WEBSOCKET, "not.offered", NULL, 0));
   UNTIL(server, has(c, "HTTP/1.1 101 ") && s.opened == 1);
+  CHECK(!has(c, "not.offered"));
   hang_up(c);
   UNTIL(server, s.closed == 1);
   c = dial(server);
@@ -731,6 +817,8 @@ static void subscribe_on_open(void *user, holdline_ctx *ctx, holdline_conn conn)
   IS(0, holdline_subscribe(ctx, conn, text("b"), NULL));
   IS(1, holdline_unsubscribe(ctx, conn, text("b")));
   IS(0, holdline_unsubscribe(ctx, conn, text("b")));
+  IS(-EINVAL, holdline_unsubscribe(ctx, conn, text("b c")));
+  IS(-EINVAL, holdline_unsubscribe(ctx, conn, text("")));
   s->opened = 1;
 }
 
@@ -750,6 +838,35 @@ static void an_own_websocket_subscribes(void) {
   m = message_of("a", "live");
   IS(1, holdline_publish(s.hub, &m, NULL));
   UNTIL(s.server, has(c, "\x81\x04live"));
+  hang_up(c);
+  done(&s);
+}
+
+static void subscribe_too_much(void *user, holdline_ctx *ctx, holdline_conn conn) {
+  seen *s = user;
+  char name[16];
+  int number;
+  for (number = 0; number < 128; number++) {
+    snprintf(name, sizeof name, "c%d", number);
+    IS(0, holdline_subscribe(ctx, conn, text(name), NULL));
+  }
+  IS(-ENOMEM, holdline_subscribe(ctx, conn, text("more"), NULL));
+  IS(1, holdline_unsubscribe(ctx, conn, text("c0")));
+  IS(0, holdline_subscribe(ctx, conn, text("more"), NULL));
+  s->opened++;
+}
+
+static void one_channel_too_many_is_a_limit(void) {
+  seen s;
+  holdline_callbacks table = all();
+  client *c;
+  memset(&s, 0, sizeof s);
+  table.open = subscribe_too_much;
+  s.server = serve(NULL, &table, &s);
+  s.hub = holdline_server_hub(s.server);
+  c = dial(s.server);
+  upgrade(c, "/socket", "");
+  UNTIL(s.server, s.opened == 1);
   hang_up(c);
   done(&s);
 }
@@ -898,6 +1015,8 @@ int main(void) {
   TEST(a_bad_message_is_refused_by_its_fault);
   TEST(a_bare_server_lets_only_the_program_publish);
   TEST(limits_of_the_config_count);
+  TEST(hosts_and_origins_are_served_if_named);
+  TEST(what_the_system_says_is_passed_on);
   TEST(what_cannot_be_bound_says_why);
   TEST(a_unix_socket_has_no_port);
   TEST(structs_of_other_versions_are_understood);
@@ -911,6 +1030,7 @@ int main(void) {
   TEST(a_verdict_decides_now_or_later);
   TEST(a_signal_of_another_thread_wakes_the_server);
   TEST(an_own_websocket_subscribes);
+  TEST(one_channel_too_many_is_a_limit);
   TEST(a_full_outbox_refuses_and_tells_when_there_is_room);
   TEST(the_program_closes);
   TEST(the_log_goes_to_a_sink);

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use super::explained;
 use crate::config::Config;
 use crate::hub::{History, Unreadable};
 use crate::time::Now;
@@ -183,5 +184,6 @@ fn restore(config: &Config, file: &File, len: u64, now: Now) -> Result<History, 
 }
 
 fn explain(error: io::Error, path: &Path, what: &str) -> io::Error {
-    io::Error::new(error.kind(), format!("--data: {}: {what} ({error})", path.display()))
+    let text = format!("--data: {}: {what} ({error})", path.display());
+    explained::explain(error, text)
 }

@@ -12,6 +12,7 @@ use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token, event::Source};
 use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, TcpKeepalive, Type};
 
+use super::explained::explain;
 use super::socket::Socket;
 use crate::config::Config;
 use crate::engine::{Listening, Peer};
@@ -296,7 +297,8 @@ fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<Listener> {
             ErrorKind::PermissionDenied => ": ports below 1024 need a privilege; choose another",
             _ => "",
         };
-        io::Error::new(error.kind(), format!("cannot listen on {address}: {error}{advice}"))
+        let text = format!("cannot listen on {address}: {error}{advice}");
+        explain(error, text)
     };
     listen_tcp(address, backlog).map_err(named)
 }
@@ -338,7 +340,7 @@ fn set_tcp_options(socket: SockRef<'_>) -> io::Result<()> {
 fn bind_unix(path: &Path) -> io::Result<Listener> {
     let named = |error: io::Error, advice: &str| {
         let text = format!("cannot listen on unix:{}: {error}{advice}", path.display());
-        io::Error::new(error.kind(), text)
+        explain(error, text)
     };
     if let Ok(found) = fs::symlink_metadata(path) {
         if !found.file_type().is_socket() {

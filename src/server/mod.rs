@@ -2,6 +2,7 @@
 
 mod board;
 mod data;
+mod explained;
 mod hub;
 mod limits;
 mod listen;
