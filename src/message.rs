@@ -125,8 +125,8 @@ impl Message {
         self
     }
 
-    /// A key of 1 to 128 visible ASCII: the same key on the same channel within five minutes is the
-    /// same publication.
+    /// A key of 1 to 128 visible ASCII: the same key on the same channel within
+    /// [`idempotency_window`](crate::Config#structfield.idempotency_window) is the same publication.
     #[must_use]
     pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
         self.idempotency_key = Some(key.into());

@@ -193,6 +193,69 @@ fn a_panic_in_a_callback_ends_that_server_with_an_error() {
     assert_eq!(error.kind(), ErrorKind::Other);
 }
 
+/// Drops or joins the server's handle on the server's own thread.
+struct Ends(mpsc::Receiver<holdline::Running>);
+
+impl App for Ends {
+    fn request(&mut self, _: &mut Ctx<'_>, _: ConnId, request: &Request<'_>) -> Answer<Route> {
+        let Ok(running) = self.0.try_recv() else { return Answer::Done(Route::Pass) };
+        let said = match request.path() {
+            "/join" => running.join().expect_err("it cannot wait for itself").to_string(),
+            _ => {
+                drop(running);
+                "dropped".to_owned()
+            }
+        };
+        Answer::Done(Response::new(200, "text/plain", said).into())
+    }
+}
+
+#[test]
+fn a_callback_that_would_wait_for_its_own_server_does_not() {
+    for path in ["/drop", "/join"] {
+        let (give, taken) = mpsc::channel();
+        let server = Config::default().listen("127.0.0.1:0").bind_app(Ends(taken)).expect("binds");
+        let (at, hub) = (address(&server), server.hub());
+        give.send(server.spawn().expect("a thread")).expect("the application is there");
+        assert!(ask(at, &get(path)).starts_with("HTTP/1.1 200 "), "{path}");
+        let _ = hub.shutdown(Duration::ZERO);
+        let patience = Instant::now() + Duration::from_secs(20);
+        while hub.signal(1).is_ok() {
+            assert!(Instant::now() < patience, "it goes on");
+        }
+    }
+}
+
+/// Panics whatever happens to it.
+struct Doomed;
+
+impl App for Doomed {
+    fn request(&mut self, _: &mut Ctx<'_>, _: ConnId, _: &Request<'_>) -> Answer<Route> {
+        panic!("as it must");
+    }
+}
+
+impl Drop for Doomed {
+    fn drop(&mut self) {
+        panic!("to its end");
+    }
+}
+
+#[test]
+fn an_application_that_panics_to_its_end_leaves_no_server_without_it() {
+    let mut server = Config::default().listen("127.0.0.1:0").bind_app(Doomed).expect("binds");
+    let mut stream = connect(address(&server));
+    stream.write_all(get("/").as_bytes()).expect("sent");
+    let error = loop {
+        match server.turn(Some(Duration::from_secs(1))) {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::Other);
+    server.turn(Some(Duration::ZERO)).expect_err("it has ended");
+}
+
 /// Asks another thread about everything.
 struct Asks {
     tickets: mpsc::Sender<(Ticket, String)>,

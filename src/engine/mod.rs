@@ -406,11 +406,16 @@ impl Engine {
         }
     }
 
-    /// A callback has panicked. Nobody is called any more.
+    /// A callback has panicked. Nobody is called any more, and nothing that only the application could
+    /// allow is done.
     fn fail(&mut self) {
         log::error!("a callback of the application panicked: this server ends");
-        self.app = None;
         self.has_failed = true;
+        let app = self.app.take();
+        // Half of what it did may have been done: its end may panic, too.
+        if catch_unwind(AssertUnwindSafe(|| drop(app))).is_err() {
+            log::error!("and then it panicked when it was dropped");
+        }
     }
 
     fn on_writable(&mut self, index: u32) {

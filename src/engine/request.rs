@@ -139,6 +139,9 @@ impl Engine {
         routes::check_framing(parsed)?;
         let peer = self.core.peer(index);
         routes::check_host(head, parsed, &self.core.policy, peer == Peer::Unix)?;
+        if self.has_failed {
+            return Err(DRAINING.into());
+        }
         if self.app.is_some() && self.route_by_app(index, asked, answering)? {
             return Ok(());
         }
@@ -275,10 +278,10 @@ impl Engine {
         self.settle(answer)
     }
 
-    /// What an application answered, remembered or owed; the default without one.
+    /// What an application answered, remembered or owed.
     fn settle<T>(&mut self, answer: Option<Answer<T>>) -> Result<T, Next>
     where
-        T: Clone + Default + Into<Outcome>,
+        T: Clone + Into<Outcome>,
     {
         match answer {
             Some(Answer::Done(settled)) => {
@@ -289,7 +292,8 @@ impl Engine {
                 self.owed = Some(ticket);
                 Err(Next::Later)
             }
-            None => Ok(T::default()),
+            // It panicked over the question.
+            None => Err(DRAINING.into()),
         }
     }
 
@@ -309,6 +313,9 @@ impl Engine {
     }
 
     fn ask_verdict(&mut self, index: u32, action: Action<'_>) -> Result<Verdict, Next> {
+        if self.has_failed {
+            return Err(DRAINING.into());
+        }
         if self.app.is_none() {
             return Ok(Verdict::Default);
         }

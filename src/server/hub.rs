@@ -169,6 +169,11 @@ impl fmt::Display for HubError {
 impl std::error::Error for HubError {}
 
 impl Hub {
+    /// Which server it is of, as long as that or a handle of it lives.
+    pub(super) fn number(&self) -> usize {
+        Arc::as_ptr(&self.shared) as usize
+    }
+
     /// Publishes to a channel. Never blocks on a reader; for any thread, the loop's own included.
     ///
     /// # Errors
@@ -192,9 +197,10 @@ impl Hub {
     /// [`recent_bytes`](crate::Config#structfield.recent_bytes) reaches listeners as far as history
     /// keeps it, and the rest as a gap.
     ///
-    /// ```no_run
+    /// ```
     /// # fn main() -> std::io::Result<()> {
-    /// let hub = holdline::Server::bind("127.0.0.1:0")?.hub();
+    /// let server = holdline::Server::bind("127.0.0.1:0")?;
+    /// let hub = server.hub();
     /// let results = hub.publish_many([("kitchen", "21.5"), ("cellar", "14.0")]);
     /// assert!(results.iter().all(Result::is_ok));
     /// # Ok(())

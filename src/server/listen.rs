@@ -232,7 +232,8 @@ fn refuse_public(text: &str, address: &Address) -> io::Result<()> {
     }
     let message = format!(
         "{text} can be reached from other machines and nothing decides who may do what: \
-         use --open to let anyone do everything, or listen on a loopback address"
+         allow everything to everyone (--open, Config::open), bind with an application, \
+         or listen on a loopback address"
     );
     Err(io::Error::new(ErrorKind::InvalidInput, message))
 }
@@ -290,7 +291,9 @@ fn is_missing_family(error: &io::Error) -> bool {
 fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<Listener> {
     let named = |error: io::Error| {
         let advice = match error.kind() {
-            ErrorKind::AddrInUse => ": another program listens there; choose a port with --listen",
+            ErrorKind::AddrInUse => {
+                ": another program listens there; choose another port (--listen)"
+            }
             ErrorKind::PermissionDenied => ": ports below 1024 need a privilege; choose another",
             _ => "",
         };

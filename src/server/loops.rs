@@ -223,6 +223,7 @@ impl Others {
             let leaving = Leaving { shared: Arc::clone(&one.shared), number };
             self.threads.push(sleep::thread(number).spawn(move || {
                 let leaving = leaving;
+                sleep::serve(Arc::as_ptr(&leaving.shared) as usize);
                 if let Err(error) = one.run() {
                     leaving.shared.ends.fail(error);
                 }

@@ -119,7 +119,7 @@ impl Config {
 
     /// Binds a server with an application for each loop: `make` is called here with the number of each,
     /// from 0, and what it makes is called on the thread of that loop. What applications share is theirs
-    /// to share, an [`Arc`](std::sync::Arc) in each.
+    /// to share, an [`Arc`] in each.
     ///
     /// # Errors
     /// As [`bind`](Self::bind).
@@ -258,7 +258,10 @@ impl Server {
     /// If the system gives no thread.
     pub fn spawn(self) -> io::Result<Running> {
         let hub = self.hub();
-        let thread = sleep::thread(0).spawn(move || self.run())?;
+        let thread = sleep::thread(0).spawn(move || {
+            sleep::serve(self.hub().number());
+            self.run()
+        })?;
         Ok(Running { hub, thread: Some(thread) })
     }
 
@@ -363,7 +366,10 @@ impl AsRawFd for Server {
     }
 }
 
-/// A server on its own thread. Dropping it shuts the server down and waits for the thread.
+/// A server on its own thread. Dropping it shuts the server down and waits for the thread: without
+/// [`drain_delay`](Config#structfield.drain_delay), and a second at most for clients that do not answer.
+/// On a thread of the server itself, such as in a callback, nobody waits.
+#[must_use = "the server ends when it is dropped"]
 #[derive(Debug)]
 pub struct Running {
     hub: Hub,
@@ -380,16 +386,21 @@ impl Running {
     /// Waits until the server has ended by itself.
     ///
     /// # Errors
-    /// What ended it, if it was not a shutdown.
+    /// What ended it, if it was not a shutdown; at once on a thread of the server itself.
     pub fn join(mut self) -> io::Result<()> {
         self.wait()
     }
 
     fn wait(&mut self) -> io::Result<()> {
-        match self.thread.take().map(JoinHandle::join) {
-            Some(Ok(result)) => result,
-            Some(Err(_)) => Err(io::Error::other("the server's thread panicked")),
-            None => Ok(()),
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        if sleep::serves(self.hub.number()) {
+            return Err(io::Error::other(
+                "a thread of the server cannot wait for the server's end",
+            ));
+        }
+        match thread.join() {
+            Ok(result) => result,
+            Err(_) => Err(io::Error::other("the server's thread panicked")),
         }
     }
 }

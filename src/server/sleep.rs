@@ -1,6 +1,7 @@
 //! Where the loop sleeps, what wakes it, and the thread that it may have. Not so in the model of
 //! threads (`cfg(loom)`): there `sleep_model` takes its place.
 
+use std::cell::Cell;
 use std::io;
 use std::thread::Builder;
 pub(super) use std::thread::JoinHandle;
@@ -26,4 +27,19 @@ pub(super) fn thread(loop_number: usize) -> Builder {
         // Linux shows 15 characters.
         number => format!("holdline-{number}"),
     })
+}
+
+thread_local! {
+    /// The server that has this thread, if any.
+    static SERVES: Cell<usize> = const { Cell::new(0) };
+}
+
+/// This thread is one of that server's.
+pub(super) fn serve(server: usize) {
+    SERVES.set(server);
+}
+
+/// Whether it is: then it cannot wait for the server's end.
+pub(super) fn serves(server: usize) -> bool {
+    SERVES.get() == server
 }

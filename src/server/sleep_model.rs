@@ -77,3 +77,10 @@ pub(super) fn waker(poll: &Poll) -> io::Result<Waker> {
 pub(super) fn thread(_: usize) -> Builder {
     Builder::new().stack_size(1 << 18)
 }
+
+/// Nobody in a model waits for itself.
+pub(super) fn serve(_server: usize) {}
+
+pub(super) fn serves(_server: usize) -> bool {
+    false
+}

@@ -495,3 +495,44 @@ fn whoever_decides_sees_the_request_that_asks() {
     sim.settle();
     assert_eq!(feed.noted(), ["publish None"]);
 }
+
+/// Allows nobody more than to connect, until it panics.
+struct Strict;
+
+impl App for Strict {
+    fn authorize(&mut self, _: &mut Ctx<'_>, _: ConnId, action: Action<'_>) -> Answer<Verdict> {
+        match action {
+            Action::Connect { .. } => Answer::Done(Verdict::Allow),
+            Action::Subscribe { channel: "bad", .. } => panic!("over a question"),
+            _ => Answer::Done(Verdict::Forbidden),
+        }
+    }
+
+    fn request(&mut self, _: &mut Ctx<'_>, _: ConnId, request: &Request<'_>) -> Answer<Route> {
+        assert!(request.path() != "/panic", "over a request");
+        Answer::Done(Route::Pass)
+    }
+}
+
+#[test]
+fn once_an_application_has_panicked_nobody_gets_what_it_would_not_have_allowed() {
+    for first in ["/panic", "/channels/bad", "/channels/bad?poll=0&since=earliest"] {
+        let mut sim = Sim::open(Pace::Whole);
+        sim.history.publish("bad", "secret".into(), sim.now).expect("room");
+        sim.engine_mut().set_app(Box::new(Strict));
+        let lines = [sim.connect(0), sim.connect(0)];
+        sim.send(lines[0], &request("GET", first, "", b""));
+        let others = ["/channels/bad?poll=0&since=earliest", "/poll?channel=bad&since=earliest"];
+        for target in others {
+            sim.send(lines[1], &request("GET", target, "", b""));
+        }
+        sim.send(lines[1], &request("POST", "/channels/bad", "", b"x"));
+        sim.settle();
+        assert!(sim.engine_mut().has_failed(), "{first}");
+        for line in lines {
+            let said = String::from_utf8_lossy(&sim.lines[line].received).into_owned();
+            assert!(!said.contains("secret") && !said.contains("HTTP/1.1 2"), "{first}: {said}");
+        }
+        assert_eq!(sim.history.stats().published, 1, "{first}");
+    }
+}
