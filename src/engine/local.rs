@@ -23,7 +23,7 @@ use crate::time::Now;
 
 /// When a sink that was full is asked again, and at most: doubled each time it still is.
 const RETRY_MS: u64 = 1;
-const RETRY_MAX_MS: u64 = 128;
+const RETRY_MAX_MS: u64 = 1_024;
 
 const CHANNEL_COUNT: Refusal =
     Refusal::new(Code::BadRequest, "a subscription has 1 to 128 channels, each named once");
@@ -70,7 +70,7 @@ pub enum Push {
 pub enum Taken {
     /// It was taken.
     Yes,
-    /// Not now: it is offered again, after a millisecond at first and at least every 128 ms; later the
+    /// Not now: it is offered again, after a millisecond at first and at least every second; later the
     /// subscription catches up, or is told of a gap.
     Full,
     /// Nobody is there any more: the subscription ends.

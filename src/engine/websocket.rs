@@ -640,10 +640,10 @@ impl Core {
         if !is_channel(channel.as_bytes()) {
             return Err(BAD_CHANNEL);
         }
-        if count >= self.config.channels_per_connection_max {
-            return Err(TOO_MANY_CHANNELS);
-        }
         if self.sub_on(index, channel).is_none() {
+            if count >= self.config.channels_per_connection_max {
+                return Err(TOO_MANY_CHANNELS);
+            }
             self.take_in_now();
             let started = self.start(index, &[channel.into()], since, false, false)?;
             let gaps = self.gaps(&started, since);

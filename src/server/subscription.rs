@@ -103,7 +103,7 @@ impl Hub {
     ///
     /// The server never waits for the reader. While the channel is full the subscription stays behind,
     /// as a slow client does; it is looked at again after a millisecond, then less often, at least
-    /// every 128 ms, and catches up from history, or is told of a gap. What lies in the channel counts
+    /// every second, and catches up from history, or is told of a gap. What lies in the channel counts
     /// against the server's [memory](crate::Config#structfield.memory_bytes): some hundred places are
     /// enough. Dropping the receiver or the [`Subscription`] ends it; when the server ends, the
     /// receiver is disconnected behind what it could still take.

@@ -225,9 +225,14 @@ impl World {
 
     pub(super) fn pass(&mut self, ms: u64) {
         let end = self.sim.now.mono_ms + ms;
-        let Self { sim, truth, travellers, channels, is_resting, .. } = self;
+        // A program that stands still is looked at all the time: seldom for long.
+        let is_reading = ms > 2_000 && self.sim.rng.u8(..8) > 0;
+        let Self { sim, truth, travellers, channels, is_resting, within, .. } = self;
         sim.pass_until(end, |sim| {
             travellers.iter_mut().for_each(|traveller| traveller.read(sim, truth));
+            if is_reading {
+                within.iter_mut().for_each(|one| one.read(sim, truth));
+            }
             if !*is_resting && sim.rng.u8(..4) == 0 {
                 // Other threads publish just before a turn whose deadlines come first.
                 publish_directly(sim, truth, *channels);
