@@ -46,8 +46,8 @@ impl Engine {
         let channel = &plan.options.channels[0];
         let template = template(asked, plan)?;
         if !asked.authorized {
-            let request = Some(&asked.without_body());
-            self.authorize(index, Action::Publish { channel, request })?;
+            let request = asked.without_body();
+            self.authorize(index, Action::Publish { channel, request: Some(&request) })?;
             self.core.admit_publish(index, channel)?;
         }
         if asked.parsed.content_encoding.is_some() {

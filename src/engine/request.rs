@@ -156,8 +156,8 @@ impl Engine {
             }
             What::Info => {
                 let channel = &*plan.options.channels[0];
-                let request = Some(&asked.without_body());
-                self.authorize(index, Action::Subscribe { channel, request })?;
+                let request = asked.without_body();
+                self.authorize(index, Action::Subscribe { channel, request: Some(&request) })?;
                 self.core.answer_info(index, answering, channel);
             }
             What::Presence => {
@@ -165,8 +165,8 @@ impl Engine {
             }
             What::Clear => {
                 let channel = &*plan.options.channels[0];
-                let request = Some(&asked.without_body());
-                self.authorize(index, Action::Publish { channel, request })?;
+                let request = asked.without_body();
+                self.authorize(index, Action::Publish { channel, request: Some(&request) })?;
                 let now = self.core.now;
                 self.core.history.clear(channel, now);
                 self.core.respond(index, answering, &Reply { status: 204, ..Reply::default() });
