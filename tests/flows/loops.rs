@@ -39,8 +39,13 @@ fn pair(config: &Arc<Config>) -> [Engine; 2] {
 
 /// All that an engine owes.
 fn drain(engine: &mut Engine) -> String {
-    let mut bytes = Vec::new();
     engine.take_in(crate::sim::START);
+    written(engine)
+}
+
+/// What an engine has to write of what it has taken in before.
+fn written(engine: &mut Engine) -> String {
+    let mut bytes = Vec::new();
     while let Some(transmit) = engine.poll_transmit() {
         let What::Bytes(lent) = transmit.what else { continue };
         bytes.extend_from_slice(lent);
@@ -743,18 +748,6 @@ fn where_nobody_asks_nothing_is_stored() {
 }
 
 // Conflation.
-
-/// What an engine has to write of what it has taken in before.
-fn written(engine: &mut Engine) -> String {
-    let mut bytes = Vec::new();
-    while let Some(transmit) = engine.poll_transmit() {
-        let What::Bytes(lent) = transmit.what else { continue };
-        bytes.extend_from_slice(lent);
-        let len = lent.len();
-        engine.handle_sent(len);
-    }
-    String::from_utf8(bytes).expect("text")
-}
 
 #[test]
 fn a_loop_delivers_something_of_a_conflating_channel_however_fast_others_take_in() {
