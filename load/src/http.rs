@@ -85,6 +85,13 @@ impl<'a> Head<'a> {
     }
 }
 
+impl Head<'_> {
+    /// The connection ends with this answer (RFC 9112 §9.6): what was asked behind it was not heard.
+    pub fn is_last(&self) -> bool {
+        self.field("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
+    }
+}
+
 /// A whole answer.
 #[derive(Debug)]
 pub struct Answer<'a> {
@@ -170,8 +177,7 @@ fn chunk(bytes: &[u8]) -> Result<Option<(usize, usize)>, Fault> {
     let Some(end) = memchr::memchr(b'\n', bytes) else { return Ok(None) };
     let line = std::str::from_utf8(&bytes[..end]).unwrap_or_default();
     let size = line.split(';').next().unwrap_or_default().trim();
-    let size =
-        u32::from_str_radix(size, 16).map_err(|_| Fault::wrong("a chunk without a size"))?;
+    let size = u32::from_str_radix(size, 16).map_err(|_| Fault::wrong("a chunk without a size"))?;
     Ok(Some((size as usize, end + 1)))
 }
 

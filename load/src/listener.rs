@@ -113,6 +113,8 @@ pub struct Listener {
     pub open: bool,
     /// Where a poll goes on.
     position: String,
+    /// The server has said that it closes: servers end a connection after so many requests.
+    pub is_over: bool,
     /// Answers to polls.
     pub answers: u64,
     /// Those that brought nothing.
@@ -121,7 +123,7 @@ pub struct Listener {
 
 impl Listener {
     pub fn new(way: &Way) -> Self {
-        Self { open: false, position: way.first.clone(), answers: 0, empty: 0 }
+        Self { open: false, position: way.first.clone(), is_over: false, answers: 0, empty: 0 }
     }
 
     /// Appends what begins to listen, or the next poll.
@@ -207,6 +209,7 @@ impl Listener {
             found += 1;
             each(number);
         });
+        self.is_over = answer.head.is_last();
         self.answers += 1;
         self.empty += u64::from(found == 0);
         if let Some(position) = position(&way.next, answer, &body) {

@@ -229,6 +229,5 @@ pub fn source(target: SocketAddr, number: usize) -> Option<IpAddr> {
     const EACH: usize = 10_000;
     let IpAddr::V4(address) = target.ip() else { return None };
     let last = u8::try_from(number / EACH % 250).unwrap_or(0);
-    (address.is_loopback() && number >= EACH)
-        .then_some(IpAddr::V4(Ipv4Addr::new(127, 0, 1, last)))
+    (address.is_loopback() && number >= EACH).then_some(IpAddr::V4(Ipv4Addr::new(127, 0, 1, last)))
 }

@@ -17,6 +17,8 @@ pub struct Publisher {
     pub unanswered: u64,
     /// The position that the last answer told, if the profile says where it stands.
     pub position: String,
+    /// The server has said that it closes: servers end a connection after so many requests.
+    pub is_over: bool,
 }
 
 impl Publisher {
@@ -25,7 +27,7 @@ impl Publisher {
         let open = publish.websocket.is_empty();
         let payload = Vec::new();
         let (host, position) = (host.to_owned(), String::new());
-        Ok(Self { publish, host, open, payload, unanswered: 0, position })
+        Ok(Self { publish, host, open, payload, unanswered: 0, position, is_over: false })
     }
 
     /// It has an answer to each publication.
@@ -95,6 +97,7 @@ impl Publisher {
                 }
             }
             used += answer.len;
+            self.is_over |= answer.head.is_last();
             self.unanswered = self.unanswered.saturating_sub(1);
             answered();
         }

@@ -26,6 +26,8 @@ pub struct Report {
     pub more: Map<String, Value>,
     /// What a message is here.
     pub unit: &'static str,
+    /// This program took all the time that it could get.
+    pub spins: bool,
 }
 
 impl Report {
@@ -44,6 +46,12 @@ impl Report {
     fn per_cpu_second(&self) -> Option<f64> {
         let cpu = self.measured.server_cpu?.as_secs_f64();
         (cpu > 0.0).then(|| self.measured.messages as f64 / cpu)
+    }
+
+    /// Somebody else had the processor that this program wanted all of: times mean little then.
+    fn is_disturbed(&self) -> bool {
+        let share = self.measured.own_cpu.as_secs_f64() / self.measured.seconds;
+        self.spins && share < FULL
     }
 
     /// One object.
@@ -76,6 +84,7 @@ impl Report {
             "bytes_in": measured.received,
             "bytes_out": measured.sent,
             "bottleneck": self.bottleneck(),
+            "disturbed": self.is_disturbed(),
         });
         if let Value::Object(line) = &mut line {
             line.extend(self.more.clone());
@@ -129,10 +138,15 @@ impl Report {
         let server = server.map_or("unknown (no --pid)".to_owned(), percent);
         text += &format!("  {:>12} busy; the server {server}", percent(measured.busy));
         text += match self.bottleneck() {
-            "generator" => ". THE GENERATOR IS THE BOTTLENECK: read the rate per processor second\n",
+            "generator" => {
+                ". THE GENERATOR IS THE BOTTLENECK: read the rate per processor second\n"
+            }
             "server" => ": the server is what was measured\n",
             _ => ": both waited for each other\n",
         };
+        if self.is_disturbed() {
+            text += "               Something else runs on this processor: times mean little.\n";
+        }
         text
     }
 }

@@ -74,7 +74,16 @@ mod tests {
             write(TEXT, &payload, &mut frame);
             let head = frame.len() - len;
             assert_eq!(frame[0], 0x81);
-            assert_eq!(head, if len < 126 { 6 } else if len < 65_536 { 8 } else { 14 });
+            assert_eq!(
+                head,
+                if len < 126 {
+                    6
+                } else if len < 65_536 {
+                    8
+                } else {
+                    14
+                }
+            );
             let unmasked: Vec<u8> =
                 frame[head..].iter().zip(MASK.iter().cycle()).map(|(a, b)| a ^ b).collect();
             assert_eq!(unmasked, payload);

@@ -123,11 +123,17 @@ impl Crowd {
                 each(number, now);
             })
         })?;
-        if !alive {
+        if !alive && !listener.is_over {
             let name = way.transport.name();
-            return Err(Fault::wrong(format!("the server closed a connection that listens by {name}")));
+            return Err(Fault::wrong(format!("the server closed one that listens by {name}")));
         }
-        if listener.answers > answers {
+        if !alive {
+            let target = run.common().target;
+            *line = Line::connect(target, source(target, event.index))?;
+            run.poll.add(line, event.index)?;
+            listener.is_over = false;
+            listener.ask(way, &mut reply);
+        } else if listener.answers > answers && !listener.is_over {
             listener.ask(way, &mut reply);
         }
         if !reply.is_empty() {
@@ -192,7 +198,10 @@ impl Voice {
             self.publisher.publish(number, self.size, &mut self.requests);
         }
         self.next += count;
-        run.poll.send(&mut self.line, PUBLISHER, &self.requests)?;
+        // A connection that is about to end will be made anew, and all that is unanswered sent on it.
+        if !self.publisher.is_over {
+            run.poll.send(&mut self.line, PUBLISHER, &self.requests)?;
+        }
         Ok(())
     }
 
@@ -213,11 +222,20 @@ impl Voice {
         }
         let mut reply = Vec::new();
         let (publisher, profile) = (&mut self.publisher, &run.profile);
-        let alive = run.poll.read(&mut self.line, |bytes| {
-            publisher.take(profile, bytes, &mut reply, || ())
-        })?;
-        if !alive {
+        let alive = run
+            .poll
+            .read(&mut self.line, |bytes| publisher.take(profile, bytes, &mut reply, || ()))?;
+        if !alive && !publisher.is_over {
             return Err(Fault::wrong("the server closed the connection that publishes"));
+        }
+        if !alive {
+            self.line = Line::connect(run.common().target, None)?;
+            run.poll.add(&self.line, PUBLISHER)?;
+            // What it has not answered it has not heard.
+            self.publisher.is_over = false;
+            let unanswered = std::mem::take(&mut self.publisher.unanswered);
+            self.next -= unanswered;
+            self.publish(run, unanswered)?;
         }
         if !reply.is_empty() {
             run.poll.send(&mut self.line, PUBLISHER, &reply)?;

@@ -80,12 +80,7 @@ impl Batch {
 }
 
 /// Opens them, a few at a time, so that no queue of the server's overflows.
-fn open(
-    run: &mut Run,
-    echo: &Echo,
-    count: usize,
-    meter: &mut Meter,
-) -> Result<Vec<Client>, Fault> {
+fn open(run: &mut Run, echo: &Echo, count: usize, meter: &mut Meter) -> Result<Vec<Client>, Fault> {
     const AT_ONCE: usize = 64;
     let (target, host) = (run.common().target, run.common().host.clone());
     let mut clients: Vec<Client> = Vec::with_capacity(count);
@@ -125,12 +120,7 @@ fn open(
     Ok(clients)
 }
 
-fn shake_hands(
-    run: &mut Run,
-    echo: &Echo,
-    client: &mut Client,
-    index: usize,
-) -> Result<(), Fault> {
+fn shake_hands(run: &mut Run, echo: &Echo, client: &mut Client, index: usize) -> Result<(), Fault> {
     let mut open = false;
     let alive = run.poll.read(&mut client.line, |bytes| {
         let Some(head) = http::head(bytes)? else { return Ok(0) };

@@ -134,12 +134,7 @@ fn open(
 }
 
 /// What is still on its way comes now, or never.
-fn drain(
-    run: &mut Run,
-    crowd: &mut Crowd,
-    voice: &mut Voice,
-    mut left: u64,
-) -> Result<(), Fault> {
+fn drain(run: &mut Run, crowd: &mut Crowd, voice: &mut Voice, mut left: u64) -> Result<(), Fault> {
     let (end, mut ready) = (Instant::now() + LAST, Vec::new());
     while left > 0 && Instant::now() < end {
         run.poll.wait(end, &mut ready)?;

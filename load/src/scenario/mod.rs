@@ -8,6 +8,7 @@ mod publish;
 
 use serde_json::{Map, Value};
 
+use crate::Fault;
 use crate::args::{Args, Common};
 use crate::meter::{Measured, Meter};
 use crate::net::Poll;
@@ -15,7 +16,6 @@ use crate::process::{self, Server};
 use crate::profile::Profile;
 use crate::report::Report;
 use crate::sequence::Wrongs;
-use crate::Fault;
 
 /// Whatever is measured, more than this is a slip of the keyboard.
 const CONNECTIONS_MAX: u64 = 1_000_000;
@@ -78,7 +78,9 @@ impl Run {
         let Outcome { scenario, unit, parameters, measured, wrongs, more } = outcome;
         let label = self.common().label.clone().unwrap_or_else(|| self.profile.name.clone());
         let profile = self.profile.name.clone();
-        let report = Report { scenario, label, profile, parameters, measured, wrongs, more, unit };
+        let spins = self.common().spins;
+        let report =
+            Report { scenario, label, profile, parameters, measured, wrongs, more, unit, spins };
         report.tell(self.common().json.as_deref())?;
         match report.wrongs == Wrongs::default() {
             true => Ok(()),

@@ -81,10 +81,19 @@ fn turn(
     let alive = run.poll.read(line, |bytes| {
         publisher.take(profile, bytes, &mut Vec::new(), || meter.record(began.elapsed()))
     })?;
-    if !alive {
+    if !alive && !publisher.is_over {
         return Err(Fault::wrong("the server closed a connection"));
     }
-    if publisher.unanswered == 0 {
+    if !alive {
+        // What it has not answered it has not heard.
+        *line = Line::connect(run.common().target, None)?;
+        run.poll.add(line, event.index)?;
+        publisher.is_over = false;
+        let each = requests.len() / depth as usize;
+        let rest = &requests[..each * publisher.unanswered as usize];
+        run.poll.send(line, event.index, rest)?;
+    }
+    if publisher.unanswered == 0 && !publisher.is_over {
         publisher.unanswered = depth;
         *began = Instant::now();
         run.poll.send(line, event.index, requests)?;
