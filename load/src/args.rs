@@ -18,6 +18,10 @@ Scenarios
   publish    publications with nobody there --connections 8 --depth 1 --size 64
   fanout     publications to all           --ws 1000 --sse 0 --poll 0 --window 1 --size 64
              --window N: so many at a time, then the next; --rate N: N a second, come what may
+  idle       connections that only listen  --ws 1 --sse 0 --poll 0 --steps 1000,5000,10000
+             memory, and processor time at rest, at each step; ws, sse and poll are shares of it;
+             the last step may be max: what the descriptors of both processes allow
+  resume     who comes back and catches up --ws 1000 --sse 0 --poll 0 --messages 100 --size 64
 
 Options
   --target URL     http://127.0.0.1:7070; other than loopback only with --force

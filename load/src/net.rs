@@ -69,6 +69,12 @@ impl Poll {
         Ok(())
     }
 
+    /// Watches it no more.
+    pub fn remove(&self, line: &Line) -> io::Result<()> {
+        epoll::delete(&self.epoll, &line.socket)?;
+        Ok(())
+    }
+
     /// What happened, at most until `until`. Empty if it was nothing.
     pub fn wait(&mut self, until: Instant, ready: &mut Vec<Ready>) -> io::Result<()> {
         ready.clear();
