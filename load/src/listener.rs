@@ -122,6 +122,8 @@ pub struct Listener {
     position: String,
     /// The server has said that it closes: servers end a connection after so many requests.
     pub is_over: bool,
+    /// Polls that were sent.
+    pub asked: u64,
     /// Answers to polls.
     pub answers: u64,
     /// Those that brought nothing.
@@ -130,7 +132,8 @@ pub struct Listener {
 
 impl Listener {
     pub fn new(way: &Way) -> Self {
-        Self { open: false, position: way.first.clone(), is_over: false, answers: 0, empty: 0 }
+        let position = way.first.clone();
+        Self { open: false, position, is_over: false, asked: 0, answers: 0, empty: 0 }
     }
 
     /// Appends what begins to listen, or the next poll.
@@ -144,6 +147,7 @@ impl Listener {
 
     fn poll(&mut self, way: &Way, to: &mut Vec<u8>) {
         self.open = true;
+        self.asked += 1;
         let come_back = way.come_back.as_ref().filter(|_| self.answers == 0);
         let (path, mut headers) = match come_back {
             Some((path, headers)) => (path.clone(), headers.clone()),
@@ -156,6 +160,11 @@ impl Listener {
             headers.push(format!("If-None-Match: {etag}"));
         }
         http::request("GET", &path, &way.host, &headers, None, to);
+    }
+
+    /// It waits for nothing: the server may close without a fault.
+    pub fn is_idle(&self) -> bool {
+        self.asked > 0 && self.asked == self.answers
     }
 
     /// Takes in what came: `each` gets the numbers, `reply` what is to be sent at once. Returns how

@@ -211,6 +211,11 @@ impl Line {
         let _ = net::shutdown(&self.socket, net::Shutdown::Write);
     }
 
+    /// The kernel has taken all that was sent.
+    pub fn has_room(&self) -> bool {
+        self.unsent.is_empty()
+    }
+
     fn interest(&self) -> epoll::EventFlags {
         if self.unsent.is_empty() {
             epoll::EventFlags::IN

@@ -162,6 +162,7 @@ impl Report {
 /// A number with the digits that mean something.
 pub fn shown(value: &Value) -> String {
     match value.as_f64() {
+        Some(number) if value.is_f64() && number.abs() < 0.1 => format!("{number:.5}"),
         Some(number) if value.is_f64() && number.abs() < 100.0 => format!("{number:.2}"),
         Some(number) => grouped(number),
         None => value.to_string(),

@@ -173,7 +173,7 @@ impl Crowd {
         })?;
         self.open += usize::from(listener.open && !open);
         let answered = listener.answers > answers && !listener.is_over;
-        if !alive && !listener.is_over {
+        if !alive && !listener.is_over && !listener.is_idle() {
             let name = way.transport.name();
             return Err(Fault::wrong(format!("the server closed one that listens by {name}")));
         }
@@ -182,6 +182,7 @@ impl Crowd {
         }
         if !alive && !self.asks_again {
             // It comes back with the next that it asks; until then nothing is to be heard of it.
+            listener.is_over = true;
             run.poll.remove(line)?;
         } else if !alive || (answered && self.asks_again) {
             self.ask(run, event.index)?;
@@ -275,7 +276,8 @@ impl Voice {
         let alive = run
             .poll
             .read(&mut self.line, |bytes| publisher.take(profile, bytes, &mut reply, || ()))?;
-        if !alive && !publisher.is_over {
+        let idle = publisher.is_http() && publisher.unanswered == 0;
+        if !alive && !publisher.is_over && !idle {
             return Err(Fault::wrong("the server closed the connection that publishes"));
         }
         if !alive {

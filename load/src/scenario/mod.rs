@@ -4,7 +4,9 @@ mod connect;
 mod crowd;
 mod echo;
 mod fanout;
+mod flood;
 mod idle;
+mod patterns;
 mod publish;
 mod resume;
 
@@ -32,6 +34,8 @@ pub fn run(args: Args) -> Result<(), Fault> {
         "fanout" => fanout::run(&mut Run::new(args)?),
         "idle" => idle::run(&mut Run::new(args)?),
         "resume" => resume::run(&mut Run::new(args)?),
+        "flood" => flood::run(&mut Run::new(args)?),
+        "patterns" => patterns::run(&mut Run::new(args)?),
         other => Err(Fault::usage(format!("{other} is no scenario (--help lists them)"))),
     }
 }
