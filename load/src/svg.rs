@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 mod axis;
 
 use axis::{Axis, percent};
+#[allow(unused_imports, reason = "who draws needs some of them")]
 pub(crate) use axis::{Scale, bytes, micros, nanos, ratio, si};
 
 const WIDTH: f64 = 800.0;
@@ -308,7 +309,10 @@ fn close(mut body: String, words: &Words, y: f64, said: &str) -> String {
     let height =
         if words.note.is_empty() { y } else { paragraph(&mut body, y + 12.0, &words.note) - 8.0 };
     let (height, end) = (height.ceil() + 8.0, height.ceil() + 7.0);
-    let (title, said) = (escape(&words.title), escape(&format!("{}. {said}", words.subtitle)));
+    let (title, said) = (
+        escape(&words.title),
+        escape(&format!("{}. {said}", words.subtitle.trim_end_matches('.'))),
+    );
     format!(
         r#"<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" role="img"><title>{title}</title><desc>{said}</desc><style>{STYLE}</style><rect class="ground" x=".5" y=".5" width="799" height="{end}" rx="6"/>{body}</svg>
 "#
