@@ -9,7 +9,6 @@ mod support;
 #[path = "support/measure.rs"]
 mod measure;
 
-use std::hint::black_box;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::process::{Child, Command, Stdio};
@@ -189,16 +188,20 @@ fn payload(len: usize) -> Vec<u8> {
     payload
 }
 
-/// Adds a benchmark whose routine says how long each round took in the server.
-fn measure(
+/// Adds a benchmark whose rounds say how long each took in the server. What it takes is only made if it
+/// is asked for.
+fn measure<T>(
     group: &mut BenchmarkGroup<'_, Busy>,
     name: BenchmarkId,
     messages: usize,
-    mut round: impl FnMut() -> Duration,
+    make: impl Fn() -> T,
+    mut round: impl FnMut(&mut T) -> Duration,
 ) {
+    let mut made = None;
     group.throughput(Throughput::Elements(messages as u64));
     group.bench_function(name, |b| {
-        b.iter_custom(|iterations| (0..iterations).map(|_| round()).sum());
+        let made = made.get_or_insert_with(&make);
+        b.iter_custom(|iterations| (0..iterations).map(|_| round(made)).sum());
     });
 }
 
@@ -208,65 +211,71 @@ fn echo(c: &mut Criterion<Busy>) {
     for (name, depth, size) in
         [("64 B, depth 1", 1, PAYLOAD), ("64 B, depth 16", 16, PAYLOAD), ("16 KiB", 1, 16 * KIB)]
     {
-        let mut world = World::new();
-        world.connect(COUNT, &Transport::WsRaw.request_to("/echo"));
-        world.settle();
+        let make = || {
+            let mut world = World::new();
+            world.connect(COUNT, &Transport::WsRaw.request_to("/echo"));
+            world.settle();
+            world
+        };
         let bytes = frame(&payload(size)).repeat(depth);
-        measure(&mut group, BenchmarkId::from_parameter(name), COUNT * depth, || {
+        measure(&mut group, BenchmarkId::from_parameter(name), COUNT * depth, make, |world| {
             world.send(&bytes);
             world.turn_until(MARK, COUNT * depth)
         });
     }
 }
 
-/// A client that waits, and a server that sleeps until it is asked.
+/// A client that waits, and a server that sleeps until it is asked: by the clock.
 fn round_trip(c: &mut Criterion<Busy>) {
-    let mut group = c.benchmark_group("server on a thread, echo to 1");
-    let World { server, address, .. } = World::new();
-    let _running = server.spawn().expect("there is a thread");
-    let mut client = connect(address).expect("the server listens");
-    client.write_all(&Transport::WsRaw.request_to("/echo")).expect("it fits the socket");
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        client.read_exact(&mut byte).expect("the head");
-        head.push(byte[0]);
-    }
+    let make = || {
+        let World { server, address, .. } = World::new();
+        let running = server.spawn().expect("there is a thread");
+        let mut client = connect(address).expect("the server listens");
+        client.write_all(&Transport::WsRaw.request_to("/echo")).expect("it fits the socket");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            client.read_exact(&mut byte).expect("the head");
+            head.push(byte[0]);
+        }
+        (client, running)
+    };
     let bytes = frame(&payload(PAYLOAD));
     let mut back = [0; PAYLOAD + 2];
-    group.throughput(Throughput::Elements(1));
-    group.bench_function("round trip of 64 B", |b| {
-        b.iter(|| {
-            client.write_all(&bytes).expect("it fits the socket");
-            client.read_exact(black_box(&mut back)).expect("the echo");
-        });
+    let mut group = c.benchmark_group("server on a thread, echo to 1");
+    measure(&mut group, BenchmarkId::from_parameter("64 B"), 1, make, |(client, _running)| {
+        back[PAYLOAD + 1] = 0;
+        let start = Instant::now();
+        client.write_all(&bytes).expect("it fits the socket");
+        client.read_exact(&mut back).expect("the echo");
+        let spent = start.elapsed();
+        assert_eq!(back[PAYLOAD + 1], MARK, "it came back");
+        spent
     });
-    assert_eq!(back[PAYLOAD + 1], MARK, "the echo came");
 }
 
 /// What a turn costs for one connection, while so many others say nothing.
 fn idle(c: &mut Criterion<Busy>) {
     let mut group = c.benchmark_group("server, echo to 1 beside idle connections");
     for count in [0, 10_000] {
-        let id = BenchmarkId::from_parameter(count);
-        let mut world = World::new();
-        world.connect(1, &Transport::WsRaw.request_to("/echo"));
-        let holder = match Holder::start(&mut world, count) {
-            Ok(holder) => holder,
-            Err(why) => {
-                println!("skipped: echo beside {count} idle connections: {why}");
-                continue;
-            }
+        if let Err(why) = descriptors(count + 100) {
+            println!("skipped: echo beside {count} idle connections: {why}");
+            continue;
+        }
+        let make = || {
+            let mut world = World::new();
+            world.connect(1, &Transport::WsRaw.request_to("/echo"));
+            let holder = Holder::start(&mut world, count);
+            world.settle();
+            (world, holder)
         };
-        world.settle();
-        assert_eq!(world.connections(), count + 1, "they are there");
         let bytes = frame(&payload(PAYLOAD));
-        measure(&mut group, id, 1, || {
+        measure(&mut group, BenchmarkId::from_parameter(count), 1, make, |(world, _holder)| {
             world.send(&bytes);
-            world.turn_until(MARK, 1)
+            let spent = world.turn_until(MARK, 1);
+            assert_eq!(world.connections(), count + 1, "the others are there");
+            spent
         });
-        assert_eq!(world.connections(), count + 1, "they are still there");
-        drop(holder);
     }
 }
 
@@ -274,26 +283,22 @@ fn idle(c: &mut Criterion<Busy>) {
 struct Holder(Option<Child>);
 
 impl Holder {
-    fn start(world: &mut World, count: usize) -> Result<Self, String> {
+    fn start(world: &mut World, count: usize) -> Self {
         if count == 0 {
-            return Ok(Self(None));
+            return Self(None);
         }
-        descriptors(count + 100)?;
-        let program = std::env::current_exe().map_err(|error| error.to_string())?;
+        let program = std::env::current_exe().expect("this program");
         let child = Command::new(program)
             .env(HOLD, format!("{} {count}", world.address))
             .stdin(Stdio::piped())
             .spawn()
-            .map_err(|error| error.to_string())?;
-        let holder = Self(Some(child));
+            .expect("it starts once more");
         let until = Instant::now() + Duration::from_secs(30);
         while world.connections() < count + 1 {
-            if Instant::now() > until {
-                return Err(format!("{} of them came", world.connections()));
-            }
+            assert!(Instant::now() < until, "{} of them came", world.connections());
             world.server.turn(Some(Duration::from_millis(10))).expect("the server works");
         }
-        Ok(holder)
+        Self(Some(child))
     }
 }
 
@@ -334,10 +339,13 @@ fn fan_out(c: &mut Criterion<Busy>) {
                 println!("skipped: {transport:?} to {count}: {why}");
                 continue;
             }
-            let mut world = World::new();
-            world.connect(count, &transport.request("latest"));
-            world.settle();
-            measure(&mut group, id, count, || {
+            let make = || {
+                let mut world = World::new();
+                world.connect(count, &transport.request("latest"));
+                world.settle();
+                world
+            };
+            measure(&mut group, id, count, make, |world| {
                 let mut spent = busy(|| {
                     let message = Message::bytes(payload(PAYLOAD));
                     world.hub.publish(CHANNEL, message).expect("it is taken");
@@ -359,7 +367,6 @@ fn publish(c: &mut Criterion<Busy>) {
     const COUNT: usize = 50;
     let mut group = c.benchmark_group("server, publish by HTTP, keep-alive, from 50");
     for depth in [1, 16] {
-        let mut world = World::new();
         let body = String::from_utf8(payload(PAYLOAD)).expect("ASCII");
         let request = format!(
             "POST /channels/{CHANNEL} HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n\
@@ -367,7 +374,8 @@ fn publish(c: &mut Criterion<Busy>) {
         );
         let requests = request.repeat(depth);
         let mut sent = 0;
-        measure(&mut group, BenchmarkId::new("depth", depth), COUNT * depth, || {
+        let id = BenchmarkId::new("depth", depth);
+        measure(&mut group, id, COUNT * depth, World::new, |world| {
             // No connection takes more requests than it may.
             if sent == 0 || sent + depth > usize::from(u16::MAX) {
                 world.clients.clear();
@@ -392,13 +400,17 @@ fn resume(c: &mut Criterion<Busy>) {
     const MISSED: usize = 100;
     let mut group = c.benchmark_group("server, 100 resume after 100 messages");
     for transport in TRANSPORTS {
-        let mut world = World::new();
-        let request = transport.request(&world.hub.position().to_string());
-        for _ in 0..MISSED {
-            world.hub.publish(CHANNEL, Message::bytes(payload(PAYLOAD))).expect("it is taken");
-        }
-        measure(&mut group, BenchmarkId::from_parameter(transport.name()), COUNT * MISSED, || {
-            world.connect(COUNT, &request);
+        let make = || {
+            let world = World::new();
+            let request = transport.request(&world.hub.position().to_string());
+            for _ in 0..MISSED {
+                world.hub.publish(CHANNEL, Message::bytes(payload(PAYLOAD))).expect("it is taken");
+            }
+            (world, request)
+        };
+        let id = BenchmarkId::from_parameter(transport.name());
+        measure(&mut group, id, COUNT * MISSED, make, |(world, request)| {
+            world.connect(COUNT, request);
             let spent = world.turn_until(MARK, COUNT * MISSED);
             world.clients.clear();
             while world.connections() > 0 {

@@ -364,7 +364,8 @@ fn role_class(role: Role, number: Option<usize>) -> String {
     }
 }
 
-fn escape(words: &str) -> String {
+/// As text between tags.
+pub(crate) fn escape(words: &str) -> String {
     let mut out = String::with_capacity(words.len());
     for c in words.chars() {
         match c {
