@@ -31,6 +31,7 @@ const SILENT: [&str; 9] = [
 const NOISE: f64 = 0.03;
 /// Where there is no telling when the run began: so long before the newest figure.
 const RUN_AT_MOST: Duration = Duration::from_secs(3_600);
+const HEADING: &str = "processor time of an iteration, throughput, change against the run before";
 const STYLE: &str = "body{font:14px system-ui,sans-serif;max-width:800px;margin:2em auto;padding:0 1em}\
     table{border-collapse:collapse;width:100%}td,th{padding:2px 8px;text-align:right}\
     td:first-child,th{text-align:left}th{padding-top:1em}svg{margin-top:1em;max-width:100%;height:auto}\
@@ -209,7 +210,7 @@ fn table(groups: &[(String, Vec<Measured>)]) -> String {
     let rows: Vec<_> = groups.iter().flat_map(|(_, members)| members).map(row).collect();
     let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
     let widths = [width(0), width(1).max(4), width(2), width(3)];
-    let mut text = String::new();
+    let mut text = format!("{HEADING}\n\n");
     for (name, members) in groups {
         let _ = writeln!(text, "{name}");
         for [name, time, throughput, change] in members.iter().map(row) {
@@ -270,7 +271,7 @@ fn write(groups: &[(String, Vec<Measured>)], folder: &Path) -> io::Result<PathBu
     }
     let page = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>holdline: benchmarks</title>\
-         <style>{STYLE}</style><h1>Benchmarks</h1><table>{rows}</table>{charts}</html>\n"
+         <style>{STYLE}</style><h1>Benchmarks</h1><p>The {HEADING}.</p><table>{rows}</table>{charts}</html>\n"
     );
     let index = folder.join("index.html");
     fs::write(&index, page)?;

@@ -116,14 +116,18 @@ impl Bars {
     /// Draws it.
     pub(crate) fn draw(&self) -> String {
         let bars = || self.groups.iter().flat_map(|(_, bars)| bars);
-        let gutter = bars().map(|bar| width(&bar.name)).fold(40.0, f64::max) + MARGIN + 10.0;
-        let label = bars().map(|bar| width(&bar.label)).fold(20.0, f64::max) + 14.0;
+        // What is one's own is bold, and so wider.
+        let wide =
+            |bar: &Bar, words: &str| width(words) * if bar.role == Role::Own { 1.1 } else { 1.0 };
+        let gutter = bars().map(|bar| wide(bar, &bar.name)).fold(40.0, f64::max) + MARGIN + 10.0;
+        let label = bars().map(|bar| wide(bar, &bar.label)).fold(20.0, f64::max) + 14.0;
         let mut values: Vec<f64> = bars().filter_map(|bar| bar.value).collect();
         values.extend(bars().filter_map(|bar| bar.range).flat_map(|range| [range.0, range.1]));
         values.extend(self.reference.iter().map(|(value, _)| *value));
         let axis = Axis::new(self.scale, &values, (gutter, WIDTH - MARGIN - label), false);
         let (mut svg, top) = open(&self.words);
-        let top = top + LINE; // for the reference's name
+        // The reference's name stands above it.
+        let top = if self.reference.is_some() { top + LINE } else { top };
         let mut body = String::new();
         let mut y = top;
         for (name, bars) in &self.groups {
