@@ -158,6 +158,8 @@ fn idle(server: &Server, profile: &str) {
     let steps = line["steps"].as_array().expect("a list");
     let counts: Vec<f64> = steps.iter().map(|step| number(step, "connections")).collect();
     assert_eq!(counts, [40.0, 200.0]);
+    let mix = ["ws", "sse", "poll"].map(|name| line["parameters"][name].as_u64());
+    assert_eq!(mix, [Some(100), Some(50), Some(50)]);
     for step in steps {
         assert!(number(step, "anon_kb") > 0.0 && number(step, "rss_kb") > 0.0, "{line}");
         assert!(number(step, "cpu_per_s") >= 0.0, "{line}");
@@ -201,6 +203,29 @@ fn the_real_server_loses_nothing_in_any_scenario() {
 }
 
 #[test]
+fn results_are_drawn() {
+    let server = Server::floor();
+    let (json, out) = (scratch("results.jsonl"), scratch("charts"));
+    for words in ["echo --connections 2 --seconds 0.1", "idle --sse 1 --steps 10,20 --seconds 0.1"]
+    {
+        let lines = measured(&server, "floor", words);
+        let text = std::fs::read_to_string(&json).unwrap_or_default();
+        std::fs::write(&json, format!("{text}{}\n", one(lines))).expect("it is written");
+    }
+    let words = format!("plot {} --out {}", json.display(), out.display());
+    let (output, _) = load("http://127.0.0.1:9", &words, &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    let paths = told(&output);
+    assert!(paths.lines().count() > 1, "{paths}");
+    for path in paths.lines() {
+        let text = std::fs::read_to_string(path).expect("what is told is there");
+        assert!(text.starts_with("<svg") && text.trim_end().ends_with("</svg>"), "{path}");
+    }
+    std::fs::remove_file(&json).expect("it was there");
+    std::fs::remove_dir_all(&out).expect("it was there");
+}
+
+#[test]
 fn a_table_is_written_where_it_is_wanted() {
     let server = Server::floor();
     let file = scratch("choosing.md");
@@ -228,6 +253,8 @@ fn mistakes_in_the_command_are_told() {
         ("patterns --rates 0", 2),
         ("patterns --write /nowhere/at/all", 2),
         ("nothing", 2),
+        ("plot", 2),
+        ("plot /nowhere/at/all --out /tmp", 1),
         ("echo --pid 4294967295", 1),
     ] {
         let (output, took) = load("http://127.0.0.1:9", words, &[]);
