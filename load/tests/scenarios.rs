@@ -326,6 +326,66 @@ fn a_server_that_talks_nonsense_is_told() {
     }
 }
 
+#[test]
+fn a_server_that_says_nothing_is_told() {
+    let url = serve(|mut stream| {
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    std::thread::scope(|scope| {
+        for words in ALL {
+            let url = &url;
+            scope.spawn(move || fails(url, words, ""));
+        }
+    });
+}
+
+/// Who floods may be thrown out: that is told, and the others are measured.
+#[test]
+fn a_flood_that_the_server_ends_is_no_fault() {
+    let url = serve(|stream| {
+        // It takes a little, and no more.
+        let _ = echo(stream, 300 * 1_024);
+    });
+    let json = scratch("results.jsonl");
+    let words = format!("flood --connections 3 --rate 20 --seconds 0.6 --json {}", json.display());
+    let (output, _) = load(&url, &words, &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    assert!(told(&output).contains("The flood was ended"), "{}", told(&output));
+    let text = std::fs::read_to_string(&json).expect("there are results");
+    let line: Value = serde_json::from_str(text.trim()).expect("a line of JSON");
+    assert!(line["flood_ended"].is_string() && number(&line, "messages") > 0.0, "{line}");
+}
+
+/// A WebSocket that sends back what it gets, unmasked, up to so many bytes.
+fn echo(mut stream: TcpStream, most: usize) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut line = String::new();
+    while reader.read_line(&mut line)? > 2 {
+        line.clear();
+    }
+    stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")?;
+    let mut all = 0;
+    while all < most {
+        let mut head = [0; 2];
+        reader.read_exact(&mut head)?;
+        let mut frame = vec![head[0], head[1] & 0x7f];
+        let mut length = usize::from(head[1] & 0x7f);
+        if length == 126 {
+            let mut wide = [0; 2];
+            reader.read_exact(&mut wide)?;
+            frame.extend(wide);
+            length = usize::from(u16::from_be_bytes(wide));
+        }
+        let (mut mask, mut payload) = ([0; 4], vec![0; length]);
+        reader.read_exact(&mut mask)?;
+        reader.read_exact(&mut payload)?;
+        frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        stream.write_all(&frame)?;
+        all += frame.len();
+    }
+    Ok(())
+}
+
 /// What a server does with what it is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Deed {
@@ -340,23 +400,28 @@ fn messages_that_are_lost_come_twice_or_out_of_order_are_told() {
     for (deed, name) in
         [(Deed::Loses, "lost"), (Deed::Doubles, "duplicates"), (Deed::Swaps, "disordered")]
     {
-        let url = streams(deed);
-        for words in [
-            "fanout --sse 1 --window 6",
-            "fanout --sse 1 --rate 200",
-            "resume --sse 1 --messages 6",
-            "patterns --rates 50 --connections 1",
-        ] {
-            let (json, profile) = (scratch("results.jsonl"), stream_profile());
-            let (results, profile) = (json.display().to_string(), profile.display().to_string());
-            let words = format!("{words} --profile {profile} --json {results}");
-            fails(&url, &words, "messages were lost, came twice or out of order");
-            let text = std::fs::read_to_string(&json).expect("there are results");
-            let line: Value = serde_json::from_str(text.trim()).expect("a line of JSON");
-            for wrong in ["lost", "duplicates", "disordered"] {
-                assert_eq!(line[wrong].as_u64() > Some(0), wrong == name, "{words}: {line}");
+        std::thread::scope(|scope| {
+            for words in [
+                "fanout --sse 1 --window 6",
+                "fanout --sse 1 --rate 200",
+                "resume --sse 1 --messages 6",
+                "patterns --rates 50 --connections 1",
+            ] {
+                scope.spawn(move || blames(&streams(deed), words, name));
             }
-        }
+        });
+    }
+}
+
+fn blames(url: &str, words: &str, name: &str) {
+    let (json, profile) = (scratch("results.jsonl"), stream_profile());
+    let (results, profile) = (json.display().to_string(), profile.display().to_string());
+    let words = format!("{words} --profile {profile} --json {results}");
+    fails(url, &words, "messages were lost, came twice or out of order");
+    let text = std::fs::read_to_string(&json).expect("there are results");
+    let line: Value = serde_json::from_str(text.trim()).expect("a line of JSON");
+    for wrong in ["lost", "duplicates", "disordered"] {
+        assert_eq!(line[wrong].as_u64() > Some(0), wrong == name, "{words}: {line}");
     }
 }
 
