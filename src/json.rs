@@ -61,6 +61,14 @@ pub fn flatten(bytes: &mut [u8]) {
 pub fn write_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let bytes = text.as_bytes();
+    // Mostly there is nothing to escape. Without an early end the compiler takes many at a time.
+    let is_plain =
+        !bytes.iter().fold(false, |special, b| special | matches!(b, b'"' | b'\\' | 0..=0x1f));
+    if is_plain {
+        out.extend_from_slice(bytes);
+        out.push(b'"');
+        return;
+    }
     let mut from = 0;
     for (at, byte) in bytes.iter().enumerate() {
         let short = match byte {
