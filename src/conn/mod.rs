@@ -241,6 +241,7 @@ impl State {
     }
 
     /// Bytes of heap owned, with what an allocator adds.
+    #[inline]
     #[must_use]
     pub fn heap(&self) -> usize {
         match self {
@@ -270,6 +271,7 @@ impl State {
     }
 
     /// How publications are written here, if any are.
+    #[inline]
     #[must_use]
     pub fn dialect(&self) -> Option<Dialect> {
         match self {

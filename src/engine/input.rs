@@ -56,6 +56,7 @@ impl Engine {
     }
 
     /// Whether a connection's next event has to wait for its replies to leave.
+    #[inline]
     fn must_wait(&self, slot: &Slot) -> bool {
         slot.is_stuck() || slot.own_len() >= self.core.config.reply_bytes_per_turn
     }
@@ -273,17 +274,19 @@ impl Engine {
     /// Steps a connection through its input; returns how many bytes at its end were not used.
     fn drive(&mut self, index: u32, bytes: &mut [u8]) -> usize {
         let (mut input, mut last) = (bytes, LastHead::default());
-        let limits = self.core.limits;
         loop {
             let Some(slot) = self.core.slots.get(index) else { return 0 };
-            if slot.flags.has(Flags::CLOSED) {
+            // A frame is made of bytes: where none are left it is not asked for another.
+            if slot.flags.has(Flags::CLOSED)
+                || (input.is_empty() && matches!(slot.state, State::Ws(_)))
+            {
                 return 0;
             }
             if slot.state.is_paused() || self.must_wait(slot) || self.core.is_full() {
                 return input.len();
             }
             let Some(slot) = self.core.slots.get_mut(index) else { return 0 };
-            match slot.state.step(&mut input, &limits, &mut last) {
+            match slot.state.step(&mut input, &self.core.limits, &mut last) {
                 Step::NeedMore => return input.len(),
                 Step::Progress => {}
                 Step::Event(event) => {
