@@ -229,9 +229,10 @@ impl Core {
     /// What has been written to the arena is the connection's.
     #[inline(never)]
     fn end_reply(&mut self, index: u32) {
-        if let Some(slot) = self.slots.get_mut(index) {
-            slot.arena_len = self.arena.len() as u32 - slot.arena_at;
-            self.list_reply(index);
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        slot.arena_len = self.arena.len() as u32 - slot.arena_at;
+        if slot.flags.raise(Flags::REPLYING) {
+            self.replies.push_back(index);
         }
     }
 
