@@ -202,13 +202,23 @@ impl Core {
 
     /// Appends own bytes for a connection; they leave in this turn's second phase.
     pub(crate) fn reply(&mut self, index: u32, write: impl FnOnce(&mut Vec<u8>)) {
-        let Some(slot) = self.slots.get_mut(index) else { return };
+        let Some((out, in_arena)) = self.begin_reply(index) else { return };
+        write(out);
+        if in_arena {
+            self.end_reply(index);
+        }
+    }
+
+    /// Where own bytes for a connection go, if anywhere, and whether that is the arena.
+    #[inline(never)] // as below: there are thirty kinds of replies
+    fn begin_reply(&mut self, index: u32) -> Option<(&mut Vec<u8>, bool)> {
+        let slot = self.slots.get_mut(index)?;
         if slot.flags.has(Flags::CLOSED) {
-            return;
+            return None;
         }
         slot.flags.clear(Flags::ASIDE);
         if slot.is_stuck() {
-            return write(&mut slot.extra().outbox);
+            return Some((&mut slot.extra().outbox, false));
         }
         let (at, len) = (slot.arena_at as usize, slot.arena_len as usize);
         if len > 0 && at + len != self.arena.len() {
@@ -217,12 +227,18 @@ impl Core {
             slot.arena_len = 0;
             let outbox = &mut slot.extra().outbox;
             outbox.extend_from_slice(&self.arena[at..at + len]);
-            return write(outbox);
+            return Some((outbox, false));
         }
         if len == 0 {
             slot.arena_at = self.arena.len() as u32;
         }
-        write(&mut self.arena);
+        Some((&mut self.arena, true))
+    }
+
+    /// What has been written to the arena is the connection's.
+    #[inline(never)]
+    fn end_reply(&mut self, index: u32) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
         slot.arena_len = self.arena.len() as u32 - slot.arena_at;
         if slot.flags.raise(Flags::REPLYING) {
             self.replies.push_back(index);
