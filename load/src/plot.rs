@@ -15,6 +15,8 @@ use crate::svg::{Bar, Bars, Lines, Role, Scale, Series, Words, bytes, micros, ra
 const BYTES_MAX: u64 = 64 << 20;
 /// Parameters that say how was measured, and not what.
 const ASIDE: [&str; 4] = ["seconds", "warmup", "cpu", "sleep"];
+/// These are said first, in this order; others follow by name.
+const FIRST: [&str; 7] = ["connections", "clients", "ws", "sse", "poll", "depth", "window"];
 const PERCENTILES: [(&str, f64); 5] =
     [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999), ("p9999", 0.9999)];
 
@@ -180,6 +182,10 @@ struct Work<'a> {
 impl<'a> Work<'a> {
     fn new(scenario: &'a str, runs: &[&'a Run]) -> Self {
         let names: BTreeSet<&String> = runs.iter().flat_map(|run| run.parameters.keys()).collect();
+        let mut names: Vec<&String> = names.into_iter().collect();
+        names.sort_by_key(|name| {
+            FIRST.iter().position(|first| first == name).unwrap_or(FIRST.len())
+        });
         let (varying, common): (Vec<&String>, Vec<&String>) = names.into_iter().partition(|name| {
             runs.iter().any(|run| run.parameters.get(*name) != runs[0].parameters.get(*name))
         });
@@ -191,7 +197,11 @@ impl<'a> Work<'a> {
                 None => cases.push((name, vec![run])),
             }
         }
-        Self { scenario, cases, common: describe(&runs[0].parameters, &common) }
+        let mut common = describe(&runs[0].parameters, &common);
+        if runs.iter().any(|run| run.line["disturbed"] == true) {
+            common += " (other programs wanted the processor meanwhile)";
+        }
+        Self { scenario, cases, common }
     }
 
     fn title(&self) -> &str {
