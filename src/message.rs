@@ -311,7 +311,7 @@ impl Publication {
     ) -> Self {
         let form = if message.is_json {
             Form::Data
-        } else if std::str::from_utf8(&message.payload).is_ok() {
+        } else if message.payload.is_ascii() || std::str::from_utf8(&message.payload).is_ok() {
             Form::Text
         } else {
             Form::Binary

@@ -170,8 +170,9 @@ impl Core {
     /// Whether "later" must be said by [`put_off`](Self::put_off).
     pub(crate) fn is_soft(&self, asked: &Asked<'_>) -> bool {
         let reads_status = || {
-            let options = Options::read(asked.head, asked.parsed, &self.config);
-            options.is_ok_and(|options| options.is_own_client)
+            let mut options = Options::default();
+            let read = options.read(asked.head, asked.parsed, &self.config);
+            read.is_ok() && options.is_own_client
         };
         asked.parsed.accepts_only_event_stream
             && routes::is_stream(asked.head, asked.parsed, &self.config)
