@@ -239,7 +239,6 @@ pub(crate) const fn on_heap(bytes: usize) -> usize {
 
 /// What a hash map with room for `capacity` entries takes: a power of two of places, seven of eight in
 /// use, each with a byte of its own.
-#[inline(never)] // a dozen tables, each looked at in a few places
 pub(crate) const fn map_bytes(capacity: usize, entry: usize) -> usize {
     if capacity == 0 {
         return 0;
