@@ -8,7 +8,6 @@
 use std::fmt;
 use std::mem;
 use std::ops::Deref;
-use std::str;
 
 use crate::wire::utf8::{Utf8, is_utf8};
 use crate::wire::ws::{
@@ -132,6 +131,7 @@ impl Reader {
     }
 
     /// Whether it waits between two messages and owns no heap.
+    #[inline]
     #[must_use]
     pub const fn is_idle(&self) -> bool {
         self.partial.is_none()
@@ -145,7 +145,6 @@ impl Reader {
     }
 
     /// Bytes of heap owned.
-    #[inline]
     #[must_use]
     pub fn heap(&self) -> usize {
         self.partial.as_ref().map_or(0, |partial| {
