@@ -193,15 +193,27 @@ fn parse_long_length(short: u8, buf: &[u8]) -> Result<Option<(u64, usize)>, WsEr
 pub fn unmask(bytes: &mut [u8], key: [u8; 4], phase: usize) {
     let turned = u32::from_ne_bytes(key_at(key, phase));
     let wide = u64::from(turned) << 32 | u64::from(turned);
+    // In blocks of a known length, which become a few wide instructions even for a short payload.
+    let mut blocks = bytes.chunks_exact_mut(32);
+    for block in &mut blocks {
+        unmask_words(block, wide);
+    }
+    let rest = unmask_words(blocks.into_remainder(), wide);
+    for (byte, mask) in rest.iter_mut().zip(wide.to_ne_bytes()) {
+        *byte ^= mask;
+    }
+}
+
+/// Unmasks whole words; returns what follows the last.
+#[inline]
+fn unmask_words(bytes: &mut [u8], wide: u64) -> &mut [u8] {
     let mut words = bytes.chunks_exact_mut(8);
     for word in &mut words {
         if let Ok(bytes) = <[u8; 8]>::try_from(&*word) {
             word.copy_from_slice(&(u64::from_ne_bytes(bytes) ^ wide).to_ne_bytes());
         }
     }
-    for (byte, mask) in words.into_remainder().iter_mut().zip(wide.to_ne_bytes()) {
-        *byte ^= mask;
-    }
+    words.into_remainder()
 }
 
 /// The key as it applies from `offset` on.
