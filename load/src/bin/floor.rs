@@ -1,0 +1,388 @@
+//! What the kernel allows: a bare loop that finds the end of each request, writes ready bytes, one
+//! write a line, and does nothing else that a server does: no limits, no history, no heartbeats, no
+//! refusals. What a server reaches is told as a share of this.
+//!
+//! ```text
+//! holdline-floor http --port 7071    # WebSocket echo on /echo; /ws, /sse, /poll listen, POST publishes
+//! holdline-floor tcp --port 7072     # sends back whatever comes
+//! ```
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+
+use rustix::event::epoll;
+use rustix::io::Errno;
+use rustix::net::{self, RecvFlags, SendFlags, SocketFlags};
+
+/// As long as this project's own answers are, so that both write the same bytes.
+const HEAD: &str = "Server: holdline\r\nDate: Sat, 28 Nov 2026 21:55:38 GMT\r\n\
+    Content-Type: application/json\r\nX-Content-Type-Options: nosniff\r\n";
+const UPGRADED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+/// Publications that a poll may come back for.
+const KEPT: usize = 4_096;
+/// One answer to a poll has at most so many.
+const POLLED: usize = 100;
+const ACCEPTED: usize = 64;
+const LISTENER: u64 = u64::MAX;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Request,
+    Tcp,
+    Echo,
+    Ws,
+    Sse,
+    Waiting,
+}
+
+#[derive(Debug)]
+struct Line {
+    socket: OwnedFd,
+    kind: Kind,
+    unread: Vec<u8>,
+    unsent: Vec<u8>,
+    /// How far a poll has got.
+    seen: u64,
+}
+
+struct Floor {
+    epoll: OwnedFd,
+    listener: TcpListener,
+    first: Kind,
+    lines: Vec<Option<Line>>,
+    free: Vec<usize>,
+    scratch: Vec<u8>,
+    out: Vec<u8>,
+    /// Published during this read.
+    news: Vec<Vec<u8>>,
+    kept: VecDeque<Vec<u8>>,
+    head: u64,
+}
+
+fn main() -> io::Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let (first, port) = match words[..] {
+        ["tcp", "--port", port] => (Kind::Tcp, port),
+        ["http", "--port", port] => (Kind::Request, port),
+        _ => {
+            eprintln!("holdline-floor http|tcp --port PORT");
+            std::process::exit(2);
+        }
+    };
+    let Ok(port) = port.parse() else {
+        eprintln!("holdline-floor: {port} is no port");
+        std::process::exit(2);
+    };
+    Floor::new(first, port)?.run()
+}
+
+impl Floor {
+    fn new(first: Kind, port: u16) -> io::Result<Self> {
+        let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        limit.current = limit.maximum;
+        // With fewer descriptors it serves fewer.
+        let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit);
+        let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+        net::listen(&listener, 4_096)?;
+        net::sockopt::set_tcp_nodelay(&listener, true)?;
+        listener.set_nonblocking(true)?;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &listener, epoll::EventData::new_u64(LISTENER), IN)?;
+        println!("listening on http://{}", listener.local_addr()?);
+        Ok(Self {
+            epoll,
+            listener,
+            first,
+            lines: Vec::new(),
+            free: Vec::new(),
+            scratch: vec![0; 256 * 1024],
+            out: Vec::new(),
+            news: Vec::new(),
+            kept: VecDeque::new(),
+            head: 0,
+        })
+    }
+
+    fn run(mut self) -> io::Result<()> {
+        let mut events = Vec::with_capacity(1_024);
+        loop {
+            events.clear();
+            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            for event in &events {
+                let (data, flags) = ({ event.data }.u64(), { event.flags });
+                if data == LISTENER {
+                    self.accept()?;
+                    continue;
+                }
+                let index = data as usize;
+                let mut alive = true;
+                if flags.contains(epoll::EventFlags::OUT) {
+                    alive = self.flush(index);
+                }
+                if alive && flags.intersects(IN.union(epoll::EventFlags::HUP)) {
+                    alive = self.read(index);
+                }
+                if !alive {
+                    self.lines[index] = None;
+                    self.free.push(index);
+                }
+                self.fan_out();
+            }
+        }
+    }
+
+    fn accept(&mut self) -> io::Result<()> {
+        for _ in 0..ACCEPTED {
+            let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+            let socket = match net::accept_with(&self.listener, flags) {
+                Ok(socket) => socket,
+                Err(_) => return Ok(()),
+            };
+            let index = self.free.pop().unwrap_or(self.lines.len());
+            epoll::add(&self.epoll, &socket, epoll::EventData::new_u64(index as u64), IN)?;
+            let (unread, unsent) = (Vec::new(), Vec::new());
+            let line = Line { socket, kind: self.first, unread, unsent, seen: self.head };
+            match self.lines.get_mut(index) {
+                Some(free) => *free = Some(line),
+                None => self.lines.push(Some(line)),
+            }
+        }
+        Ok(())
+    }
+
+    /// One read, one write. False: it is over.
+    fn read(&mut self, index: usize) -> bool {
+        let Some(line) = &mut self.lines[index] else { return true };
+        let kept = line.unread.len();
+        if self.scratch.len() < kept + 128 * 1024 {
+            self.scratch.resize(kept * 2 + 256 * 1024, 0);
+        }
+        self.scratch[..kept].copy_from_slice(&line.unread);
+        let came = match net::recv(&line.socket, &mut self.scratch[kept..], RecvFlags::empty()) {
+            Ok((0, _)) => return false,
+            Ok((came, _)) => came,
+            Err(Errno::AGAIN | Errno::INTR) => return true,
+            Err(_) => return false,
+        };
+        let bytes = &self.scratch[..kept + came];
+        self.out.clear();
+        let (mut used, mut alive) = (0, true);
+        loop {
+            let rest = &bytes[used..];
+            let took = match line.kind {
+                Kind::Tcp => {
+                    self.out.extend_from_slice(rest);
+                    rest.len()
+                }
+                Kind::Echo | Kind::Ws => echo(line.kind, rest, &mut self.out, &mut alive),
+                Kind::Request => request(line, rest, &mut self.out, &mut self.news),
+                Kind::Sse | Kind::Waiting => 0,
+            };
+            if line.kind == Kind::Waiting && line.seen < self.head {
+                let first = self.head - self.kept.len() as u64;
+                let from = line.seen.saturating_sub(first) as usize;
+                let many = (self.kept.len() - from).min(POLLED);
+                polled(self.kept.range(from..from + many), &mut self.out);
+                line.seen = (line.seen.max(first)) + many as u64;
+                line.kind = Kind::Request;
+            }
+            if took == 0 {
+                break;
+            }
+            used += took;
+        }
+        line.unread.clear();
+        line.unread.extend_from_slice(&bytes[used..]);
+        let out = std::mem::take(&mut self.out);
+        alive &= write(&self.epoll, line, index, &out);
+        self.out = out;
+        alive
+    }
+
+    /// What was published goes to every line, one write each.
+    fn fan_out(&mut self) {
+        if self.news.is_empty() {
+            return;
+        }
+        let (mut ws, mut sse, mut poll) = (Vec::new(), Vec::new(), Vec::new());
+        for (number, payload) in self.news.iter().enumerate() {
+            frame(0x81, payload, &mut ws);
+            let id = self.head + number as u64;
+            sse.extend_from_slice(format!("id: AqiAsWKi-{id}\ndata: ").as_bytes());
+            sse.extend_from_slice(payload);
+            sse.extend_from_slice(b"\n\n");
+        }
+        polled(self.news.iter(), &mut poll);
+        self.head += self.news.len() as u64;
+        for (index, slot) in self.lines.iter_mut().enumerate() {
+            let Some(line) = slot else { continue };
+            let bytes = match line.kind {
+                Kind::Ws => &ws,
+                Kind::Sse => &sse,
+                Kind::Waiting => {
+                    (line.kind, line.seen) = (Kind::Request, self.head);
+                    &poll
+                }
+                Kind::Request | Kind::Tcp | Kind::Echo => continue,
+            };
+            if !write(&self.epoll, line, index, bytes) {
+                *slot = None;
+                self.free.push(index);
+            }
+        }
+        self.kept.extend(self.news.drain(..));
+        while self.kept.len() > KEPT {
+            self.kept.pop_front();
+        }
+    }
+
+    fn flush(&mut self, index: usize) -> bool {
+        let Some(line) = &mut self.lines[index] else { return true };
+        let unsent = std::mem::take(&mut line.unsent);
+        let alive = write(&self.epoll, line, index, &unsent);
+        alive && (!line.unsent.is_empty() || watch(&self.epoll, line, index, IN))
+    }
+}
+
+const IN: epoll::EventFlags = epoll::EventFlags::IN;
+
+/// Writes, or keeps what does not go. False: it is over.
+fn write(epoll: &OwnedFd, line: &mut Line, index: usize, bytes: &[u8]) -> bool {
+    if bytes.is_empty() {
+        return true;
+    }
+    if !line.unsent.is_empty() {
+        line.unsent.extend_from_slice(bytes);
+        return true;
+    }
+    let sent = match net::send(&line.socket, bytes, SendFlags::NOSIGNAL) {
+        Ok(sent) => sent,
+        Err(Errno::AGAIN | Errno::INTR) => 0,
+        Err(_) => return false,
+    };
+    if sent == bytes.len() {
+        return true;
+    }
+    line.unsent.extend_from_slice(&bytes[sent..]);
+    watch(epoll, line, index, IN | epoll::EventFlags::OUT)
+}
+
+fn watch(epoll: &OwnedFd, line: &Line, index: usize, wanted: epoll::EventFlags) -> bool {
+    let data = epoll::EventData::new_u64(index as u64);
+    epoll::modify(epoll, &line.socket, data, wanted).is_ok()
+}
+
+/// A request, found by its empty line and its length. Returns its bytes, 0 if it is not all there.
+fn request(line: &mut Line, bytes: &[u8], out: &mut Vec<u8>, news: &mut Vec<Vec<u8>>) -> usize {
+    let Some(end) = memchr::memmem::find(bytes, b"\r\n\r\n") else { return 0 };
+    let head = &bytes[..end + 4];
+    if head.starts_with(b"POST") {
+        let length = memchr::memmem::find(head, b"Content-Length: ").map_or(0, |at| {
+            let digits = head[at + 16..].iter().take_while(|byte| byte.is_ascii_digit());
+            digits.fold(0, |length, digit| length * 10 + usize::from(digit - b'0'))
+        });
+        let Some(body) = bytes.get(head.len()..head.len() + length) else { return 0 };
+        news.push(body.to_vec());
+        out.extend_from_slice(b"HTTP/1.1 202 Accepted\r\n");
+        out.extend_from_slice(HEAD.as_bytes());
+        out.extend_from_slice(
+            b"Content-Length: 56\r\nCache-Control: no-store\r\nVary: Origin\r\n\r\n\
+            {\"id\":\"AqiAsWKi-7927\",\"channel\":\"bench\",\"subscribers\":0}",
+        );
+        return head.len() + length;
+    }
+    if head.starts_with(b"GET /poll") {
+        line.kind = Kind::Waiting;
+    } else if head.starts_with(b"GET /sse") {
+        line.kind = Kind::Sse;
+        out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+        out.extend_from_slice(HEAD.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    } else {
+        line.kind = if head.starts_with(b"GET /echo") { Kind::Echo } else { Kind::Ws };
+        out.extend_from_slice(UPGRADED.as_bytes());
+    }
+    head.len()
+}
+
+/// Unmasks a frame and writes it back. Returns its bytes, 0 if it is not all there.
+fn echo(kind: Kind, bytes: &[u8], out: &mut Vec<u8>, alive: &mut bool) -> usize {
+    let [first, second, ..] = *bytes else { return 0 };
+    let (head, length) = match second & 0x7f {
+        126 if bytes.len() >= 4 => (4, usize::from(u16::from_be_bytes([bytes[2], bytes[3]]))),
+        127 if bytes.len() >= 10 => {
+            let length = bytes[2..10].iter().fold(0, |length, byte| length << 8 | u64::from(*byte));
+            (10, length as usize)
+        }
+        126 | 127 => return 0,
+        length => (2, usize::from(length)),
+    };
+    let Some(masked) = bytes.get(head + 4..head + 4 + length) else { return 0 };
+    if kind == Kind::Echo {
+        frame_head(first, length, out);
+        let start = out.len();
+        out.extend_from_slice(masked);
+        unmask([bytes[head], bytes[head + 1], bytes[head + 2], bytes[head + 3]], &mut out[start..]);
+    }
+    *alive = first & 0x0f != 8;
+    head + 4 + length
+}
+
+fn unmask(mask: [u8; 4], bytes: &mut [u8]) {
+    let [a, b, c, d] = mask;
+    let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+    let mut chunks = bytes.chunks_exact_mut(8);
+    for chunk in &mut chunks {
+        let mut word = [0; 8];
+        word.copy_from_slice(chunk);
+        chunk.copy_from_slice(&(u64::from_ne_bytes(word) ^ wide).to_ne_bytes());
+    }
+    let rest = chunks.into_remainder().iter_mut();
+    rest.zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
+}
+
+fn frame(first: u8, payload: &[u8], out: &mut Vec<u8>) {
+    frame_head(first, payload.len(), out);
+    out.extend_from_slice(payload);
+}
+
+fn frame_head(first: u8, length: usize, out: &mut Vec<u8>) {
+    out.push(first);
+    match (u8::try_from(length), u16::try_from(length)) {
+        (Ok(length), _) if length < 126 => out.push(length),
+        (_, Ok(length)) => {
+            out.push(126);
+            out.extend_from_slice(&length.to_be_bytes());
+        }
+        _ => {
+            out.push(127);
+            out.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+}
+
+/// One answer with all of them.
+fn polled<'a>(payloads: impl Iterator<Item = &'a Vec<u8>>, out: &mut Vec<u8>) {
+    let mut body = b"{\"cursor\":\"AqiAsWKi-7927\",\"gap\":null,\"messages\":[".to_vec();
+    for payload in payloads {
+        body.extend_from_slice(
+            b"{\"id\":\"AqiAsWKi-7927\",\"channel\":\"bench\",\"time\":1764000004811,",
+        );
+        body.extend_from_slice(b"\"text\":\"");
+        body.extend_from_slice(payload);
+        body.extend_from_slice(b"\"},");
+    }
+    body.extend_from_slice(b"]}");
+    out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    out.extend_from_slice(HEAD.as_bytes());
+    out.extend_from_slice(b"Cache-Control: no-store\r\nVary: Origin\r\n");
+    out.extend_from_slice(format!("Content-Length: {}\r\n\r\n", body.len()).as_bytes());
+    out.extend_from_slice(&body);
+}

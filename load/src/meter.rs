@@ -1,0 +1,163 @@
+//! One measurement: a time to warm up, a time that counts, and what both processes spent in it.
+
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use crate::Fault;
+use crate::net::Poll;
+use crate::process::{Memory, Server, own_cpu};
+use crate::progress::Progress;
+
+/// A minute, in the microseconds that histograms count; more is counted as that.
+const LONGEST_NS: u64 = 60_000_000_000;
+
+/// What is measured, from the first `running` that is past the warm-up.
+#[derive(Debug)]
+pub struct Meter {
+    warm_until: Instant,
+    end: Instant,
+    began: Option<Began>,
+    server: Option<Server>,
+    memory_before: Option<Memory>,
+    progress: Progress,
+    /// In nanoseconds.
+    latency: Histogram<u64>,
+    messages: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Began {
+    at: Instant,
+    server: Duration,
+    own: Duration,
+    idle: Duration,
+    received: u64,
+    sent: u64,
+}
+
+/// What came out.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    pub seconds: f64,
+    pub messages: u64,
+    pub latency: Histogram<u64>,
+    pub server_cpu: Option<Duration>,
+    pub own_cpu: Duration,
+    /// The share of the time in which this program had something to do.
+    pub busy: f64,
+    pub received: u64,
+    pub sent: u64,
+    pub memory_before: Option<Memory>,
+    pub memory: Option<Memory>,
+}
+
+impl Meter {
+    /// Made before the first connection, so that memory can be compared.
+    pub fn new(server: Option<Server>, quiet: bool) -> Result<Self, Fault> {
+        let now = Instant::now();
+        Ok(Self {
+            warm_until: now,
+            end: now,
+            began: None,
+            server,
+            memory_before: server.map(Server::memory).transpose()?,
+            progress: Progress::new(quiet),
+            latency: histogram(),
+            messages: 0,
+        })
+    }
+
+    /// How much has been opened so far.
+    pub fn opening(&mut self, open: usize, all: usize) {
+        let share = open as f64 / all.max(1) as f64;
+        self.progress.show(share, || format!("{open} of {all} connections"));
+    }
+
+    /// The time begins now.
+    pub fn start(&mut self, warmup: Duration, seconds: Duration) {
+        self.warm_until = Instant::now() + warmup;
+        self.end = self.warm_until + seconds;
+    }
+
+    /// The end of the time that counts.
+    pub fn end(&self) -> Instant {
+        self.end
+    }
+
+    /// Is there time left? Asked once a turn.
+    pub fn running(&mut self, poll: &Poll) -> Result<bool, Fault> {
+        let now = Instant::now();
+        if self.began.is_none() && now >= self.warm_until {
+            self.end = now + (self.end - self.warm_until);
+            self.began = Some(Began {
+                at: now,
+                server: self.server_cpu()?.unwrap_or_default(),
+                own: own_cpu(),
+                idle: poll.idle,
+                received: poll.received,
+                sent: poll.sent,
+            });
+        }
+        let whole = self.end - self.warm_until;
+        let left = self.end.saturating_duration_since(now);
+        let (messages, done) = (self.messages, 1.0 - left.as_secs_f64() / whole.as_secs_f64());
+        self.progress.show(done, || {
+            let each = messages as f64 / (whole - left.min(whole)).as_secs_f64().max(0.001);
+            format!("{:.1} s left, {each:.0}/s", left.as_secs_f64())
+        });
+        Ok(now < self.end)
+    }
+
+    /// A message took so long. Not counted while warming up.
+    pub fn record(&mut self, took: Duration) {
+        if self.began.is_some() {
+            let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+            self.latency.saturating_record(took.min(LONGEST_NS));
+            self.messages += 1;
+        }
+    }
+
+    /// A message came, whose time is not asked for.
+    pub fn count(&mut self, messages: u64) {
+        if self.began.is_some() {
+            self.messages += messages;
+        }
+    }
+
+    /// Has the time that counts begun?
+    pub fn counts(&self) -> bool {
+        self.began.is_some()
+    }
+
+    /// All of it.
+    pub fn finish(mut self, poll: &Poll) -> Result<Measured, Fault> {
+        self.progress.clear();
+        let began = self.began.ok_or_else(|| Fault::wrong("it ended while warming up"))?;
+        let passed = began.at.elapsed();
+        let server_cpu = self.server_cpu()?.map(|cpu| cpu - began.server);
+        let idle = (poll.idle - began.idle).as_secs_f64();
+        Ok(Measured {
+            seconds: passed.as_secs_f64(),
+            messages: self.messages,
+            latency: self.latency,
+            server_cpu,
+            own_cpu: own_cpu() - began.own,
+            busy: (1.0 - idle / passed.as_secs_f64()).clamp(0.0, 1.0),
+            received: poll.received - began.received,
+            sent: poll.sent - began.sent,
+            memory_before: self.memory_before,
+            memory: self.server.map(Server::memory).transpose()?,
+        })
+    }
+
+    fn server_cpu(&self) -> Result<Option<Duration>, Fault> {
+        self.server.map(Server::cpu).transpose()
+    }
+}
+
+/// Three digits, up to a minute.
+#[allow(clippy::unwrap_used, reason = "the bounds are constants")]
+pub fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LONGEST_NS, 3).unwrap()
+}

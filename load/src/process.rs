@@ -1,0 +1,88 @@
+//! What processes use, from /proc: time of all their threads, and memory.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::Fault;
+
+/// The server, by its process id.
+#[derive(Clone, Copy, Debug)]
+pub struct Server(u32);
+
+/// Memory of a process, in KiB.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Memory {
+    /// All that is resident.
+    pub rss: u64,
+    /// What is its own: heap, stacks.
+    pub anon: u64,
+}
+
+impl Server {
+    /// That process, if there is one.
+    pub fn new(pid: u32) -> Result<Self, Fault> {
+        let server = Self(pid);
+        server.memory().map(|_| server)
+    }
+
+    /// Processor time of all its threads so far.
+    pub fn cpu(self) -> Result<Duration, Fault> {
+        cpu(&self.0.to_string())
+    }
+
+    /// Its memory.
+    pub fn memory(self) -> Result<Memory, Fault> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0))
+            .map_err(|error| Fault::wrong(format!("process {}: {error}", self.0)))?;
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+        };
+        Ok(Memory { rss: field("VmRSS:"), anon: field("RssAnon:") })
+    }
+}
+
+/// Processor time of this process so far.
+pub fn own_cpu() -> Duration {
+    cpu("self").unwrap_or_default()
+}
+
+/// In nanoseconds from schedstat, for each thread: the ticks of stat are 10 ms long.
+fn cpu(process: &str) -> Result<Duration, Fault> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task"))
+        .map_err(|error| Fault::wrong(format!("process {process}: {error}")))?;
+    let mut nanoseconds = 0;
+    for task in tasks.flatten() {
+        // A thread may end while we look.
+        let schedstat = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+        let ran = schedstat.split(' ').next().and_then(|ran| ran.parse::<u64>().ok());
+        nanoseconds += ran.unwrap_or(0);
+    }
+    Ok(Duration::from_nanos(nanoseconds))
+}
+
+/// Binds this thread to one processor.
+pub fn pin(cpu: usize) -> Result<(), Fault> {
+    let mut set = rustix::thread::CpuSet::new();
+    if cpu >= rustix::thread::CpuSet::MAX_CPU {
+        return Err(Fault::usage(format!("--cpu {cpu}: there is none of that number")));
+    }
+    set.set(cpu);
+    rustix::thread::sched_setaffinity(None, &set)
+        .map_err(|error| Fault::usage(format!("--cpu {cpu}: {error}")))
+}
+
+/// Lets this process have as many descriptors as it may, and says if `wanted` are more than that.
+pub fn want_descriptors(wanted: usize) -> Result<(), Fault> {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // What follows tells whether it did.
+    let _ = setrlimit(Resource::Nofile, limit);
+    let Some(most) = getrlimit(Resource::Nofile).current else { return Ok(()) };
+    if wanted as u64 + 20 > most {
+        let message = "connections, and this process may have";
+        return Err(Fault::usage(format!("{wanted} {message} {most} descriptors: see ulimit -Hn")));
+    }
+    Ok(())
+}

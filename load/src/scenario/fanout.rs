@@ -1,0 +1,176 @@
+//! Publications to all who listen: a window of them at a time, the next when everybody has them; or
+//! so many a second, come what may.
+
+use std::time::{Duration, Instant};
+
+use super::crowd::{Counts, Crowd, Voice, settle};
+use super::{Outcome, Run, parameters};
+use crate::Fault;
+use crate::listener::Way;
+use crate::meter::{Measured, Meter};
+use crate::process;
+
+/// Times of publications are kept for as many.
+const KEPT: usize = 65_536;
+/// What has not come so long after the end is lost.
+const LAST: Duration = Duration::from_secs(3);
+
+/// When each was published, by its number.
+#[derive(Debug)]
+struct Times(Vec<Instant>);
+
+impl Times {
+    fn new() -> Self {
+        Self(vec![Instant::now(); KEPT])
+    }
+
+    fn set(&mut self, number: u64, at: Instant) {
+        self.0[number as usize % KEPT] = at;
+    }
+
+    fn since(&self, number: u64, now: Instant) -> Duration {
+        now.saturating_duration_since(self.0[number as usize % KEPT])
+    }
+}
+
+pub fn run(run: &mut Run) -> Result<(), Fault> {
+    run.args.only(&["ws", "sse", "poll", "window", "rate", "size"])?;
+    let counts = Counts::new(run, 1_000)?;
+    let window = run.args.number("window", 1, 10_000)?;
+    let rate = run.args.number("rate", 0, 1_000_000)?;
+    let size = run.size()?;
+    process::want_descriptors(counts.sum() + 1)?;
+    let mut meter = run.meter()?;
+    let host = run.common().host.clone();
+    let (mut ways, mut many) = (Vec::new(), Vec::new());
+    for (transport, count) in counts.0.into_iter().filter(|(_, count)| *count > 0) {
+        ways.push(Way::new(&run.profile, transport, &host)?);
+        many.push(count);
+    }
+    let mut voice = Voice::open(run, size)?;
+    let mut crowd = Crowd::open(run, ways, &many, &mut meter)?;
+    settle(run, &mut crowd, &mut voice)?;
+    crowd.expect(voice.next);
+    run.start(&mut meter);
+    let left = match rate {
+        0 => closed(run, &mut crowd, &mut voice, &mut meter, window)?,
+        rate => open(run, &mut crowd, &mut voice, &mut meter, rate)?,
+    };
+    let measured = meter.finish(&run.poll)?;
+    drain(run, &mut crowd, &mut voice, left)?;
+    told(run, counts, (window, rate, size), measured, &crowd)
+}
+
+/// A window at a time. Returns how many deliveries are still to come.
+fn closed(
+    run: &mut Run,
+    crowd: &mut Crowd,
+    voice: &mut Voice,
+    meter: &mut Meter,
+    window: u64,
+) -> Result<u64, Fault> {
+    let all = crowd.members.len() as u64 * window;
+    let (mut left, mut ready, mut began) = (0, Vec::new(), Instant::now());
+    while meter.running(&run.poll)? {
+        if left == 0 && voice.publisher.unanswered == 0 {
+            began = Instant::now();
+            voice.publish(run, window)?;
+            left = all;
+        }
+        run.poll.wait(meter.end(), &mut ready)?;
+        for event in &ready {
+            if Voice::is_it(event) {
+                voice.handle(run, *event)?;
+            } else {
+                crowd.handle(run, *event, |number, now| {
+                    if number > 0 {
+                        left -= u64::from(left > 0);
+                        meter.record(now.saturating_duration_since(began));
+                    }
+                })?;
+            }
+        }
+        if left > 0 && began.elapsed() > LAST {
+            break; // the count of what was lost says why
+        }
+    }
+    Ok(left)
+}
+
+/// So many a second. Time counts from when a publication was due, so that a server that holds up the
+/// publisher does not look good by it.
+fn open(
+    run: &mut Run,
+    crowd: &mut Crowd,
+    voice: &mut Voice,
+    meter: &mut Meter,
+    rate: u64,
+) -> Result<u64, Fault> {
+    let each = Duration::from_secs_f64(1.0 / rate as f64);
+    let (mut times, mut ready) = (Times::new(), Vec::new());
+    let (mut due, mut left) = (Instant::now(), 0_u64);
+    while meter.running(&run.poll)? {
+        while due <= Instant::now() {
+            times.set(voice.next, due);
+            voice.publish(run, 1)?;
+            left += crowd.members.len() as u64;
+            due += each;
+        }
+        run.poll.wait(due.min(meter.end()), &mut ready)?;
+        for event in &ready {
+            if Voice::is_it(event) {
+                voice.handle(run, *event)?;
+            } else {
+                crowd.handle(run, *event, |number, now| {
+                    if number > 0 {
+                        left = left.saturating_sub(1);
+                        meter.record(times.since(number, now));
+                    }
+                })?;
+            }
+        }
+    }
+    Ok(left)
+}
+
+/// What is still on its way comes now, or never.
+fn drain(run: &mut Run, crowd: &mut Crowd, voice: &mut Voice, mut left: u64) -> Result<(), Fault> {
+    let (end, mut ready) = (Instant::now() + LAST, Vec::new());
+    while left > 0 && Instant::now() < end {
+        run.poll.wait(end, &mut ready)?;
+        for event in &ready {
+            if Voice::is_it(event) {
+                voice.handle(run, *event)?;
+            } else {
+                crowd.handle(run, *event, |number, _| left -= u64::from(number > 0 && left > 0))?;
+            }
+        }
+    }
+    crowd.end(voice.next);
+    Ok(())
+}
+
+fn told(
+    run: &Run,
+    counts: Counts,
+    (window, rate, size): (u64, u64, usize),
+    measured: Measured,
+    crowd: &Crowd,
+) -> Result<(), Fault> {
+    let [ws, sse, poll] = counts.0.map(|(_, count)| count);
+    let pace = if rate > 0 { ("rate", rate.into()) } else { ("window", window.into()) };
+    run.tell(Outcome {
+        scenario: "fanout",
+        unit: "deliveries",
+        parameters: parameters([
+            ("ws", ws.into()),
+            ("sse", sse.into()),
+            ("poll", poll.into()),
+            pace,
+            ("size", size.into()),
+        ]),
+        measured,
+        wrongs: crowd.wrongs,
+        more: Default::default(),
+    })
+}
