@@ -3,8 +3,8 @@
  *
  * As its documentation advises: nothing is written but in the "writeable" callback, which is asked for; there as many
  * messages leave as the socket takes (`lws_send_pipe_choked`). The fan-out keeps each message once, with the room that
- * lws wants before it, and each listener has a position in that ring. Nagle's algorithm is off by default. With "uv" as second
- * argument its loop is libuv's (epoll), else its own (poll).
+ * lws wants before it, and each listener has a position in that ring. Nagle's algorithm is off by
+ * default. With "uv" as second argument its loop is libuv's (epoll), else its own (poll).
  */
 #include <libwebsockets.h>
 #include <stdbool.h>
