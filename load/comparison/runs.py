@@ -11,7 +11,8 @@ from .servers import CACHE, Server, Trouble, end_process, last_line
 
 # A second column of the same server: what differs between the two is noise.
 AGAIN = "again"
-WARMUP_SECONDS = 0.5
+# Long enough for what compiles while it runs.
+WARMUP_SECONDS = 1.0
 # A run that has not ended by so long after its time is stopped.
 EXTRA_SECONDS_MAX = 120
 # Opening connections, settling, starting and ending, as it takes here; corrected by what it takes there.
