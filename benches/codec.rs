@@ -1,16 +1,26 @@
 //! What clients send, from bytes to values: request heads, WebSocket frames, commands, JSON.
 
+#[allow(dead_code, unreachable_pub, reason = "the other benchmarks use the rest")]
+mod support;
+
+#[path = "support/measure.rs"]
+mod measure;
+
 use std::hint::black_box;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use holdline::Config;
 use holdline::conn::ws::{Frame, Reader, Step, WsLimits};
+use holdline::engine::{Answer, App, ConnId, Ctx, Kind, Request, Route};
 use holdline::message::Message;
 use holdline::wire::command::{parse_command, parse_line};
 use holdline::wire::http::{HeadLimits, HeadScan, parse};
+use measure::{Busy, config};
+use support::{Driver, Transport, frame};
 
 const KIB: usize = 1024;
-const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 const HEAD: HeadLimits =
     HeadLimits { head_bytes_max: 16 * KIB, line_bytes_max: 8 * KIB, headers_max: 64 };
 const WS: WsLimits = WsLimits {
@@ -19,14 +29,7 @@ const WS: WsLimits = WsLimits {
     fragments_max: 128,
 };
 
-fn config() -> Criterion {
-    Criterion::default()
-        .sample_size(20)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1))
-}
-
-criterion_group! { name = codec; config = config(); targets = heads, frames, split, commands, json }
+criterion_group! { name = codec; config = config(); targets = heads, frames, split, pieces, commands, json }
 criterion_main!(codec);
 
 /// A head of curl's, a browser's upgrade, and what a proxy with many cookies makes of it.
@@ -48,7 +51,7 @@ fn some_heads() -> [(&'static str, Vec<u8>); 3] {
     [("curl", curl.into()), ("browser", browser.into()), ("large", large.into())]
 }
 
-fn heads(c: &mut Criterion) {
+fn heads(c: &mut Criterion<Busy>) {
     let mut group = c.benchmark_group("head, scan and parse");
     for (name, head) in some_heads() {
         group.throughput(Throughput::Bytes(head.len() as u64));
@@ -59,26 +62,17 @@ fn heads(c: &mut Criterion) {
                 parse(&head, &HEAD).expect("it is good")
             });
         });
-    }
-}
-
-/// A client's text frame.
-fn frame(len: usize) -> Vec<u8> {
-    let mut frame = vec![0x81];
-    match len {
-        0..126 => frame.push(0x80 | len as u8),
-        126..65_536 => {
-            frame.push(0x80 | 126);
-            frame.extend((len as u16).to_be_bytes());
-        }
-        _ => {
-            frame.push(0x80 | 127);
-            frame.extend((len as u64).to_be_bytes());
+        if name == "browser" {
+            group.bench_function(BenchmarkId::new("browser, byte by byte", head.len()), |b| {
+                b.iter(|| {
+                    let mut scan = HeadScan::default();
+                    let is_whole = |end: &usize| scan.scan(&head[..*end], &HEAD) != Ok(None);
+                    assert_eq!((1..=head.len()).find(is_whole), Some(head.len()), "at its end");
+                    parse(black_box(&head), &HEAD).expect("it is good")
+                });
+            });
         }
     }
-    frame.extend(MASK);
-    frame.extend((0..len).map(|at| b'a' ^ MASK[at % 4]));
-    frame
 }
 
 /// Reads everything; returns how many messages and bytes there were.
@@ -96,15 +90,18 @@ fn read(reader: &mut Reader, mut input: &mut [u8]) -> (usize, usize) {
     }
 }
 
-fn frames(c: &mut Criterion) {
+fn frames(c: &mut Criterion<Busy>) {
     let mut group = c.benchmark_group("frames, parse and unmask");
     for (name, count, len) in [
+        ("16 B", 1, 16),
         ("16 of 32 B", 16, 32),
+        ("128 B", 1, 128),
         ("1 KiB", 1, KIB),
+        ("4 KiB", 1, 4 * KIB),
         ("16 KiB", 1, 16 * KIB),
         ("64 KiB", 1, 64 * KIB),
     ] {
-        let bytes = frame(len).repeat(count);
+        let bytes = frame(&vec![b'a'; len]).repeat(count);
         group.throughput(Throughput::Bytes(bytes.len() as u64));
         group.bench_function(name, |b| {
             b.iter_batched_ref(
@@ -116,9 +113,9 @@ fn frames(c: &mut Criterion) {
     }
 }
 
-fn split(c: &mut Criterion) {
+fn split(c: &mut Criterion<Busy>) {
     let mut group = c.benchmark_group("a frame of 64 KiB in pieces");
-    let bytes = frame(64 * KIB);
+    let bytes = frame(&vec![b'a'; 64 * KIB]);
     group.throughput(Throughput::Bytes(bytes.len() as u64));
     for piece in [16 * KIB, 1_448, 64] {
         group.bench_function(BenchmarkId::from_parameter(piece), |b| {
@@ -136,7 +133,57 @@ fn split(c: &mut Criterion) {
     }
 }
 
-fn commands(c: &mut Criterion) {
+/// Takes messages, and counts them.
+struct Count(Arc<AtomicUsize>);
+
+impl App for Count {
+    fn request(&mut self, _: &mut Ctx<'_>, _: ConnId, _: &Request<'_>) -> Answer<Route> {
+        Answer::Done(Route::WebSocket { protocol: None })
+    }
+
+    fn message(&mut self, _: &mut Ctx<'_>, _: ConnId, _: Kind, bytes: &[u8]) {
+        self.0.fetch_add(bytes.len(), Ordering::Relaxed);
+    }
+}
+
+/// A message through a connection, which keeps what a read left of a header or a payload.
+fn pieces(c: &mut Criterion<Busy>) {
+    const HEADER: usize = 8;
+    let bytes = frame(&vec![b'a'; KIB]);
+    let mut group = c.benchmark_group("a message of 1 KiB to the engine");
+    group.throughput(Throughput::Bytes(bytes.len() as u64));
+    let byte_wise: Vec<usize> = (1..=HEADER).collect();
+    for (name, cuts) in [
+        ("one read", &[][..]),
+        ("two reads, cut in the header", &[HEADER / 2]),
+        ("two reads, cut in the payload", &[KIB / 2]),
+        ("the header byte by byte", &byte_wise),
+    ] {
+        let counted = Arc::new(AtomicUsize::new(0));
+        let mut driver = Driver::new(Config::default(), 1);
+        driver.engine.set_app(Box::new(Count(Arc::clone(&counted))));
+        let id = driver.connect(&Transport::WsRaw.request_to("/"));
+        driver.drain();
+        let (mut sent, now) = (0, driver.now);
+        group.bench_function(name, |b| {
+            b.iter_batched_ref(
+                || bytes.clone(),
+                |bytes| {
+                    sent += KIB;
+                    let ends = cuts.iter().copied().chain([bytes.len()]);
+                    ends.fold(0, |start, end| {
+                        driver.engine.handle_bytes(id, &mut bytes[start..end], now);
+                        end
+                    });
+                },
+                BatchSize::SmallInput,
+            );
+        });
+        assert_eq!(counted.load(Ordering::Relaxed), sent, "{name}: all of it came");
+    }
+}
+
+fn commands(c: &mut Criterion<Busy>) {
     let mut group = c.benchmark_group("commands");
     let publish = concat!(
         r#"{"op":"publish","ref":4,"channel":"news","event":"price","#,
@@ -159,7 +206,7 @@ fn commands(c: &mut Criterion) {
 }
 
 /// Checked, its depth bounded, and brought onto one line.
-fn json(c: &mut Criterion) {
+fn json(c: &mut Criterion<Busy>) {
     let mut group = c.benchmark_group("a JSON payload, check and flatten");
     let entry = "  {\n    \"name\": \"a \\\"b\\\"\",\n    \"values\": [1, 2.5, null]\n  }";
     for size in [64, KIB, 60 * KIB] {

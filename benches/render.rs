@@ -1,12 +1,15 @@
 //! One publication in every way of saying it.
 
+#[path = "support/measure.rs"]
+mod measure;
+
 use std::hint::black_box;
-use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use holdline::hub::{History, Item, PullLimits, Want};
 use holdline::wire::dialect::{Dialect, Framing};
 use holdline::{Config, Epoch, Message, Now};
+use measure::{Busy, config};
 
 const DIALECTS: [(&str, Dialect); 9] = [
     ("ws-raw", Dialect::WsRaw),
@@ -19,13 +22,6 @@ const DIALECTS: [(&str, Dialect); 9] = [
     ("sse-json 1.0", Dialect::SseJson(Framing::Bare)),
     ("poll", Dialect::Poll),
 ];
-
-fn config() -> Criterion {
-    Criterion::default()
-        .sample_size(20)
-        .warm_up_time(Duration::from_millis(200))
-        .measurement_time(Duration::from_secs(1))
-}
 
 criterion_group! { name = render; config = config(); targets = texts, forms }
 criterion_main!(render);
@@ -44,7 +40,7 @@ fn published(message: Message) -> (Epoch, Item) {
     (epoch, items.pop().expect("one message"))
 }
 
-fn bench(c: &mut Criterion, name: &str, message: Message) {
+fn bench(c: &mut Criterion<Busy>, name: &str, message: Message) {
     let mut group = c.benchmark_group(name);
     let (epoch, item) = published(message);
     let mut out = Vec::with_capacity(512 * 1024);
@@ -61,7 +57,7 @@ fn bench(c: &mut Criterion, name: &str, message: Message) {
     }
 }
 
-fn texts(c: &mut Criterion) {
+fn texts(c: &mut Criterion<Busy>) {
     for (name, size) in [("64 B", 64), ("1 KiB", 1024), ("64 KiB", 64 * 1024)] {
         // Lines of usual length, since lines are what an event stream has to look for.
         let line = format!("{}\n", "a line of text, ".repeat(4));
@@ -70,7 +66,7 @@ fn texts(c: &mut Criterion) {
     }
 }
 
-fn forms(c: &mut Criterion) {
+fn forms(c: &mut Criterion<Busy>) {
     let data = format!(r#"{{"values":[{}]}}"#, ["1.25"; 200].join(","));
     bench(c, "render JSON of 1 KiB", Message::json(data).expect("it is JSON").event("tick"));
     let binary: Vec<u8> = (0..1024u32).map(|n| (n * 7) as u8 | 0x80).collect();

@@ -1,20 +1,16 @@
 //! Timers of 100 000 connections.
 
+#[path = "support/measure.rs"]
+mod measure;
+
 use std::hint::black_box;
-use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use holdline::collections::wheel::{TICK_MS, Wheel};
+use measure::{Busy, config};
 
 const COUNT: u32 = 100_000;
 const HEARTBEAT_MS: u64 = 25_000;
-
-fn config() -> Criterion {
-    Criterion::default()
-        .sample_size(20)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1))
-}
 
 criterion_group! { name = wheel; config = config(); targets = one, all }
 criterion_main!(wheel);
@@ -32,7 +28,7 @@ fn deadline(index: u32) -> u64 {
     1 + u64::from(index).wrapping_mul(0x9e37_79b9) % HEARTBEAT_MS
 }
 
-fn one(c: &mut Criterion) {
+fn one(c: &mut Criterion<Busy>) {
     let mut group = c.benchmark_group("wheel of 100000, one entry");
     let mut wheel = filled();
     let mut index = 0;
@@ -51,7 +47,7 @@ fn one(c: &mut Criterion) {
     group.bench_function("next deadline", |b| b.iter(|| black_box(&wheel).next_deadline()));
 }
 
-fn all(c: &mut Criterion) {
+fn all(c: &mut Criterion<Busy>) {
     let mut group = c.benchmark_group("wheel of 100000, all entries");
     group.throughput(Throughput::Elements(u64::from(COUNT)));
     group.bench_function("file", |b| b.iter_batched(|| (), |()| filled(), BatchSize::LargeInput));

@@ -60,31 +60,58 @@ pub fn flatten(bytes: &mut [u8]) {
 /// Appends `text` as a JSON string with its quotes.
 pub fn write_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
-    let bytes = text.as_bytes();
-    let mut from = 0;
-    for (at, byte) in bytes.iter().enumerate() {
-        let short = match byte {
-            b'"' => b'"',
-            b'\\' => b'\\',
-            b'\n' => b'n',
-            b'\r' => b'r',
-            b'\t' => b't',
-            0..=0x1f => 0,
-            _ => continue,
-        };
-        out.extend_from_slice(&bytes[from..at]);
-        from = at + 1;
-        if short == 0 {
-            const HEX: &[u8; 16] = b"0123456789abcdef";
-            out.extend_from_slice(b"\\u00");
-            out.push(HEX[usize::from(byte >> 4)]);
-            out.push(HEX[usize::from(byte & 15)]);
-        } else {
-            out.extend_from_slice(&[b'\\', short]);
-        }
+    let mut rest = text.as_bytes();
+    loop {
+        let (plain, behind) = rest.split_at(plain(rest));
+        out.extend_from_slice(plain);
+        let Some((byte, behind)) = behind.split_first() else { break };
+        write_escape(out, *byte);
+        rest = behind;
     }
-    out.extend_from_slice(&bytes[from..]);
     out.push(b'"');
+}
+
+/// How many bytes at the beginning stand for themselves.
+fn plain(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    // Eight at a time. Most texts have nothing to escape.
+    while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        if has_escape(u64::from_le_bytes(*word)) {
+            break;
+        }
+        at += 8;
+    }
+    let rest = &bytes[at..];
+    at + rest.iter().position(|byte| is_escaped(*byte)).unwrap_or(rest.len())
+}
+
+fn is_escaped(byte: u8) -> bool {
+    matches!(byte, 0..=0x1f | b'"' | b'\\')
+}
+
+/// Is one of eight bytes escaped? A byte below `n` has its high bit set when `n` is taken off it, and
+/// one that is equal to another is below 1 once both are combined by exclusive or.
+fn has_escape(word: u64) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let below = |word: u64, n: u8| word.wrapping_sub(ONES * u64::from(n)) & !word;
+    let same = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    (below(word, 0x20) | same(b'"') | same(b'\\')) & (ONES << 7) != 0
+}
+
+fn write_escape(out: &mut Vec<u8>, byte: u8) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let short = match byte {
+        b'"' | b'\\' => byte,
+        b'\n' => b'n',
+        b'\r' => b'r',
+        b'\t' => b't',
+        _ => {
+            out.extend_from_slice(b"\\u00");
+            out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+            return;
+        }
+    };
+    out.extend_from_slice(&[b'\\', short]);
 }
 
 /// Appends a decimal number.
@@ -124,6 +151,29 @@ mod tests {
         let mut bytes = b"{\r\n\"a\":\n\"\\n\"}".to_vec();
         flatten(&mut bytes);
         assert_eq!(bytes, b"{  \"a\": \"\\n\"}");
+    }
+
+    #[test]
+    fn each_character_is_escaped_or_not_wherever_it_stands() {
+        for code in 0..=0x2ff_u32 {
+            let Some(character) = char::from_u32(code) else { continue };
+            for at in 0..20 {
+                let text = format!("{}{character}{}", "a".repeat(at), "~".repeat(19 - at));
+                let mut out = Vec::new();
+                write_string(&mut out, &text);
+                assert_eq!(serde_json::from_slice::<String>(&out).ok(), Some(text), "{out:?}");
+                assert!(out.iter().all(|byte| *byte >= 0x20));
+                let short = matches!(character, '"' | '\\' | '\n' | '\r' | '\t');
+                let more = if short {
+                    1
+                } else if code < 0x20 {
+                    5
+                } else {
+                    0
+                };
+                assert_eq!(out.len(), 21 + character.len_utf8() + more, "nothing else is");
+            }
+        }
     }
 
     #[test]

@@ -61,6 +61,27 @@ impl Transport {
     }
 }
 
+/// A client's text frame around a payload.
+pub fn frame(payload: &[u8]) -> Vec<u8> {
+    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+    let len = payload.len();
+    let mut frame = vec![0x81];
+    match len {
+        0..126 => frame.push(0x80 | len as u8),
+        126..65_536 => {
+            frame.push(0x80 | 126);
+            frame.extend((len as u16).to_be_bytes());
+        }
+        _ => {
+            frame.push(0x80 | 127);
+            frame.extend((len as u64).to_be_bytes());
+        }
+    }
+    frame.extend(MASK);
+    frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
+}
+
 /// An engine, its clock, and a count of what it wrote.
 #[derive(Debug)]
 pub struct Driver {
@@ -125,22 +146,27 @@ impl Driver {
         ids
     }
 
-    /// Turns until nothing is left to do.
+    /// Turns until nothing is left to do, on sockets that take everything.
     pub fn drain(&mut self) {
-        self.write();
+        self.drain_into(|_, bytes| bytes.len());
+    }
+
+    /// Turns until nothing is left to do; `send` says how much a socket took.
+    pub fn drain_into(&mut self, mut send: impl FnMut(ConnId, &[u8]) -> usize) {
+        self.write(&mut send);
         while self.engine.has_work() {
             self.engine.handle_kept(self.now);
-            self.write();
+            self.write(&mut send);
         }
     }
 
-    /// The second phase of one turn, on sockets that take everything.
-    pub fn write(&mut self) {
+    /// The second phase of one turn.
+    pub fn write(&mut self, send: &mut impl FnMut(ConnId, &[u8]) -> usize) {
         self.engine.take_in(self.now);
         while let Some(transmit) = self.engine.poll_transmit() {
             match transmit.what {
                 What::Bytes(bytes) => {
-                    let len = bytes.len();
+                    let len = send(transmit.id, bytes);
                     self.bytes += len as u64;
                     self.writes += 1;
                     self.engine.handle_sent(len);

@@ -18,6 +18,15 @@ Scenarios
   publish    publications with nobody there --connections 8 --depth 1 --size 64
   fanout     publications to all           --ws 1000 --sse 0 --poll 0 --window 1 --size 64
              --window N: so many at a time, then the next; --rate N: N a second, come what may
+  idle       connections that only listen  --ws 1 --sse 0 --poll 0 --steps 1000,5000,10000
+             memory, and processor time at rest, at each step; ws, sse and poll are shares of it;
+             the last step may be max: what the descriptors of both processes allow
+  resume     who comes back and catches up --ws 1000 --sse 0 --poll 0 --messages 100 --size 64
+  flood      echoes, half of the time beside one that floods  --connections 100 --rate 50 --size 64
+             --rate: messages a second of each of the well-behaved
+  patterns   short polling (each second), long-polling, SSE and WebSocket, one after the other
+             --connections 100 --rates 0.1,10 --size 64; 60 s each below one update a second, else
+             20 s, or --seconds; --write FILE: between its lines patterns:begin and patterns:end
 
 Options
   --target URL     http://127.0.0.1:7070; other than loopback only with --force
@@ -43,6 +52,8 @@ pub struct Common {
     pub cpu: Option<usize>,
     pub spins: bool,
     pub seconds: Duration,
+    /// Somebody asked for that.
+    pub seconds_given: bool,
     pub warmup: Duration,
     pub label: Option<String>,
     pub json: Option<PathBuf>,
@@ -82,7 +93,7 @@ impl From<lexopt::Error> for Problem {
 }
 
 /// Names of options that only some scenarios have.
-const OWN: [&str; 12] = [
+const OWN: [&str; 13] = [
     "connections",
     "depth",
     "size",
@@ -95,6 +106,7 @@ const OWN: [&str; 12] = [
     "rates",
     "messages",
     "steps",
+    "write",
 ];
 
 fn read(words: impl IntoIterator<Item = OsString>) -> Result<Args, Problem> {
@@ -109,6 +121,7 @@ fn read(words: impl IntoIterator<Item = OsString>) -> Result<Args, Problem> {
         cpu: None,
         spins: true,
         seconds: Duration::from_secs(3),
+        seconds_given: false,
         warmup: Duration::from_millis(500),
         label: None,
         json: None,
@@ -127,7 +140,9 @@ fn read(words: impl IntoIterator<Item = OsString>) -> Result<Args, Problem> {
             Long("pid") => common.pid = Some(parser.value()?.parse()?),
             Long("cpu") => common.cpu = Some(parser.value()?.parse()?),
             Long("sleep") => common.spins = false,
-            Long("seconds") => common.seconds = seconds(&mut parser)?,
+            Long("seconds") => {
+                (common.seconds, common.seconds_given) = (seconds(&mut parser)?, true);
+            }
             Long("warmup") => common.warmup = seconds(&mut parser)?,
             Long("label") => common.label = Some(parser.value()?.string()?),
             Long("json") => common.json = Some(parser.value()?.into()),

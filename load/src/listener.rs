@@ -35,6 +35,8 @@ pub struct Way {
     protocol: String,
     next: Position,
     first: String,
+    /// Path and header lines of a poll that has no answer yet, where they differ.
+    come_back: Option<(String, Headers)>,
 }
 
 impl Way {
@@ -49,6 +51,7 @@ impl Way {
             protocol: String::new(),
             next: Position::None(true),
             first: String::new(),
+            come_back: None,
         };
         match transport {
             Transport::Ws => {
@@ -80,18 +83,22 @@ impl Way {
             Transport::Sse => &resume.sse,
             Transport::Poll => &resume.poll,
         };
+        let path = path.as_ref().ok_or_else(cannot)?;
         let filled = |text: &String| text.replace("{since}", since);
         let mut way = self.clone();
-        way.path = path.as_ref().map(filled).ok_or_else(cannot)?;
         way.first = since.to_owned();
+        let mut headers = way.headers.clone();
+        headers.extend(resume.headers.iter().map(filled));
         match self.transport {
-            Transport::Ws if !resume.ws_hello.is_empty() => {
-                way.hello = resume.ws_hello.iter().map(filled).collect();
+            Transport::Ws => {
+                way.path = filled(path);
+                if !resume.ws_hello.is_empty() {
+                    way.hello = resume.ws_hello.iter().map(filled).collect();
+                }
             }
-            Transport::Ws => {}
-            Transport::Sse | Transport::Poll => {
-                way.headers.extend(resume.headers.iter().map(filled));
-            }
+            Transport::Sse => (way.path, way.headers) = (filled(path), headers),
+            // Only the first: where the next goes on stands in its answer.
+            Transport::Poll => way.come_back = Some((filled(path), headers)),
         }
         Ok(way)
     }
@@ -115,6 +122,8 @@ pub struct Listener {
     position: String,
     /// The server has said that it closes: servers end a connection after so many requests.
     pub is_over: bool,
+    /// Polls that were sent.
+    pub asked: u64,
     /// Answers to polls.
     pub answers: u64,
     /// Those that brought nothing.
@@ -123,7 +132,8 @@ pub struct Listener {
 
 impl Listener {
     pub fn new(way: &Way) -> Self {
-        Self { open: false, position: way.first.clone(), is_over: false, answers: 0, empty: 0 }
+        let position = way.first.clone();
+        Self { open: false, position, is_over: false, asked: 0, answers: 0, empty: 0 }
     }
 
     /// Appends what begins to listen, or the next poll.
@@ -137,20 +147,24 @@ impl Listener {
 
     fn poll(&mut self, way: &Way, to: &mut Vec<u8>) {
         self.open = true;
-        match &way.next {
-            Position::Validators(_) => {
-                let mut headers = way.headers.clone();
-                if let Some((modified, etag)) = self.position.split_once('\n') {
-                    headers.push(format!("If-Modified-Since: {modified}"));
-                    headers.push(format!("If-None-Match: {etag}"));
-                }
-                http::request("GET", &way.path, &way.host, &headers, None, to);
-            }
-            Position::Json(_) | Position::Header(_) | Position::None(_) => {
-                let path = way.path.replace("{since}", &self.position);
-                http::request("GET", &path, &way.host, &way.headers, None, to);
-            }
+        self.asked += 1;
+        let come_back = way.come_back.as_ref().filter(|_| self.answers == 0);
+        let (path, mut headers) = match come_back {
+            Some((path, headers)) => (path.clone(), headers.clone()),
+            None => (way.path.replace("{since}", &self.position), way.headers.clone()),
+        };
+        if let (Position::Validators(_), Some((modified, etag))) =
+            (&way.next, self.position.split_once('\n'))
+        {
+            headers.push(format!("If-Modified-Since: {modified}"));
+            headers.push(format!("If-None-Match: {etag}"));
         }
+        http::request("GET", &path, &way.host, &headers, None, to);
+    }
+
+    /// It waits for nothing: the server may close without a fault.
+    pub fn is_idle(&self) -> bool {
+        self.asked > 0 && self.asked == self.answers
     }
 
     /// Takes in what came: `each` gets the numbers, `reply` what is to be sent at once. Returns how
@@ -223,10 +237,11 @@ impl Listener {
 pub fn position(next: &Position, answer: &http::Answer<'_>, body: &[u8]) -> Option<String> {
     match next {
         Position::Json(field) => {
-            let field = format!("\"{field}\":\"");
-            let start = memchr::memmem::find(body, field.as_bytes())? + field.len();
-            let end = memchr::memchr(b'"', &body[start..])?;
-            Some(String::from_utf8_lossy(&body[start..start + end]).into_owned())
+            let name = format!("\"{field}\":");
+            let rest = &body[memchr::memmem::find(body, name.as_bytes())? + name.len()..];
+            let rest = rest.trim_ascii_start().strip_prefix(b"\"")?;
+            let end = memchr::memchr(b'"', rest)?;
+            Some(String::from_utf8_lossy(&rest[..end]).into_owned())
         }
         Position::Header(name) => answer.head.field(name).map(str::to_owned),
         Position::Validators(_) => {
@@ -263,4 +278,48 @@ pub fn frames(
 pub fn refused(path: &str, bytes: &[u8]) -> Fault {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(400)]).replace("\r\n", " | ");
     Fault::wrong(format!("{path} was refused: {text}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nLast-Modified: then\r\nEtag: 7\r\n\
+        Content-Length: 28\r\n\r\n{\"x\":1, \"cursor\": \"later-9\"}";
+
+    fn polled(way: &Way, listener: &mut Listener) -> String {
+        let mut request = Vec::new();
+        listener.ask(way, &mut request);
+        String::from_utf8(request).expect("it is text")
+    }
+
+    #[test]
+    fn a_poll_that_comes_back_goes_on_from_its_answer() {
+        let profile = Profile::read(None).expect("it is right");
+        let way = Way::new(&profile, Transport::Poll, "h").expect("it polls");
+        let way = way.resuming(&profile, "e-1").expect("it resumes");
+        let mut listener = Listener::new(&way);
+        assert!(polled(&way, &mut listener).contains("since=e-1 "));
+        let used = listener.take(&way, ANSWER, &mut Vec::new(), |_| ()).expect("an answer");
+        assert_eq!((used, listener.answers, listener.empty), (ANSWER.len(), 1, 1));
+        let next = polled(&way, &mut listener);
+        assert!(next.contains("since=later-9&wait="), "{next}");
+    }
+
+    #[test]
+    fn validators_go_back_as_conditions() {
+        let mut profile = Profile::read(None).expect("it is right");
+        if let Some(poll) = &mut profile.poll {
+            poll.next = Position::Validators(true);
+        }
+        let way = Way::new(&profile, Transport::Poll, "h").expect("it polls");
+        let mut listener = Listener::new(&way);
+        assert!(!polled(&way, &mut listener).contains("If-"));
+        listener.take(&way, ANSWER, &mut Vec::new(), |_| ()).expect("an answer");
+        let next = polled(&way, &mut listener);
+        assert!(next.contains("If-Modified-Since: then\r\nIf-None-Match: 7\r\n"), "{next}");
+        let back = way.resuming(&profile, "now\n8").expect("it resumes");
+        let first = polled(&back, &mut Listener::new(&back));
+        assert!(first.contains("If-Modified-Since: now\r\nIf-None-Match: 8\r\n"), "{first}");
+    }
 }

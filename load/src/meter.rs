@@ -36,6 +36,19 @@ struct Began {
     sent: u64,
 }
 
+impl Began {
+    fn now(server: Option<Server>, poll: &Poll) -> Result<Self, Fault> {
+        Ok(Self {
+            server: server.map(Server::cpu).transpose()?.unwrap_or_default(),
+            own: own_cpu(),
+            idle: poll.idle,
+            received: poll.received,
+            sent: poll.sent,
+            at: Instant::now(),
+        })
+    }
+}
+
 /// What came out.
 #[derive(Clone, Debug)]
 pub struct Measured {
@@ -90,14 +103,7 @@ impl Meter {
         let now = Instant::now();
         if self.began.is_none() && now >= self.warm_until {
             self.end = now + (self.end - self.warm_until);
-            self.began = Some(Began {
-                at: now,
-                server: self.server_cpu()?.unwrap_or_default(),
-                own: own_cpu(),
-                idle: poll.idle,
-                received: poll.received,
-                sent: poll.sent,
-            });
+            self.began = Some(Began::now(self.server, poll)?);
         }
         let whole = self.end - self.warm_until;
         let left = self.end.saturating_duration_since(now);
@@ -153,6 +159,84 @@ impl Meter {
 
     fn server_cpu(&self) -> Result<Option<Duration>, Fault> {
         self.server.map(Server::cpu).transpose()
+    }
+}
+
+/// A measurement in several parts, with pauses between them that do not count.
+#[derive(Debug)]
+pub struct Parts {
+    server: Option<Server>,
+    memory_before: Option<Memory>,
+    began: Option<Began>,
+    sum: Sum,
+    /// In nanoseconds.
+    pub latency: Histogram<u64>,
+    pub messages: u64,
+}
+
+#[derive(Debug, Default)]
+struct Sum {
+    time: Duration,
+    server: Duration,
+    own: Duration,
+    idle: Duration,
+    received: u64,
+    sent: u64,
+}
+
+impl Parts {
+    pub fn new(server: Option<Server>) -> Result<Self, Fault> {
+        Ok(Self {
+            server,
+            memory_before: server.map(Server::memory).transpose()?,
+            began: None,
+            sum: Sum::default(),
+            latency: histogram(),
+            messages: 0,
+        })
+    }
+
+    /// A part begins.
+    pub fn begin(&mut self, poll: &Poll) -> Result<(), Fault> {
+        self.began = Some(Began::now(self.server, poll)?);
+        Ok(())
+    }
+
+    /// It is over, and took so long.
+    pub fn end(&mut self, poll: &Poll) -> Result<Duration, Fault> {
+        let Some(before) = self.began.take() else { return Ok(Duration::ZERO) };
+        let took = before.at.elapsed();
+        let after = Began::now(self.server, poll)?;
+        self.sum.time += took;
+        self.sum.server += after.server - before.server;
+        self.sum.own += after.own - before.own;
+        self.sum.idle += after.idle - before.idle;
+        self.sum.received += after.received - before.received;
+        self.sum.sent += after.sent - before.sent;
+        Ok(took)
+    }
+
+    /// Forgets all of it: that was to warm up.
+    pub fn clear(&mut self) {
+        (self.sum, self.messages) = (Sum::default(), 0);
+        self.latency.clear();
+    }
+
+    pub fn finish(self) -> Result<Measured, Fault> {
+        let Sum { time, server, own, idle, received, sent } = self.sum;
+        let seconds = time.as_secs_f64();
+        Ok(Measured {
+            seconds,
+            messages: self.messages,
+            latency: self.latency,
+            server_cpu: self.server.map(|_| server),
+            own_cpu: own,
+            busy: (1.0 - idle.as_secs_f64() / seconds).clamp(0.0, 1.0),
+            received,
+            sent,
+            memory_before: self.memory_before,
+            memory: self.server.map(Server::memory).transpose()?,
+        })
     }
 }
 

@@ -69,6 +69,12 @@ impl Poll {
         Ok(())
     }
 
+    /// Watches it no more.
+    pub fn remove(&self, line: &Line) -> io::Result<()> {
+        epoll::delete(&self.epoll, &line.socket)?;
+        Ok(())
+    }
+
     /// What happened, at most until `until`. Empty if it was nothing.
     pub fn wait(&mut self, until: Instant, ready: &mut Vec<Ready>) -> io::Result<()> {
         ready.clear();
@@ -203,6 +209,11 @@ impl Line {
     pub fn shut_down_sending(&self) {
         // Whoever has gone already need not be told.
         let _ = net::shutdown(&self.socket, net::Shutdown::Write);
+    }
+
+    /// The kernel has taken all that was sent.
+    pub fn has_room(&self) -> bool {
+        self.unsent.is_empty()
     }
 
     fn interest(&self) -> epoll::EventFlags {

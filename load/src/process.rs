@@ -42,6 +42,30 @@ impl Server {
     }
 }
 
+/// What a server is left for itself when as many connections as possible are opened: holdline keeps
+/// 64 descriptors, and there may be files besides.
+const RESERVE: usize = 128;
+
+/// How many connections the descriptors of both processes allow.
+pub fn most_connections(server: Option<Server>) -> Result<usize, Fault> {
+    // This raises the own limit.
+    want_descriptors(0)?;
+    let own = free_descriptors("self")?;
+    let servers = server.map(|server| free_descriptors(&server.0.to_string())).transpose()?;
+    Ok(own.min(servers.unwrap_or(own)).saturating_sub(RESERVE))
+}
+
+/// The limit that counts now, less those in use.
+fn free_descriptors(process: &str) -> Result<usize, Fault> {
+    let fault = |error| Fault::wrong(format!("process {process}: {error}"));
+    let limits = fs::read_to_string(format!("/proc/{process}/limits")).map_err(fault)?;
+    let used = fs::read_dir(format!("/proc/{process}/fd")).map_err(fault)?.count();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let soft = line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
+    // "unlimited" is no number.
+    Ok(soft.unwrap_or(usize::MAX).saturating_sub(used))
+}
+
 /// Processor time of this process so far.
 pub fn own_cpu() -> Duration {
     cpu("self").unwrap_or_default()

@@ -24,7 +24,7 @@ pub struct Report {
     pub wrongs: Wrongs,
     /// What this scenario has to say besides.
     pub more: Map<String, Value>,
-    /// What a message is here.
+    /// What a message is here; nothing if none are counted.
     pub unit: &'static str,
     /// This program took all the time that it could get.
     pub spins: bool,
@@ -92,12 +92,17 @@ impl Report {
         line
     }
 
-    /// Appends the line to a file, and tells people.
-    pub fn tell(&self, json: Option<&Path>) -> Result<(), Fault> {
+    /// Appends the line to a file.
+    pub fn append(&self, json: Option<&Path>) -> Result<(), Fault> {
         if let Some(path) = json {
             let mut file = std::fs::File::options().create(true).append(true).open(path)?;
             writeln!(file, "{}", self.to_json())?;
         }
+        Ok(())
+    }
+
+    /// Tells people.
+    pub fn show(&self) -> Result<(), Fault> {
         let mut out = std::io::stdout().lock();
         out.write_all(self.to_text().as_bytes())?;
         Ok(())
@@ -109,11 +114,13 @@ impl Report {
             self.parameters.iter().map(|(name, value)| format!("{name} {value}")).collect();
         let mut text = format!("{} {}: {}\n", self.label, self.scenario, parameters.join(", "));
         let rate = measured.messages as f64 / measured.seconds;
-        text += &format!("  {:>12} {} a second", grouped(rate), self.unit);
-        if let Some(rate) = self.per_cpu_second() {
-            text += &format!(", {} per second of the server's processor", grouped(rate));
+        if !self.unit.is_empty() {
+            text += &format!("  {:>12} {} a second", grouped(rate), self.unit);
+            if let Some(rate) = self.per_cpu_second() {
+                text += &format!(", {} per second of the server's processor", grouped(rate));
+            }
+            text += "\n";
         }
-        text += "\n";
         if !measured.latency.is_empty() {
             let at = |quantile| measured.latency.value_at_quantile(quantile) as f64 / 1_000.0;
             text += &format!(
@@ -125,7 +132,8 @@ impl Report {
             );
         }
         for (name, value) in &self.more {
-            if !value.is_array() && !value.is_object() {
+            if !value.is_array() && !value.is_object() && !value.is_null() {
+                let value = shown(value);
                 text += &format!("  {value:>12} {}\n", name.replace('_', " "));
             }
         }
@@ -148,6 +156,16 @@ impl Report {
             text += "               Something else runs on this processor: times mean little.\n";
         }
         text
+    }
+}
+
+/// A number with the digits that mean something.
+pub fn shown(value: &Value) -> String {
+    match value.as_f64() {
+        Some(number) if value.is_f64() && number.abs() < 0.1 => format!("{number:.5}"),
+        Some(number) if value.is_f64() && number.abs() < 100.0 => format!("{number:.2}"),
+        Some(number) => grouped(number),
+        None => value.to_string(),
     }
 }
 

@@ -54,6 +54,15 @@ pub struct Wrongs {
     pub disordered: u64,
 }
 
+impl Wrongs {
+    /// Both together.
+    pub fn add(&mut self, other: Self) {
+        self.lost += other.lost;
+        self.duplicates += other.duplicates;
+        self.disordered += other.disordered;
+    }
+}
+
 impl Order {
     /// Expects `next` and what follows.
     pub fn from(next: u64) -> Self {

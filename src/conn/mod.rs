@@ -235,6 +235,7 @@ impl State {
     }
 
     /// Bytes of heap owned, with what an allocator adds.
+    #[inline]
     #[must_use]
     pub fn heap(&self) -> usize {
         match self {
@@ -264,6 +265,7 @@ impl State {
     }
 
     /// How publications are written here, if any are.
+    #[inline]
     #[must_use]
     pub fn dialect(&self) -> Option<Dialect> {
         match self {

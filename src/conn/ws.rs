@@ -10,7 +10,7 @@ use std::mem;
 use std::ops::Deref;
 use std::str;
 
-use crate::wire::utf8::Utf8;
+use crate::wire::utf8::{Utf8, is_utf8};
 use crate::wire::ws::{
     FrameHeader, Opcode, WsError, parse_close, parse_header, stated_length, unmask,
 };
@@ -145,6 +145,7 @@ impl Reader {
     }
 
     /// Bytes of heap owned.
+    #[inline]
     #[must_use]
     pub fn heap(&self) -> usize {
         self.partial.as_ref().map_or(0, |partial| {
@@ -350,7 +351,7 @@ fn reserve(buffer: &mut Vec<u8>, more: usize, end: usize) {
 /// A message that lies whole in the input.
 #[inline]
 fn lend(opcode: Opcode, payload: &mut [u8]) -> Result<Frame<'_>, WsError> {
-    if opcode == Opcode::Text && str::from_utf8(payload).is_err() {
+    if opcode == Opcode::Text && !is_utf8(payload) {
         return Err(WsError::Utf8);
     }
     if opcode.is_control() {

@@ -215,7 +215,9 @@ impl Core {
         }
         write(&mut self.arena);
         slot.arena_len = self.arena.len() as u32 - slot.arena_at;
-        self.list_reply(index);
+        if slot.flags.raise(Flags::REPLYING) {
+            self.replies.push_back(index);
+        }
     }
 
     /// Whether a connection that comes now is one too many, or there is no memory for more.

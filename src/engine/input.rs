@@ -56,6 +56,7 @@ impl Engine {
     }
 
     /// Whether a connection's next event has to wait for its replies to leave.
+    #[inline]
     fn must_wait(&self, slot: &Slot) -> bool {
         slot.is_stuck() || slot.own_len() >= self.core.config.reply_bytes_per_turn
     }
@@ -275,15 +276,17 @@ impl Engine {
         let mut input = bytes;
         loop {
             let Some(slot) = self.core.slots.get(index) else { return 0 };
-            if slot.flags.has(Flags::CLOSED) {
+            // A frame is made of bytes: where none are left it is not asked for another.
+            if slot.flags.has(Flags::CLOSED)
+                || (input.is_empty() && matches!(slot.state, State::Ws(_)))
+            {
                 return 0;
             }
             if slot.state.is_paused() || self.must_wait(slot) || self.core.is_full() {
                 return input.len();
             }
-            let limits = self.core.limits;
             let Some(slot) = self.core.slots.get_mut(index) else { return 0 };
-            match slot.state.step(&mut input, &limits) {
+            match slot.state.step(&mut input, &self.core.limits) {
                 Step::NeedMore => return input.len(),
                 Step::Progress => {}
                 Step::Event(event) => {

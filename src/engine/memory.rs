@@ -79,13 +79,16 @@ impl Engine {
 
 impl Core {
     /// Counts what a connection holds now; whether it is more than before.
+    #[inline]
     pub(crate) fn weigh(&mut self, index: u32) -> bool {
+        let Some(slot) = self.slots.get(index) else { return false };
+        let heap = slot.heap_now() as u32;
+        heap != slot.heap && self.weigh_anew(index, heap)
+    }
+
+    fn weigh_anew(&mut self, index: u32, heap: u32) -> bool {
         let Some(slot) = self.slots.get_mut(index) else { return false };
-        let (before, heap) = (slot.heap, slot.heap_now() as u32);
-        if heap == before {
-            return false;
-        }
-        slot.heap = heap;
+        let before = std::mem::replace(&mut slot.heap, heap);
         self.held.unfinished = self.held.unfinished - before as usize + heap as usize;
         self.tell_held();
         heap > before
@@ -120,6 +123,7 @@ impl Core {
 
     /// Something has been done for a connection: if it has come to hold more than there is, it gives
     /// way.
+    #[inline]
     pub(crate) fn settle(&mut self, index: u32) {
         if self.weigh(index) && self.history.is_short() {
             self.shed(index);
@@ -217,7 +221,13 @@ impl Drop for Core {
 
 impl Slot {
     /// What its unfinished parts hold now.
+    #[inline]
     pub(crate) fn heap_now(&self) -> usize {
+        let is_plain = self.extra.is_none() && !matches!(self.subs, Subs::Many(_));
+        if is_plain { self.state.heap() } else { self.heap_of_all() }
+    }
+
+    fn heap_of_all(&self) -> usize {
         let subs = match &self.subs {
             Subs::None | Subs::One(_) => 0,
             Subs::Many(subs) => {

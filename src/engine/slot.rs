@@ -333,6 +333,7 @@ impl Slot {
     }
 
     /// How its publications are written now, also while an answer is waited for.
+    #[inline]
     pub(crate) fn dialect(&self) -> Option<Dialect> {
         match self.lasting_state().dialect() {
             Some(Dialect::WsJson) if self.has_apart() => Some(Dialect::WsJsonCursor),
@@ -407,6 +408,7 @@ impl Slot {
     }
 
     /// Own bytes that wait, those of this turn included.
+    #[inline]
     pub(crate) fn own_len(&self) -> usize {
         let later = |extra: &Extra| extra.later.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
         self.arena_len as usize
@@ -414,6 +416,7 @@ impl Slot {
     }
 
     /// Whether own bytes would have to wait: the socket takes nothing, or others go before them.
+    #[inline]
     pub(crate) fn is_stuck(&self) -> bool {
         self.flags.has(Flags::BLOCKED) || self.has_backlog()
     }

@@ -16,6 +16,13 @@ impl fmt::Display for InvalidUtf8 {
 
 impl std::error::Error for InvalidUtf8 {}
 
+/// Whether all of it is UTF-8. Most text is ASCII, which is seen sooner than it is read.
+#[inline]
+#[must_use]
+pub fn is_utf8(bytes: &[u8]) -> bool {
+    bytes.is_ascii() || str::from_utf8(bytes).is_ok()
+}
+
 /// The state between two pieces of a text. After an error it must not be used on.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Utf8 {
@@ -33,6 +40,9 @@ impl Utf8 {
     /// Fails as soon as no further byte could make the text valid.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), InvalidUtf8> {
         let bytes = self.finish_head(bytes)?;
+        if bytes.is_ascii() {
+            return Ok(());
+        }
         let Err(error) = str::from_utf8(bytes) else {
             return Ok(());
         };

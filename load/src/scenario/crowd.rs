@@ -14,8 +14,8 @@ use crate::sequence::{Order, Wrongs};
 const PUBLISHER: usize = u32::MAX as usize;
 /// Opened at a time, so that no queue of the server's overflows.
 const AT_ONCE: usize = 64;
-/// For whatever must come before anything is measured.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// For whatever must come before anything is measured, since the last that came.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How many of each.
 #[derive(Clone, Copy, Debug)]
@@ -50,9 +50,29 @@ pub struct Crowd {
     pub ways: Vec<Way>,
     pub members: Vec<Member>,
     pub wrongs: Wrongs,
+    /// The number that whoever is opened expects first.
+    pub expected: u64,
+    /// What is added to their numbers to find an address that they come from.
+    pub source_from: usize,
+    /// After the answer to a poll the next is asked at once.
+    pub asks_again: bool,
+    open: usize,
 }
 
 impl Crowd {
+    /// Nobody yet.
+    pub fn new(ways: Vec<Way>) -> Self {
+        Self {
+            ways,
+            members: Vec::new(),
+            wrongs: Wrongs::default(),
+            expected: 0,
+            source_from: 0,
+            asks_again: true,
+            open: 0,
+        }
+    }
+
     /// Opens them; each listens when this returns, or (a poll) has said that it does.
     pub fn open(
         run: &mut Run,
@@ -60,39 +80,67 @@ impl Crowd {
         counts: &[usize],
         meter: &mut Meter,
     ) -> Result<Self, Fault> {
-        let mut crowd = Self { ways, members: Vec::new(), wrongs: Wrongs::default() };
+        let mut crowd = Self::new(ways);
         let which: Vec<usize> =
             counts.iter().enumerate().flat_map(|(way, count)| vec![way; *count]).collect();
-        let end = Instant::now() + PATIENCE;
-        let (mut open, mut ready) = (0, Vec::new());
-        while open < which.len() {
-            while crowd.members.len() < which.len().min(open + AT_ONCE) {
-                crowd.connect(run, which[crowd.members.len()])?;
-            }
-            run.poll.wait(end, &mut ready)?;
-            for event in &ready {
-                crowd.handle(run, *event, |_, _| ())?;
-            }
-            open = crowd.members.iter().filter(|member| member.listener.open).count();
-            meter.opening(open, which.len());
-            if Instant::now() > end {
-                let all = which.len();
-                return Err(Fault::wrong(format!("{open} of {all} opened within a minute")));
-            }
-        }
+        crowd.grow(run, &which, meter)?;
         Ok(crowd)
     }
 
-    fn connect(&mut self, run: &mut Run, way: usize) -> Result<(), Fault> {
+    /// Opens one more for each of the ways.
+    pub fn grow(&mut self, run: &mut Run, which: &[usize], meter: &mut Meter) -> Result<(), Fault> {
+        let (before, all) = (self.members.len(), self.members.len() + which.len());
+        let (mut end, mut ready) = (Instant::now() + PATIENCE, Vec::new());
+        while self.open < all {
+            while self.members.len() < all.min(self.open + AT_ONCE) {
+                self.connect(run, which[self.members.len() - before])?;
+            }
+            let open = self.open;
+            if open < all {
+                run.poll.wait(end, &mut ready)?;
+            }
+            for event in ready.drain(..) {
+                self.handle(run, event, |_, _| ())?;
+            }
+            meter.opening(self.open, all);
+            if self.open > open {
+                end = Instant::now() + PATIENCE;
+            } else if Instant::now() > end {
+                let (open, time) = (self.open, PATIENCE.as_secs());
+                return Err(Fault::wrong(format!("{open} of {all} opened, no more in {time} s")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens one, and does not wait for it.
+    pub fn connect(&mut self, run: &mut Run, way: usize) -> Result<(), Fault> {
         let index = self.members.len();
         let target = run.common().target;
-        let mut line = Line::connect(target, source(target, index))?;
+        let mut line = Line::connect(target, source(target, self.source_from + index))?;
         run.poll.add(&line, index)?;
         let mut listener = Listener::new(&self.ways[way]);
         let mut request = Vec::new();
         listener.ask(&self.ways[way], &mut request);
         run.poll.send(&mut line, index, &request)?;
-        self.members.push(Member { line, listener, order: Order::default(), way });
+        self.open += usize::from(listener.open);
+        self.members.push(Member { line, listener, order: Order::from(self.expected), way });
+        Ok(())
+    }
+
+    /// Asks a member's next poll.
+    pub fn ask(&mut self, run: &mut Run, index: usize) -> Result<(), Fault> {
+        let Some(member) = self.members.get_mut(index) else { return Ok(()) };
+        let Member { line, listener, way, .. } = member;
+        if listener.is_over {
+            let target = run.common().target;
+            *line = Line::connect(target, source(target, self.source_from + index))?;
+            run.poll.add(line, index)?;
+            listener.is_over = false;
+        }
+        let mut request = Vec::new();
+        listener.ask(&self.ways[*way], &mut request);
+        run.poll.send(line, index, &request)?;
         Ok(())
     }
 
@@ -112,7 +160,7 @@ impl Crowd {
         if !event.readable {
             return Ok(());
         }
-        let (mut reply, answers) = (Vec::new(), listener.answers);
+        let (mut reply, answers, open) = (Vec::new(), listener.answers, listener.open);
         let wrongs = &mut self.wrongs;
         let now = Instant::now();
         let alive = run.poll.read(line, |bytes| {
@@ -123,21 +171,21 @@ impl Crowd {
                 each(number, now);
             })
         })?;
-        if !alive && !listener.is_over {
+        self.open += usize::from(listener.open && !open);
+        let answered = listener.answers > answers && !listener.is_over;
+        if !alive && !listener.is_over && !listener.is_idle() {
             let name = way.transport.name();
             return Err(Fault::wrong(format!("the server closed one that listens by {name}")));
         }
-        if !alive {
-            let target = run.common().target;
-            *line = Line::connect(target, source(target, event.index))?;
-            run.poll.add(line, event.index)?;
-            listener.is_over = false;
-            listener.ask(way, &mut reply);
-        } else if listener.answers > answers && !listener.is_over {
-            listener.ask(way, &mut reply);
-        }
         if !reply.is_empty() {
             run.poll.send(line, event.index, &reply)?;
+        }
+        if !alive && !self.asks_again {
+            // It comes back with the next that it asks; until then nothing is to be heard of it.
+            listener.is_over = true;
+            run.poll.remove(line)?;
+        } else if !alive || (answered && self.asks_again) {
+            self.ask(run, event.index)?;
         }
         Ok(())
     }
@@ -184,6 +232,9 @@ impl Voice {
                 voice.handle(run, *event)?;
             }
         }
+        if !voice.publisher.is_open() {
+            return Err(Fault::wrong("the connection that publishes was not opened"));
+        }
         Ok(voice)
     }
 
@@ -225,7 +276,8 @@ impl Voice {
         let alive = run
             .poll
             .read(&mut self.line, |bytes| publisher.take(profile, bytes, &mut reply, || ()))?;
-        if !alive && !publisher.is_over {
+        let idle = publisher.is_http() && publisher.unanswered == 0;
+        if !alive && !publisher.is_over && !idle {
             return Err(Fault::wrong("the server closed the connection that publishes"));
         }
         if !alive {
@@ -249,7 +301,7 @@ pub fn settle(run: &mut Run, crowd: &mut Crowd, voice: &mut Voice) -> Result<(),
     const AGAIN: Duration = Duration::from_millis(500);
     let mut heard = vec![false; crowd.members.len()];
     let mut left = heard.len();
-    let end = Instant::now() + PATIENCE;
+    let mut end = Instant::now() + PATIENCE;
     let mut ready = Vec::new();
     let mut next = Instant::now();
     while left > 0 || voice.publisher.unanswered > 0 {
@@ -267,11 +319,12 @@ pub fn settle(run: &mut Run, crowd: &mut Crowd, voice: &mut Voice) -> Result<(),
             crowd.handle(run, *event, |_, _| came = true)?;
             if came && !std::mem::replace(&mut heard[event.index], true) {
                 left -= 1;
+                end = Instant::now() + PATIENCE;
             }
         }
         if Instant::now() > end {
-            let all = heard.len();
-            return Err(Fault::wrong(format!("{left} of {all} heard nothing within a minute")));
+            let (all, time) = (heard.len(), PATIENCE.as_secs());
+            return Err(Fault::wrong(format!("{left} of {all} heard nothing for {time} s")));
         }
     }
     Ok(())

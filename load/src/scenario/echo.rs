@@ -21,8 +21,8 @@ struct Batch {
 }
 
 #[derive(Debug)]
-struct Client {
-    line: Line,
+pub struct Client {
+    pub line: Line,
     open: bool,
     /// Echoes of the batch that have come; with bare framing bytes.
     back: usize,
@@ -80,7 +80,12 @@ impl Batch {
 }
 
 /// Opens them, a few at a time, so that no queue of the server's overflows.
-fn open(run: &mut Run, echo: &Echo, count: usize, meter: &mut Meter) -> Result<Vec<Client>, Fault> {
+pub fn open(
+    run: &mut Run,
+    echo: &Echo,
+    count: usize,
+    meter: &mut Meter,
+) -> Result<Vec<Client>, Fault> {
     const AT_ONCE: usize = 64;
     let (target, host) = (run.common().target, run.common().host.clone());
     let mut clients: Vec<Client> = Vec::with_capacity(count);

@@ -17,18 +17,18 @@ const LAST: Duration = Duration::from_secs(3);
 
 /// When each was published, by its number.
 #[derive(Debug)]
-struct Times(Vec<Instant>);
+pub struct Times(Vec<Instant>);
 
 impl Times {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self(vec![Instant::now(); KEPT])
     }
 
-    fn set(&mut self, number: u64, at: Instant) {
+    pub fn set(&mut self, number: u64, at: Instant) {
         self.0[number as usize % KEPT] = at;
     }
 
-    fn since(&self, number: u64, now: Instant) -> Duration {
+    pub fn since(&self, number: u64, now: Instant) -> Duration {
         now.saturating_duration_since(self.0[number as usize % KEPT])
     }
 }

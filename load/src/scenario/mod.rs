@@ -4,7 +4,11 @@ mod connect;
 mod crowd;
 mod echo;
 mod fanout;
+mod flood;
+mod idle;
+mod patterns;
 mod publish;
+mod resume;
 
 use serde_json::{Map, Value};
 
@@ -28,6 +32,10 @@ pub fn run(args: Args) -> Result<(), Fault> {
         "connect" => connect::run(&mut Run::new(args)?),
         "publish" => publish::run(&mut Run::new(args)?),
         "fanout" => fanout::run(&mut Run::new(args)?),
+        "idle" => idle::run(&mut Run::new(args)?),
+        "resume" => resume::run(&mut Run::new(args)?),
+        "flood" => flood::run(&mut Run::new(args)?),
+        "patterns" => patterns::run(&mut Run::new(args)?),
         other => Err(Fault::usage(format!("{other} is no scenario (--help lists them)"))),
     }
 }
@@ -81,11 +89,16 @@ impl Run {
         let spins = self.common().spins;
         let report =
             Report { scenario, label, profile, parameters, measured, wrongs, more, unit, spins };
-        report.tell(self.common().json.as_deref())?;
-        match report.wrongs == Wrongs::default() {
-            true => Ok(()),
-            false => Err(Fault::wrong("messages were lost, came twice or out of order")),
-        }
+        report.append(self.common().json.as_deref())?;
+        report.show()?;
+        faultless(report.wrongs)
+    }
+}
+
+fn faultless(wrongs: Wrongs) -> Result<(), Fault> {
+    match wrongs == Wrongs::default() {
+        true => Ok(()),
+        false => Err(Fault::wrong("messages were lost, came twice or out of order")),
     }
 }
 
