@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from . import report
-from .runs import AGAIN, Runner, columns_of, duration, generator_path, schedule, scenarios_of
+from .runs import AGAIN, AGAIN_TITLE, Runner, columns_of, generator_path, schedule, scenarios_of
 from .servers import CACHE, LOAD, MEASURES, Trouble, all_peers
 from .work import ALL
 
@@ -167,7 +167,7 @@ def possible(works, scenarios):
 
 def environment(options, peers, skipped, cpus):
     titles = {peer.name: peer.title for peer in peers}
-    titles[AGAIN] = "holdline again"
+    titles[AGAIN] = AGAIN_TITLE
     return {
         "date": time.strftime("%Y-%m-%d"),
         "command": options.command,
@@ -206,7 +206,7 @@ def tell(options, out):
         raise Trouble(f"no results in {out}: {error}") from None
     (out / "table.md").write_text(report.full(report.Results(lines, about)))
     (out / "short.md").write_text(report.short(report.Results(lines, about)))
-    drawn = draw(out)
+    drawn = draw(out, lines)
     print((out / "table.md").read_text())
     print(f"{out}: results.jsonl, environment.json, table.md, short.md{', ' + str(len(drawn)) + ' plots' if drawn else ''}",
           file=sys.stderr)
@@ -218,9 +218,11 @@ def tell(options, out):
     return 1 if failed else 0
 
 
-def draw(out):
-    """The generator draws what it wrote."""
-    command = [generator_path(), "plot", str(out / "results.jsonl"), "--out", str(out)]
+def draw(out, lines):
+    """The generator draws what it wrote: runs that came to an end."""
+    ended = out / "ended.jsonl"
+    ended.write_text("".join(json.dumps(line) + "\n" for line in lines if "per_second" in line))
+    command = [generator_path(), "plot", str(ended), "--out", str(out)]
     try:
         ran = subprocess.run(command, capture_output=True, text=True, timeout=PLOT_SECONDS_MAX)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 from .servers import CACHE, Server, Trouble, end_process, last_line
 
 # A second column of the same server: what differs between the two is noise.
-AGAIN = "again"
+AGAIN, AGAIN_TITLE = "again", "holdline again"
 # Long enough for what compiles while it runs.
 WARMUP_SECONDS = 1.0
 # A run that has not ended by so long after its time is stopped.
@@ -26,6 +26,7 @@ class Column:
     """A server in the tables; holdline stands there twice."""
 
     label: str
+    title: str
     peer: object
 
 
@@ -44,9 +45,9 @@ class Run:
 
 def columns_of(peers):
     """Every server once, and holdline a second time."""
-    columns = [Column(peer.name, peer) for peer in peers]
+    columns = [Column(peer.name, peer.title, peer) for peer in peers]
     at = next(at for at, column in enumerate(columns) if column.label == "holdline")
-    return columns[: at + 1] + [Column(AGAIN, columns[at].peer)] + columns[at + 1 :]
+    return columns[: at + 1] + [Column(AGAIN, AGAIN_TITLE, columns[at].peer)] + columns[at + 1 :]
 
 
 def schedule(works, columns, rounds):
@@ -77,7 +78,8 @@ class Runner:
         for run in runs:
             progress.begin(run)
             line = self.one(run)
-            line |= {"work": run.work.name, "round": run.round, "column": run.column.label}
+            line.setdefault("scenario", run.work.scenario)
+            line |= {"label": run.column.title, "work": run.work.name, "round": run.round, "column": run.column.label}
             with open(self.results, "a", encoding="utf-8") as out:
                 out.write(json.dumps(line, ensure_ascii=False) + "\n")
             lines.append(line)
@@ -102,7 +104,7 @@ class Runner:
             str(self.generator), run.work.scenario, *run.work.options,
             "--target", f"http://127.0.0.1:{server.port}", "--profile", str(run.column.peer.profile_path),
             "--pid", str(server.measured), "--cpu", str(self.generator_cpu), "--seconds", str(seconds),
-            "--warmup", str(WARMUP_SECONDS), "--json", str(out), "--label", run.column.label, "--quiet",
+            "--warmup", str(WARMUP_SECONDS), "--json", str(out), "--label", run.column.title, "--quiet",
         ]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                    text=True, start_new_session=True)
