@@ -69,7 +69,7 @@ impl Cursor {
 
     /// Appends `epoch-seq`.
     pub fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.epoch.as_str().as_bytes());
+        out.extend_from_slice(&self.epoch.bytes[..usize::from(self.epoch.len)]);
         out.push(b'-');
         out.extend_from_slice(itoa::Buffer::new().format(self.seq).as_bytes());
     }

@@ -25,11 +25,22 @@ pub const CHANNEL_RULE: &str = "a channel name is 1 to 255 of A-Z a-z 0-9 _ . ~ 
 /// Whether `name` may name a channel.
 #[must_use]
 pub fn is_channel(name: &[u8]) -> bool {
-    let body = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'~' | b':' | b'-');
     name.len() <= CHANNEL_BYTES_MAX
         && name.first().is_some_and(u8::is_ascii_alphanumeric)
-        && name.iter().all(body)
+        && name.iter().all(|b| CHANNEL_BYTES[usize::from(*b)])
 }
+
+/// What a channel name is made of.
+static CHANNEL_BYTES: [bool; 256] = {
+    let mut set = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let b = byte as u8;
+        set[byte] = b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'~' | b':' | b'-');
+        byte += 1;
+    }
+    set
+};
 
 /// Whether `name` may name an event: visible ASCII, none of the names that clients give a meaning.
 #[must_use]
@@ -56,10 +67,15 @@ pub fn is_media_type(media_type: &[u8]) -> bool {
 /// Whether a media type promises JSON: `application/json` or `+json` (RFC 6839 §3.1).
 #[must_use]
 pub fn is_json_type(media_type: &str) -> bool {
-    let essence = media_type.split(';').next().unwrap_or("").trim();
-    let suffix = essence.len().saturating_sub(5);
-    essence.eq_ignore_ascii_case("application/json")
-        || essence.get(suffix..).is_some_and(|tail| tail.eq_ignore_ascii_case("+json"))
+    let essence = essence(media_type.as_bytes());
+    essence.eq_ignore_ascii_case(b"application/json")
+        || essence.last_chunk().is_some_and(|tail: &[u8; 5]| tail.eq_ignore_ascii_case(b"+json"))
+}
+
+/// A media type without its parameters.
+pub(crate) fn essence(media_type: &[u8]) -> &[u8] {
+    let end = media_type.iter().position(|b| *b == b';').unwrap_or(media_type.len());
+    media_type[..end].trim_ascii()
 }
 
 /// What a publisher gives: a payload, and how to treat it.
@@ -144,17 +160,22 @@ impl Message {
         if self.idempotency_key.as_ref().is_some_and(|k| !is_idempotency_key(k.as_bytes())) {
             return Err(BAD_KEY);
         }
-        let Some(media_type) = &self.media_type else { return Ok(()) };
-        if !is_media_type(media_type.as_bytes()) {
+        if self.media_type.as_ref().is_some_and(|t| !is_media_type(t.as_bytes())) {
             return Err(BAD_TYPE);
         }
-        if is_json_type(media_type) && !self.is_json {
-            if !json::is_valid(&self.payload) {
-                return Err(BAD_JSON);
-            }
-            json::flatten(&mut self.payload);
-            self.is_json = true;
+        self.keep_promise()
+    }
+
+    /// Makes the payload JSON where the media type promises it.
+    pub(crate) fn keep_promise(&mut self) -> Result<(), Refusal> {
+        if self.is_json || !self.media_type.as_deref().is_some_and(is_json_type) {
+            return Ok(());
         }
+        if !json::is_valid(&self.payload) {
+            return Err(BAD_JSON);
+        }
+        json::flatten(&mut self.payload);
+        self.is_json = true;
         Ok(())
     }
 }
@@ -218,6 +239,7 @@ pub(crate) const fn on_heap(bytes: usize) -> usize {
 
 /// What a hash map with room for `capacity` entries takes: a power of two of places, seven of eight in
 /// use, each with a byte of its own.
+#[inline(never)] // a dozen tables, each looked at in a few places
 pub(crate) const fn map_bytes(capacity: usize, entry: usize) -> usize {
     if capacity == 0 {
         return 0;

@@ -28,6 +28,8 @@ Scenarios
              --connections 100 --rates 0.1,10 --size 64; 60 s each below one update a second, else
              20 s, or --seconds; --write FILE: between its lines patterns:begin and patterns:end
 
+  plot       draws result lines as SVG      RESULTS.jsonl --out DIRECTORY
+
 Options
   --target URL     http://127.0.0.1:7070; other than loopback only with --force
   --profile FILE   how to speak to the server (TOML); holdline if there is none

@@ -7,6 +7,7 @@ mod http;
 mod listener;
 mod meter;
 mod net;
+mod plot;
 mod process;
 mod profile;
 mod progress;
@@ -14,6 +15,7 @@ mod publisher;
 mod report;
 mod scenario;
 mod sequence;
+mod svg;
 mod ws;
 
 use std::process::ExitCode;
@@ -62,11 +64,25 @@ impl From<std::io::Error> for Fault {
 }
 
 fn main() -> ExitCode {
-    match args::parse(std::env::args_os().skip(1)).and_then(scenario::run) {
+    match args::parse(std::env::args_os().skip(1)).and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             eprintln!("holdline-load: {fault}");
             ExitCode::from(fault.status())
         }
     }
+}
+
+fn run(args: args::Args) -> Result<(), Fault> {
+    if args.scenario != "plot" {
+        return scenario::run(args);
+    }
+    args.only(&[])?;
+    let ([results], Some(out)) = (&args.files[..], &args.out) else {
+        return Err(Fault::usage("plot RESULTS.jsonl --out DIRECTORY"));
+    };
+    for path in plot::run(results, out)? {
+        println!("{}", path.display());
+    }
+    Ok(())
 }

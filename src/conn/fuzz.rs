@@ -5,8 +5,8 @@
 
 use super::ws::fuzz::Seen as Said;
 use super::{
-    Answering, Body, Closing, ConnLimits, Event, Frame, Hold, Request, State, Step, Ws, WsLimits,
-    WsMode,
+    Answering, Body, Closing, ConnLimits, Event, Frame, Hold, LastHead, Request, State, Step, Ws,
+    WsLimits, WsMode,
 };
 use crate::config::Config;
 use crate::time::Stamp;
@@ -86,11 +86,11 @@ impl<'l> Replay<'l> {
 
     /// Steps until there is nothing more to be done with these bytes; what is left of them.
     fn take(&mut self, mut kept: Vec<u8>) -> Vec<u8> {
-        let mut input = &mut kept[..];
+        let (mut input, mut last) = (&mut kept[..], LastHead::default());
         loop {
             let before = input.len();
             self.steps += 1;
-            let step = self.state.step(&mut input, self.limits);
+            let step = self.state.step(&mut input, self.limits, &mut last);
             assert!(input.len() <= before);
             self.taken += before - input.len();
             match step {
@@ -150,7 +150,7 @@ impl<'l> Replay<'l> {
             }
             (None, Framing::Length(_) | Framing::Chunked) => {
                 let since = Stamp::default();
-                let body = Body::begin(head, parsed.clone(), self.body_bytes_max, since);
+                let body = Body::begin(head, (*parsed).clone(), self.body_bytes_max, since);
                 State::Body(Box::new(body.expect("there is one")))
             }
             (None, Framing::None) if parsed.upgrade_websocket && key.is_some() => websocket(&path),
@@ -173,7 +173,8 @@ impl<'l> Replay<'l> {
     fn wait(&mut self, input: &mut &mut [u8]) {
         if self.state.is_paused() {
             let before = input.len();
-            assert!(matches!(self.state.step(input, self.limits), Step::NeedMore));
+            let last = &mut LastHead::default();
+            assert!(matches!(self.state.step(input, self.limits, last), Step::NeedMore));
             assert_eq!(input.len(), before, "bytes taken while an answer is awaited");
             self.state = after(true);
         }

@@ -12,7 +12,7 @@ pub struct Request<'b> {
     /// The bytes of the head, its empty line included.
     pub head: &'b [u8],
     /// Where in them is what.
-    pub parsed: Head,
+    pub parsed: &'b Head,
     /// The body, if there is one and all of it is here. Else it follows, or there is none.
     pub body: Option<&'b [u8]>,
 }
@@ -76,30 +76,53 @@ impl Body {
     }
 }
 
-pub(super) fn step_head<'b>(
+/// The last head among bytes that came together. Whoever sends many requests at once says much the
+/// same in each: one with the very bytes of the head before it need not be read again.
+#[derive(Debug, Default)]
+pub struct LastHead<'b> {
+    head: &'b [u8],
+    /// What it says, if there is one.
+    parsed: Head,
+}
+
+impl LastHead<'_> {
+    /// Whether the input begins with this head once more.
+    fn is_next(&self, scan: &HeadScan, input: &[u8]) -> bool {
+        !self.head.is_empty() && scan.is_new() && input.starts_with(self.head)
+    }
+}
+
+pub(super) fn step_head<'l, 'b: 'l>(
     scan: &mut HeadScan,
     input: &mut &'b mut [u8],
     limits: &ConnLimits,
-) -> Step<'b> {
-    let len = match scan.scan(input, &limits.head) {
-        Ok(Some(len)) => len,
-        Ok(None) => return Step::NeedMore,
-        Err(error) => {
-            let head_only = input.starts_with(b"HEAD ");
-            return Step::Event(Event::BadHead { error, head_only });
+    last: &'l mut LastHead<'b>,
+) -> Step<'l> {
+    let bad = |error, head: &[u8]| {
+        let head_only = head.starts_with(b"HEAD ");
+        Step::Event(Event::BadHead { error, head_only })
+    };
+    let is_again = last.is_next(scan, input);
+    let len = if is_again {
+        last.head.len()
+    } else {
+        match scan.scan(input, &limits.head) {
+            Ok(Some(len)) => len,
+            Ok(None) => return Step::NeedMore,
+            Err(error) => return bad(error, input),
         }
     };
     let (head, rest) = std::mem::take(input).split_at_mut(len);
     *scan = HeadScan::default();
     *input = rest;
     let head: &'b [u8] = head;
-    let parsed = match http::parse(head, &limits.head) {
-        Ok(parsed) => parsed,
-        Err(error) => {
-            let head_only = head.starts_with(b"HEAD ");
-            return Step::Event(Event::BadHead { error, head_only });
+    if !is_again {
+        match http::parse(head, &limits.head) {
+            Ok(parsed) => *last = LastHead { head, parsed },
+            Err(error) => return bad(error, head),
         }
-    };
+    }
+    let parsed = &last.parsed;
     // A body that is already here is lent, not copied. It is only taken off the input by who reads it.
     let body = match parsed.framing {
         Framing::Length(length) if length <= input.len() as u64 => Some(length as usize),

@@ -9,7 +9,7 @@ pub mod ws;
 
 #[doc(hidden)]
 pub use fuzz::fuzz_conn;
-pub use http::{Answering, Body, Request};
+pub use http::{Answering, Body, LastHead, Request};
 pub use ws::{Frame, Payload, Reader, WsLimits};
 
 use crate::config::Config;
@@ -202,9 +202,15 @@ impl From<&Config> for ConnLimits {
 
 impl State {
     /// Takes what it can from the front of `input`. States in which input waits need more, always.
-    pub fn step<'b>(&mut self, input: &mut &'b mut [u8], limits: &ConnLimits) -> Step<'b> {
+    /// `last` begins empty with each new input, and goes with it from step to step.
+    pub fn step<'l, 'b: 'l>(
+        &mut self,
+        input: &mut &'b mut [u8],
+        limits: &ConnLimits,
+        last: &'l mut LastHead<'b>,
+    ) -> Step<'l> {
         match self {
-            Self::Head(scan) => http::step_head(scan, input, limits),
+            Self::Head(scan) => http::step_head(scan, input, limits, last),
             Self::Body(body) => match http::step_body(body, input) {
                 Ok(false) => Step::NeedMore,
                 Ok(true) => self.take_body(),

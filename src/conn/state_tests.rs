@@ -23,7 +23,7 @@ fn post(fields: &str, body: &str) -> Vec<u8> {
 /// What a step over `bytes` comes to, in a word, and the bytes it leaves.
 fn step(state: &mut State, mut bytes: Vec<u8>) -> (String, String) {
     let mut input = &mut bytes[..];
-    let word = match state.step(&mut input, &limits()) {
+    let word = match state.step(&mut input, &limits(), &mut LastHead::default()) {
         Step::Event(event) => describe(event),
         Step::Progress => "progress".into(),
         Step::NeedMore => "more".into(),

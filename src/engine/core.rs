@@ -23,10 +23,13 @@ use crate::collections::wheel::Wheel;
 use crate::config::Config;
 use crate::conn::{Closing, ConnLimits, State};
 use crate::cursor::Cursor;
-use crate::hub::{History, Published, Roster};
+use crate::hub::{Evicted, History, Published, Roster};
 use crate::message::{BAD_CHANNEL, Message, is_channel};
 use crate::time::{Now, Stamp};
 use crate::wire::http::HeadScan;
+
+/// Room for what publishing lets go of: mostly it is one.
+const EVICTED_KEPT: usize = 16;
 
 pub(crate) struct Core {
     pub(crate) config: Arc<Config>,
@@ -51,6 +54,10 @@ pub(crate) struct Core {
     pub(crate) unseen_bytes: usize,
     /// Own bytes of this turn, one contiguous range per connection.
     pub(crate) arena: Vec<u8>,
+    /// The body of an answer while it is made.
+    pub(crate) body: Vec<u8>,
+    /// What publishing lets go of, for a moment.
+    evicted: Evicted,
     /// Slots with own bytes to write, or whose end has come.
     pub(crate) replies: VecDeque<u32>,
     /// Slots that may be owed publications.
@@ -130,6 +137,8 @@ impl Core {
             seen_news: None,
             unseen_bytes: 0,
             arena: Vec::new(),
+            body: Vec::new(),
+            evicted: Evicted::new(),
             replies: VecDeque::new(),
             dirty: VecDeque::new(),
             again: VecDeque::new(),
@@ -193,13 +202,23 @@ impl Core {
 
     /// Appends own bytes for a connection; they leave in this turn's second phase.
     pub(crate) fn reply(&mut self, index: u32, write: impl FnOnce(&mut Vec<u8>)) {
-        let Some(slot) = self.slots.get_mut(index) else { return };
+        let Some((out, in_arena)) = self.begin_reply(index) else { return };
+        write(out);
+        if in_arena {
+            self.end_reply(index);
+        }
+    }
+
+    /// Where own bytes for a connection go, if anywhere, and whether that is the arena.
+    #[inline(never)] // as below: there are thirty kinds of replies
+    fn begin_reply(&mut self, index: u32) -> Option<(&mut Vec<u8>, bool)> {
+        let slot = self.slots.get_mut(index)?;
         if slot.flags.has(Flags::CLOSED) {
-            return;
+            return None;
         }
         slot.flags.clear(Flags::ASIDE);
         if slot.is_stuck() {
-            return write(&mut slot.extra().outbox);
+            return Some((&mut slot.extra().outbox, false));
         }
         let (at, len) = (slot.arena_at as usize, slot.arena_len as usize);
         if len > 0 && at + len != self.arena.len() {
@@ -208,12 +227,18 @@ impl Core {
             slot.arena_len = 0;
             let outbox = &mut slot.extra().outbox;
             outbox.extend_from_slice(&self.arena[at..at + len]);
-            return write(outbox);
+            return Some((outbox, false));
         }
         if len == 0 {
             slot.arena_at = self.arena.len() as u32;
         }
-        write(&mut self.arena);
+        Some((&mut self.arena, true))
+    }
+
+    /// What has been written to the arena is the connection's.
+    #[inline(never)]
+    fn end_reply(&mut self, index: u32) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
         slot.arena_len = self.arena.len() as u32 - slot.arena_at;
         if slot.flags.raise(Flags::REPLYING) {
             self.replies.push_back(index);
@@ -273,7 +298,10 @@ impl Core {
         if is_due && slot.flags.raise(Flags::AGAIN) {
             self.again.push_back(index);
         }
-        self.resumed.push_back(index);
+        // Of many answers in a row one is enough.
+        if self.resumed.back() != Some(&index) {
+            self.resumed.push_back(index);
+        }
     }
 
     /// Moves the deadline forward if a state needs an earlier one.
@@ -377,7 +405,7 @@ impl Core {
         }
     }
 
-    /// Publishes what an application, a request or a command gave.
+    /// Checks and publishes what an application gave.
     pub(crate) fn publish_checked(
         &mut self,
         channel: &str,
@@ -387,8 +415,21 @@ impl Core {
             return Err(BAD_CHANNEL);
         }
         message.check(self.config.message_bytes_max)?;
+        self.publish(channel, message)
+    }
+
+    /// Publishes a checked message in a channel whose name can be one.
+    pub(crate) fn publish(
+        &mut self,
+        channel: &str,
+        message: Message,
+    ) -> Result<Published, Refusal> {
         let bytes = message.payload.len();
-        let published = self.history.publish(channel, message, self.now);
+        let evicted = &mut self.evicted;
+        let published = self.history.publish_and_evict(channel, message, self.now, evicted);
+        // Not under the order's lock.
+        evicted.clear();
+        evicted.shrink_to(EVICTED_KEPT);
         let published = published.map_err(|rejected| rejected.refusal)?;
         // A repeated idempotency key publishes nothing.
         if published.id.seq > self.horizon {

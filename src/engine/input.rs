@@ -7,7 +7,7 @@ use super::request::Asked;
 use super::slot::{Flags, Peer, Slot};
 use super::{ConnId, Engine};
 use crate::code::{Code, Refusal};
-use crate::conn::{Answering, Event, State, Step};
+use crate::conn::{Answering, Event, LastHead, State, Step};
 use crate::time::{Now, Stamp};
 
 const LATE: Refusal =
@@ -273,7 +273,7 @@ impl Engine {
 
     /// Steps a connection through its input; returns how many bytes at its end were not used.
     fn drive(&mut self, index: u32, bytes: &mut [u8]) -> usize {
-        let mut input = bytes;
+        let (mut input, mut last) = (bytes, LastHead::default());
         loop {
             let Some(slot) = self.core.slots.get(index) else { return 0 };
             // A frame is made of bytes: where none are left it is not asked for another.
@@ -286,7 +286,7 @@ impl Engine {
                 return input.len();
             }
             let Some(slot) = self.core.slots.get_mut(index) else { return 0 };
-            match slot.state.step(&mut input, &self.core.limits) {
+            match slot.state.step(&mut input, &self.core.limits, &mut last) {
                 Step::NeedMore => return input.len(),
                 Step::Progress => {}
                 Step::Event(event) => {
@@ -303,7 +303,7 @@ impl Engine {
         self.remembered.clear();
         match event {
             Event::Request(request) => {
-                self.on_request(index, Asked::new(request.head, &request.parsed, request.body));
+                self.on_request(index, Asked::new(request.head, request.parsed, request.body));
             }
             Event::Body(body) => self.on_request(index, Asked::complete(&body)),
             Event::Frame(frame) => self.on_frame(index, frame),

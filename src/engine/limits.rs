@@ -20,7 +20,7 @@ use crate::conn::State;
 use crate::cursor::Since;
 use crate::hub::History;
 use crate::message::map_bytes;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, MutexGuard};
 use crate::time::{Now, Stamp};
 
 /// Connections over a limit that are told so in order; more are simply dropped.
@@ -124,14 +124,24 @@ impl Limits {
 
     /// Looks at the tables. Nothing else is locked meanwhile.
     fn with<T>(&self, look: impl FnOnce(&mut Counts) -> T) -> T {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.lock();
         let found = look(&mut counts);
+        self.settle(counts);
+        found
+    }
+
+    #[inline(never)] // as what follows: once, not in each of the many that look
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[inline(never)]
+    fn settle(&self, mut counts: MutexGuard<'_, Counts>) {
         let bytes = counts.addresses.bytes() + counts.channel_rates.bytes();
         let told = std::mem::replace(&mut counts.told, bytes);
         if bytes != told {
             self.history.hold(told, bytes);
         }
-        found
     }
 
     /// How many addresses are remembered.

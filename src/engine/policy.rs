@@ -24,6 +24,8 @@ pub struct Policy {
     /// Some listener takes every interface: any literal address may be its name.
     any_address: bool,
     loopback_only: bool,
+    /// What a `Host` mostly says: `localhost`, the names that are served, the addresses as they are
+    /// usually written.
     hosts: Vec<String>,
     origins: Vec<String>,
 }
@@ -48,7 +50,13 @@ impl Policy {
             addresses: tcp().collect(),
             any_address: tcp().any(|ip| ip.is_unspecified()),
             loopback_only: tcp().all(|ip| ip.is_loopback()),
-            hosts: config.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+            hosts: std::iter::once("localhost".to_owned())
+                .chain(config.hosts.iter().cloned())
+                .chain(tcp().map(|ip| match ip {
+                    IpAddr::V4(ip) => ip.to_string(),
+                    IpAddr::V6(ip) => format!("[{ip}]"),
+                }))
+                .collect(),
             origins: config.origins.iter().map(|o| trim_origin(o).to_ascii_lowercase()).collect(),
         }
     }
@@ -69,8 +77,8 @@ impl Policy {
             return true;
         }
         let Ok(host) = std::str::from_utf8(host) else { return false };
-        let name = split_port(host).0.to_ascii_lowercase();
-        if name == "localhost" || self.hosts.contains(&name) {
+        let name = split_port(host).0;
+        if self.hosts.iter().any(|known| known == name || known.eq_ignore_ascii_case(name)) {
             return true;
         }
         let literal = name.trim_start_matches('[').trim_end_matches(']');
@@ -129,12 +137,11 @@ fn is_same_host(scheme: &str, authority: &str, host: &str) -> bool {
 
 /// `name:port` apart; brackets of an IPv6 literal stay with the name.
 fn split_port(authority: &str) -> (&str, Option<&str>) {
-    let after_brackets = authority.rfind(']').map_or(0, |at| at + 1);
-    match authority[after_brackets..].rfind(':') {
-        Some(at) => {
-            (&authority[..after_brackets + at], Some(&authority[after_brackets + at + 1..]))
-        }
-        None => (authority, None),
+    // In brackets a colon is part of the name.
+    let at = authority.bytes().rposition(|b| matches!(b, b':' | b']'));
+    match at.map(|at| authority.split_at(at)) {
+        Some((name, rest)) if rest.starts_with(':') => (name, Some(&rest[1..])),
+        Some(_) | None => (authority, None),
     }
 }
 

@@ -55,12 +55,15 @@ impl Engine {
         }
         let max = self.core.config.message_bytes_max;
         let Some(payload) = self.read_body(index, asked, max)? else { return Ok(()) };
-        let message = Message { payload: payload.to_vec(), ..template };
-        let published = self.core.publish_checked(channel, message)?;
-        let mut body = Vec::with_capacity(96);
+        let mut message = Message { payload: payload.to_vec(), ..template };
+        message.keep_promise()?; // all else has been looked at
+        let published = self.core.publish(channel, message)?;
+        let mut body = std::mem::take(&mut self.core.body);
+        body.clear();
         write_published(&mut body, channel, &published);
         let status = if published.subscribers > 0 { 201 } else { 202 };
         self.core.respond(index, answering, &Reply::json(status, &body));
+        self.core.body = body;
         Ok(())
     }
 
@@ -76,9 +79,9 @@ impl Engine {
         }
         let is_lines = match given_type(asked) {
             None => true,
-            Some(given) => match essence(given) {
-                essence if essence.eq_ignore_ascii_case("application/x-ndjson") => true,
-                essence if essence.eq_ignore_ascii_case("application/json") => false,
+            Some(given) => match message::essence(given) {
+                essence if essence.eq_ignore_ascii_case(b"application/x-ndjson") => true,
+                essence if essence.eq_ignore_ascii_case(b"application/json") => false,
                 _ => return Err(NOT_A_BATCH.into()),
             },
         };
@@ -248,7 +251,7 @@ impl Core {
         let done = match refusal {
             Some(refusal) => Err(self.admit_failure(index, refusal)),
             None => match self.admit_publish(index, channel) {
-                Ok(()) => self.publish_checked(channel, message),
+                Ok(()) => self.publish(channel, message),
                 Err(refusal) => Err(refusal),
             },
         };
@@ -288,9 +291,9 @@ pub(crate) fn fault_refusal(fault: Fault) -> Refusal {
 fn write_published(out: &mut Vec<u8>, channel: &str, published: &Published) {
     out.extend_from_slice(b"{\"id\":\"");
     published.id.write(out);
-    out.extend_from_slice(b"\",\"channel\":");
-    json::write_string(out, channel);
-    out.extend_from_slice(b",\"subscribers\":");
+    out.extend_from_slice(b"\",\"channel\":\"");
+    out.extend_from_slice(channel.as_bytes()); // nothing in a name is to be escaped
+    out.extend_from_slice(b"\",\"subscribers\":");
     json::write_number(out, u64::from(published.subscribers));
     out.push(b'}');
 }
@@ -342,11 +345,7 @@ fn template(asked: &Asked<'_>, plan: &Plan<'_>) -> Result<Message, Refusal> {
 /// The media type that the publisher meant: what curl sends by itself counts as none.
 fn given_type<'b>(asked: &Asked<'b>) -> Option<&'b [u8]> {
     let given = asked.parsed.content_type?.of(asked.head);
-    let is_form = essence(given).eq_ignore_ascii_case("application/x-www-form-urlencoded");
+    let essence = message::essence(given);
+    let is_form = essence.eq_ignore_ascii_case(b"application/x-www-form-urlencoded");
     (!given.is_empty() && !is_form).then_some(given)
-}
-
-fn essence(media_type: &[u8]) -> &str {
-    let end = memchr::memchr(b';', media_type).unwrap_or(media_type.len());
-    std::str::from_utf8(&media_type[..end]).unwrap_or("").trim()
 }

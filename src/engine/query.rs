@@ -2,6 +2,7 @@
 //! is ignored but counted.
 
 use std::borrow::Cow;
+use std::ops::Deref;
 
 use crate::code::{Code, Refusal};
 use crate::config::Config;
@@ -10,10 +11,44 @@ use crate::message::{self, BAD_CHANNEL};
 use crate::wire::command::BAD_SINCE;
 use crate::wire::http::{Head, Query};
 
+/// The channels that are asked for; a single one needs no heap.
+#[derive(Debug, Default)]
+pub(crate) enum Channels<'b> {
+    #[default]
+    None,
+    One(Cow<'b, str>),
+    Many(Vec<Cow<'b, str>>),
+}
+
+impl<'b> Channels<'b> {
+    fn push(&mut self, name: Cow<'b, str>) {
+        *self = match std::mem::take(self) {
+            Self::None => Self::One(name),
+            Self::One(first) => Self::Many(vec![first, name]),
+            Self::Many(mut names) => {
+                names.push(name);
+                Self::Many(names)
+            }
+        };
+    }
+}
+
+impl<'b> Deref for Channels<'b> {
+    type Target = [Cow<'b, str>];
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::None => &[],
+            Self::One(name) => std::slice::from_ref(name),
+            Self::Many(names) => names,
+        }
+    }
+}
+
 /// What a request's query and headers ask for.
 #[derive(Debug, Default)]
 pub(crate) struct Options<'b> {
-    pub(crate) channels: Vec<Cow<'b, str>>,
+    pub(crate) channels: Channels<'b>,
     pub(crate) since: Option<Since>,
     pub(crate) has_since_query: bool,
     pub(crate) wait_s: Option<u64>,

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use super::policy::Policy;
-use super::query::{NO_CHANNEL, Options};
+use super::query::{Channels, NO_CHANNEL, Options};
 use super::reply::Refused;
 use crate::code::{Code, Refusal};
 use crate::config::Config;
@@ -249,13 +249,12 @@ fn read_names<'b>(
     let segment = &parsed.path.of(head)[b"/channels/".len()..];
     let is_presence = what == What::Presence;
     let segment = if is_presence { segment.strip_suffix(PRESENCE) } else { Some(segment) };
-    let name = segment.and_then(decode_segment).filter(|name| is_channel(name.as_bytes()));
-    let name: Cow<'b, str> = name.ok_or(BAD_CHANNEL)?;
+    let name = segment.and_then(channel_name).ok_or(BAD_CHANNEL)?;
     if is_presence {
-        return Ok((what, Options { channels: vec![name], ..Options::default() }));
+        return Ok((what, Options { channels: Channels::One(name), ..Options::default() }));
     }
     let mut options = Options::read(head, parsed, config)?;
-    options.channels = vec![name];
+    options.channels = Channels::One(name);
     let is_poll = options.has_since_query || options.wait_s.is_some();
     let what = match what {
         What::Info if is_poll => What::Poll { is_raw: true },
@@ -263,6 +262,14 @@ fn read_names<'b>(
         other => other,
     };
     Ok((what, options))
+}
+
+/// The channel that a segment of a path names.
+fn channel_name(segment: &[u8]) -> Option<Cow<'_, str>> {
+    if is_channel(segment) {
+        return std::str::from_utf8(segment).ok().map(Cow::Borrowed); // as it stands there
+    }
+    decode_segment(segment).filter(|name| is_channel(name.as_bytes()))
 }
 
 /// What follows the name of a channel, for who listens to it.

@@ -225,6 +225,12 @@ impl Extra {
         self.outbox.len() - self.outbox_at
     }
 
+    /// Own bytes that wait in it.
+    #[inline(never)]
+    fn own_len(&self) -> usize {
+        self.outbox_len() + self.later.iter().map(|(_, bytes)| bytes.len()).sum::<usize>()
+    }
+
     fn is_empty(&self) -> bool {
         self.tail.is_empty()
             && self.outbox.is_empty()
@@ -293,7 +299,13 @@ impl Slot {
     }
 
     pub(crate) fn extra(&mut self) -> &mut Extra {
-        self.extra.get_or_insert_default()
+        // A box of 200 bytes is filled in one place, not in each that may need it.
+        #[cold]
+        #[inline(never)]
+        fn empty() -> Box<Extra> {
+            Box::default()
+        }
+        self.extra.get_or_insert_with(empty)
     }
 
     /// Everything up to here has been looked at, but for what is apart.
@@ -410,9 +422,7 @@ impl Slot {
     /// Own bytes that wait, those of this turn included.
     #[inline]
     pub(crate) fn own_len(&self) -> usize {
-        let later = |extra: &Extra| extra.later.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
-        self.arena_len as usize
-            + self.extra.as_ref().map_or(0, |extra| extra.outbox_len() + later(extra))
+        self.arena_len as usize + self.extra.as_ref().map_or(0, |extra| extra.own_len())
     }
 
     /// Whether own bytes would have to wait: the socket takes nothing, or others go before them.

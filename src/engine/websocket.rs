@@ -205,7 +205,7 @@ impl Engine {
             Command::Publish { channel, message } => {
                 self.authorize(index, Action::Publish { channel: &channel, request: None })?;
                 self.core.admit_publish(index, &channel)?;
-                let published = self.core.publish_checked(&channel, message)?;
+                let published = self.core.publish(&channel, message)?;
                 self.core.ws_published(index, reference, &published);
             }
             // Who published is owed it first, where it listens.
@@ -222,8 +222,8 @@ impl Engine {
                 for channel in &channels {
                     self.authorize(index, Action::Subscribe { channel, request: None })?;
                 }
-                let options = Options { channels, since, gap_live, presence, ..Options::default() };
-                self.core.ws_subscribe(index, reference, options)?;
+                let options = Options { since, gap_live, presence, ..Options::default() };
+                self.core.ws_subscribe(index, reference, channels, options)?;
             }
         }
         Ok(())
@@ -350,11 +350,12 @@ impl Core {
         &mut self,
         index: u32,
         reference: Option<u32>,
-        mut options: Options<'_>,
+        channels: Vec<Cow<'_, str>>,
+        options: Options<'_>,
     ) -> Result<(), Next> {
         self.take_in_now();
         let mut asked: Vec<Cow<'_, str>> = Vec::new();
-        for channel in std::mem::take(&mut options.channels) {
+        for channel in channels {
             if !asked.contains(&channel) {
                 asked.push(channel);
             }

@@ -209,6 +209,15 @@ impl Channel {
         }
     }
 
+    /// Whether [`trim`](Self::trim) has anything to do: what is to go, or room that conflating has left.
+    pub(crate) fn has_gone(&self, recent_gone: u64) -> bool {
+        let is_gone =
+            |first: Option<&Arc<Publication>>| first.is_some_and(|p| p.seq <= recent_gone);
+        self.hidden > 0 && is_gone(self.ring.front())
+            || is_gone(self.passing.front())
+            || self.conflates()
+    }
+
     /// Lets go of what is hidden and no longer in `recent`, which begins after `recent_gone`.
     pub(crate) fn trim(&mut self, recent_gone: u64, evicted: &mut Evicted) {
         let from = evicted.len();

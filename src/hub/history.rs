@@ -98,6 +98,8 @@ struct Inner {
     head: u64,
     names: Names,
     channels: Slab<Channel>,
+    /// The channel that was looked for last, if it is still there.
+    found: ChannelIndex,
     /// Oldest first over all channels, for the byte budget. May name what is gone: checked when popped.
     order: VecDeque<(u64, ChannelIndex)>,
     /// The newest of all channels, in order. Their rings hold them, but for what is superseded.
@@ -263,6 +265,7 @@ impl History {
                 head: 0,
                 names: Names::default(),
                 channels: Slab::new(),
+                found: 0,
                 order: VecDeque::new(),
                 recent: VecDeque::new(),
                 recent_bytes: 0,
@@ -374,9 +377,20 @@ impl History {
         message: Message,
         now: Now,
     ) -> Result<Published, Box<Rejected>> {
-        let mut evicted = Evicted::new();
+        self.publish_and_evict(channel, message, now, &mut Evicted::new())
+    }
+
+    /// The same, and leaves to the caller what goes for it, to drop, so that a loop that publishes
+    /// needs no new list each time.
+    pub(crate) fn publish_and_evict(
+        &self,
+        channel: &str,
+        message: Message,
+        now: Now,
+        evicted: &mut Evicted,
+    ) -> Result<Published, Box<Rejected>> {
         let mut inner = self.lock();
-        let published = self.publish_locked(&mut inner, channel, message, now, &mut evicted);
+        let published = self.publish_locked(&mut inner, channel, message, now, evicted);
         self.wake(inner, published.is_ok());
         published
     }
@@ -428,6 +442,7 @@ impl History {
         let is_first = u64::from(inner.next_sweep().is_none());
         let weight = Publication::weight_of(&message);
         let made = inner.make_room(weight, &self.budget, &self.limits, now, evicted);
+        let tables = inner.table_bytes(&self.limits);
         let found = made.and_then(|()| inner.find_or_add(channel, &self.limits, now, evicted));
         let index = match found {
             Ok(index) => index,
@@ -438,10 +453,12 @@ impl History {
         if let Some(key) = key {
             inner.keys.insert(key, seq, now.mono_ms + limits.key_window_ms);
         }
-        // Tables may have grown for it. What it was for stays.
-        inner.fresh = seq;
-        let _ = inner.make_room(0, &self.budget, limits, now, evicted);
-        inner.fresh = 0;
+        if inner.table_bytes(limits) > tables {
+            // They have grown for it. What it was for stays.
+            inner.fresh = seq;
+            let _ = inner.make_room(0, &self.budget, limits, now, evicted);
+            inner.fresh = 0;
+        }
         let Channel { subscribers, loops, .. } = inner.channels[index as usize];
         inner.heard |= loops | inner.hear_all | is_first;
         Ok(Published { id: self.cursor(seq), subscribers })
@@ -749,6 +766,14 @@ fn verdict(
 }
 
 impl Inner {
+    /// The place of a channel. Who publishes much often does so in one: it is not hashed each time.
+    fn find(&self, channel: &str) -> Option<ChannelIndex> {
+        match self.channels.get(self.found as usize) {
+            Some(found) if *found.name == *channel => Some(self.found),
+            Some(_) | None => self.names.get(channel),
+        }
+    }
+
     fn subscribers(&self, channel: &str) -> u32 {
         self.names.get(channel).map_or(0, |index| self.channels[index as usize].subscribers)
     }
@@ -760,8 +785,9 @@ impl Inner {
         now: Now,
         evicted: &mut Evicted,
     ) -> Result<ChannelIndex, Refusal> {
-        if let Some(index) = self.names.get(channel) {
+        if let Some(index) = self.find(channel) {
             self.channels[index as usize].touched_ms = now.mono_ms;
+            self.found = index;
             return Ok(index);
         }
         if self.is_table_full(channel, limits) {
@@ -944,7 +970,9 @@ impl Inner {
     fn trim(&mut self, index: ChannelIndex, evicted: &mut Evicted) {
         let from = evicted.len();
         let recent_gone = self.recent_gone;
-        self.change(index, |channel| channel.trim(recent_gone, evicted));
+        if self.channels[index as usize].has_gone(recent_gone) {
+            self.change(index, |channel| channel.trim(recent_gone, evicted));
+        }
         if self.channels[index as usize].is_empty() {
             self.is_fold_vain = false;
         }

@@ -12,6 +12,7 @@ mod snapshot;
 
 pub use bell::Bell;
 pub use channel::ChannelIndex;
+pub(crate) use channel::Evicted;
 pub(crate) use history::MEMORY_FULL;
 pub use history::{
     ChannelInfo, History, HistoryLimits, HistoryStats, Joined, Published, Rejected, SnapshotInfo,

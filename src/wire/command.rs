@@ -416,8 +416,30 @@ fn whole_seconds(raw: &str) -> Option<u64> {
     if raw.bytes().all(|b| b.is_ascii_digit()) {
         return Some(raw.parse().unwrap_or(u64::MAX));
     }
-    let has_exponent = raw.contains(['e', 'E']);
-    (has_exponent && raw.parse::<f64>().is_ok_and(|s| s >= 1e21)).then_some(u64::MAX)
+    exceeds_all_digits(raw).then_some(u64::MAX)
+}
+
+/// Whether this is a number with an exponent, 1e21 at least. `f64` could tell, but brings tables of
+/// 10 KiB along.
+fn exceeds_all_digits(raw: &str) -> bool {
+    let Some((mantissa, exponent)) = raw.split_once(['e', 'E']) else { return false };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
+    let are_digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    if ![whole, fraction, digits].into_iter().all(are_digits) {
+        return false; // JSON, but negative or no number
+    }
+    let by = digits.bytes().fold(0_u64, |sum, b| {
+        sum.saturating_mul(10).saturating_add(u64::from(b - b'0')).min(u64::from(u32::MAX))
+    }) as i64;
+    let by = if exponent.starts_with('-') { -by } else { by };
+    // Where the first digit that counts stands: 0 for ones. RFC 8259 §6: none before it is 0.
+    let places = match fraction.bytes().position(|b| b != b'0') {
+        _ if whole != "0" => whole.len() as i64 - 1,
+        Some(zeros) => -1 - zeros as i64,
+        None => return false,
+    };
+    places + by >= 21
 }
 
 /// How many unknown names are kept to notice a repeated one.

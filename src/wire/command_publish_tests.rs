@@ -85,6 +85,9 @@ fn a_ttl_is_a_whole_number_that_saturates() {
         ("1e+21", u64::MAX),
         ("1.7976931348623157e+308", u64::MAX),
         ("1E999", u64::MAX),
+        ("1e99999999999999999999", u64::MAX),
+        ("100e19", u64::MAX),
+        ("0.001e24", u64::MAX),
     ] {
         assert_eq!(message(&format!(r#""text":"","ttl":{ttl}"#)).ttl_s, Some(seconds), "{ttl}");
     }
@@ -102,6 +105,9 @@ fn a_ttl_is_a_whole_number_that_saturates() {
         "-1e300",
         "0e300",
         "1e-999",
+        "1e-99999999999999999999",
+        "99e19",
+        "0.0001e24",
         "\"5\"",
         "true",
         "null",

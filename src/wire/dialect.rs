@@ -44,6 +44,9 @@ pub enum Framing {
     Bare,
 }
 
+/// The size of a chunk comes first but is known last: room for four digits is left, closed or widened.
+const CHUNK_ROOM: usize = 6;
+
 /// Announced loss.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gap {
@@ -259,15 +262,46 @@ impl Framing {
         if self == Self::Bare {
             return body(out);
         }
-        // The size comes first but is known last: leave room for four digits, close or widen it.
-        const ROOM: usize = 6;
         let start = out.len();
-        out.extend_from_slice(&[0; ROOM]);
+        out.extend_from_slice(&[0; CHUNK_ROOM]);
         body(out);
-        let size = format!("{:x}\r\n", out.len() - start - ROOM);
-        out.splice(start..start + ROOM, size.bytes());
-        out.extend_from_slice(b"\r\n");
+        close_chunk(out, start);
     }
+}
+
+/// Writes the size of the chunk that begins at `start`, and ends it.
+#[inline(never)]
+fn close_chunk(out: &mut Vec<u8>, start: usize) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut left = out.len() - start - CHUNK_ROOM;
+    let mut size = [0; 2 * size_of::<usize>() + 2];
+    let mut at = size.len() - 2;
+    size[at..].copy_from_slice(b"\r\n");
+    loop {
+        at -= 1;
+        size[at] = HEX[left % 16];
+        left /= 16;
+        if left == 0 {
+            break;
+        }
+    }
+    replace(out, start, CHUNK_ROOM, &size[at..]);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Puts `new` in the place of the `room` bytes from `start`.
+#[inline(never)]
+fn replace(out: &mut Vec<u8>, start: usize, room: usize, new: &[u8]) {
+    let (end, len) = (start + room, out.len());
+    let grown = len - room + new.len();
+    if new.len() > room {
+        out.resize(grown, 0);
+    }
+    if new.len() != room {
+        out.copy_within(end..len, start + new.len());
+        out.truncate(grown);
+    }
+    out[start..start + new.len()].copy_from_slice(new);
 }
 
 fn write_retry(out: &mut Vec<u8>, retry_ms: u32) {
@@ -419,14 +453,14 @@ fn ws_frame(out: &mut Vec<u8>, opcode: Opcode, about: usize, body: impl FnOnce(&
     let room = if about + 128 > 0xffff { 10 } else { 4 };
     out.extend_from_slice(&[0; 10][..room]);
     body(out);
-    let len = out.len() - start - room;
-    let mut header = Vec::with_capacity(10);
-    ws::emit_header(&mut header, opcode, len);
-    if header.len() == room {
-        out[start..start + room].copy_from_slice(&header);
-    } else {
-        out.splice(start..start + room, header);
-    }
+    close_frame(out, opcode, start, room);
+}
+
+/// Writes the header of the frame that begins at `start`, with `room` for it.
+#[inline(never)]
+fn close_frame(out: &mut Vec<u8>, opcode: Opcode, start: usize, room: usize) {
+    let (header, len) = ws::header(opcode, out.len() - start - room);
+    replace(out, start, room, &header[..len]);
 }
 
 #[cfg(test)]

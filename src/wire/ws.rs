@@ -214,17 +214,25 @@ fn key_at(mut key: [u8; 4], offset: usize) -> [u8; 4] {
 /// Appends the header of a server's frame: final, unmasked, in the shortest form.
 #[inline]
 pub fn emit_header(out: &mut Vec<u8>, opcode: Opcode, len: usize) {
-    let first = FIN | opcode as u8;
+    let (header, size) = header(opcode, len);
+    out.extend_from_slice(&header[..size]);
+}
+
+/// That header, and how many bytes of the array it takes.
+#[inline]
+pub(crate) fn header(opcode: Opcode, len: usize) -> ([u8; 10], usize) {
+    let mut header = [FIN | opcode as u8, len as u8, 0, 0, 0, 0, 0, 0, 0, 0];
     if len <= 125 {
-        out.extend_from_slice(&[first, len as u8]);
-    } else if let Ok(len) = u16::try_from(len) {
-        let [high, low] = len.to_be_bytes();
-        out.extend_from_slice(&[first, 126, high, low]);
-    } else {
-        let mut header = [first, 127, 0, 0, 0, 0, 0, 0, 0, 0];
-        header[2..].copy_from_slice(&(len as u64).to_be_bytes());
-        out.extend_from_slice(&header);
+        return (header, 2);
     }
+    if let Ok(len) = u16::try_from(len) {
+        header[1] = 126;
+        header[2..4].copy_from_slice(&len.to_be_bytes());
+        return (header, 4);
+    }
+    header[1] = 127;
+    header[2..].copy_from_slice(&(len as u64).to_be_bytes());
+    (header, 10)
 }
 
 /// Appends a server's frame. A control frame holds at most [`CONTROL_BYTES_MAX`].

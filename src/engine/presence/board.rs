@@ -15,7 +15,7 @@ use crate::collections::slots::ConnId;
 use crate::config::Config;
 use crate::hub::History;
 use crate::message::map_bytes;
-use crate::sync::{AtomicBool, AtomicUsize, Mutex};
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard};
 use crate::wire::dialect::Presence as News;
 
 /// A channel's place in the table of those that are watched.
@@ -181,8 +181,19 @@ impl Board {
 
     /// Looks at the table for this loop, and lets the others know what was changed for them.
     pub(super) fn with<T>(&self, me: u8, act: impl FnOnce(&mut Watches) -> T) -> T {
-        let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watches = self.lock();
         let done = act(&mut watches);
+        self.settle(me, watches);
+        done
+    }
+
+    #[inline(never)] // as what follows: once, not in each of the many that look
+    fn lock(&self) -> MutexGuard<'_, Watches> {
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[inline(never)]
+    fn settle(&self, me: u8, mut watches: MutexGuard<'_, Watches>) {
         let bytes = watches.bytes();
         let told = std::mem::replace(&mut watches.told, bytes);
         if bytes != told {
@@ -198,7 +209,6 @@ impl Board {
         if posts.iter().any(|number| *number != me) {
             self.history.ring();
         }
-        done
     }
 
     /// Has a loop look.

@@ -271,8 +271,11 @@ impl Core {
         let mut names = HashSet::new();
         let gone: Vec<Who> = gone.filter(|who| names.insert(who.name)).collect();
         let others = answer.members.iter().copied();
-        let mut all: Vec<Who> = own.chain(others).filter(|who| names.insert(who.name)).collect();
-        all.sort_by_key(|who| who.conn.loop_number());
+        let found: Vec<Who> = own.chain(others).filter(|who| names.insert(who.name)).collect();
+        let mut all = Vec::with_capacity(found.len() + gone.len());
+        for number in 0..self.common.loops {
+            all.extend(found.iter().filter(|who| usize::from(who.conn.loop_number()) == number));
+        }
         all.extend(gone);
         all.truncate(most);
         all

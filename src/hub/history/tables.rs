@@ -20,6 +20,8 @@ pub(super) struct Names {
     by_name: HashMap<Arc<str>, ChannelIndex>,
     /// How many there is room for. The map's own answer goes down where names come and go.
     capacity: usize,
+    /// What the map takes with that.
+    map_bytes: usize,
     /// What the names themselves take.
     text_bytes: usize,
     /// Places in the rings of all channels.
@@ -34,7 +36,14 @@ impl Names {
     pub(super) fn insert(&mut self, name: Arc<str>, index: ChannelIndex) {
         self.text_bytes += text_bytes(&name);
         self.by_name.insert(name, index);
-        self.capacity = self.capacity.max(self.by_name.capacity());
+        self.set_capacity(self.capacity.max(self.by_name.capacity()));
+    }
+
+    fn set_capacity(&mut self, capacity: usize) {
+        if capacity != self.capacity {
+            self.capacity = capacity;
+            self.map_bytes = map_bytes(capacity, ENTRY_BYTES);
+        }
     }
 
     pub(super) fn remove(&mut self, name: &str) {
@@ -49,13 +58,13 @@ impl Names {
         let is_worth_it = len < self.capacity / 8 && (len == 0 || self.capacity > SMALL);
         if is_worth_it {
             self.by_name.shrink_to(len * 2);
-            self.capacity = self.by_name.capacity();
+            self.set_capacity(self.by_name.capacity());
         }
         is_worth_it
     }
 
     fn bytes(&self) -> usize {
-        self.text_bytes + map_bytes(self.capacity, ENTRY_BYTES)
+        self.text_bytes + self.map_bytes
     }
 
     /// What it will take with one more.
@@ -92,6 +101,11 @@ impl Inner {
         }
         let rings = self.names.places * size_of::<Arc<Publication>>();
         deque_bytes(&self.order) + deque_bytes(&self.recent) + rings
+    }
+
+    /// What all tables take.
+    pub(super) fn table_bytes(&self, limits: &HistoryLimits) -> usize {
+        self.fixed_bytes(limits) + self.index_bytes(limits)
     }
 
     /// Whether there is no place for one more channel: by count, or by the share that tables have, a
@@ -195,8 +209,7 @@ impl History {
     }
 
     pub(super) fn note_tables(&self, inner: &Inner) {
-        let bytes = inner.fixed_bytes(&self.limits) + inner.index_bytes(&self.limits);
-        self.budget.tables.store(bytes, Ordering::Relaxed);
+        self.budget.tables.store(inner.table_bytes(&self.limits), Ordering::Relaxed);
     }
 
     /// Asserts that what is counted as it changes is what is there. For tests.
@@ -207,5 +220,7 @@ impl History {
         assert_eq!(places, inner.names.places, "places in rings");
         let text: usize = inner.channels.iter().map(|(_, c)| text_bytes(&c.name)).sum();
         assert_eq!(text, inner.names.text_bytes, "bytes of names");
+        let map = map_bytes(inner.names.capacity, ENTRY_BYTES);
+        assert_eq!(map, inner.names.map_bytes, "bytes of the map of names");
     }
 }

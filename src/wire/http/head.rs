@@ -111,6 +111,11 @@ pub struct HeadScan {
 const LEADING_MAX: u8 = 2;
 
 impl HeadScan {
+    /// Whether it has looked at nothing yet.
+    pub(crate) fn is_new(&self) -> bool {
+        self.scanned == 0
+    }
+
     /// Looks at what was added to `buf` since the last call, and returns the head's length, with
     /// its CRLFCRLF, once it is there. `buf` must start with the bytes of the calls before.
     ///
@@ -314,35 +319,37 @@ impl Fields {
     }
 
     fn add(&mut self, name: &str, value: &[u8], span: Span) -> Result<(), HeadError> {
-        let is = |known: &str| name.eq_ignore_ascii_case(known);
+        // Longer names than this mean nothing here.
+        let mut lower = [0; 32];
+        let Some(copy) = lower.get_mut(..name.len()) else { return Ok(()) };
+        copy.copy_from_slice(name.as_bytes());
+        lower.make_ascii_lowercase();
         let head = &mut self.head;
-        let slot = match name.len() {
-            3 if is("ttl") => &mut head.ttl,
-            4 if is("host") => &mut self.host,
-            5 if is("event") => &mut head.event,
-            6 if is("accept") => return self.add_accept(value),
-            6 if is("expect") => return self.add_expect(value),
-            6 if is("origin") => &mut head.origin,
-            7 if is("upgrade") => &mut self.upgrade,
-            10 if is("connection") => return self.add_connection(value),
-            12 if is("content-type") => &mut head.content_type,
-            13 if is("authorization") => &mut head.authorization,
-            13 if is("last-event-id") => &mut head.last_event_id,
-            14 if is("content-length") => &mut self.content_length,
-            15 if is("idempotency-key") => &mut head.idempotency_key,
-            16 if is("content-encoding") => &mut head.content_encoding,
-            17 if is("transfer-encoding") => &mut self.transfer_encoding,
-            17 if is("sec-websocket-key") => &mut head.ws_key,
-            21 if is("sec-websocket-version") => &mut head.ws_version,
+        let slot = match &lower[..name.len()] {
+            b"ttl" => &mut head.ttl,
+            b"host" => &mut self.host,
+            b"event" => &mut head.event,
+            b"accept" => return self.add_accept(value),
+            b"expect" => return self.add_expect(value),
+            b"origin" => &mut head.origin,
+            b"upgrade" => &mut self.upgrade,
+            b"connection" => return self.add_connection(value),
+            b"content-type" => &mut head.content_type,
+            b"authorization" => &mut head.authorization,
+            b"last-event-id" => &mut head.last_event_id,
+            b"content-length" => &mut self.content_length,
+            b"idempotency-key" => &mut head.idempotency_key,
+            b"content-encoding" => &mut head.content_encoding,
+            b"transfer-encoding" => &mut self.transfer_encoding,
+            b"sec-websocket-key" => &mut head.ws_key,
+            b"sec-websocket-version" => &mut head.ws_version,
             // RFC 6455 §11.3.4: these two may be spread over several lines.
-            22 if is("sec-websocket-protocol") && head.ws_protocol.is_some() => {
-                &mut head.ws_protocol_more
-            }
-            22 if is("sec-websocket-protocol") => &mut head.ws_protocol,
+            b"sec-websocket-protocol" if head.ws_protocol.is_some() => &mut head.ws_protocol_more,
+            b"sec-websocket-protocol" => &mut head.ws_protocol,
             // RFC 6455 §9.1: an offer need not be taken, so those of further lines are not.
-            24 if is("sec-websocket-extensions") && head.ws_extensions.is_some() => return Ok(()),
-            24 if is("sec-websocket-extensions") => &mut head.ws_extensions,
-            29 if is("access-control-request-method") => &mut head.access_control_request_method,
+            b"sec-websocket-extensions" if head.ws_extensions.is_some() => return Ok(()),
+            b"sec-websocket-extensions" => &mut head.ws_extensions,
+            b"access-control-request-method" => &mut head.access_control_request_method,
             _ => return Ok(()),
         };
         // RFC 9110 §5.5: one server takes the first of two lines, the next one the last.

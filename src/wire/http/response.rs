@@ -29,37 +29,49 @@ pub struct ResponseHead<'a> {
 /// What a script may read besides the safelisted headers (Fetch §3.2.3).
 pub const EXPOSED: &str = "Retry-After, Holdline-Cursor, Holdline-Id, Holdline-Gap, Event, Link";
 
-/// Appends a response head with its empty line.
+/// Appends a response head with its empty line. What most answers say is appended in one piece.
 pub fn write_head(out: &mut Vec<u8>, status: u16, head: &ResponseHead<'_>) {
-    out.extend_from_slice(b"HTTP/1.1 ");
-    json::write_number(out, u64::from(status));
-    out.push(b' ');
-    out.extend_from_slice(reason(status).as_bytes());
-    out.extend_from_slice(b"\r\nServer: holdline\r\nDate: ");
+    match first_lines(status) {
+        Some(lines) => out.extend_from_slice(lines.as_bytes()),
+        None => {
+            out.extend_from_slice(b"HTTP/1.1 ");
+            json::write_number(out, u64::from(status));
+            out.extend_from_slice(b" Status\r\nServer: holdline\r\nDate: ");
+        }
+    }
     out.extend_from_slice(head.date);
     out.extend_from_slice(b"\r\n");
-    if let Some(content_type) = head.content_type {
-        push_header(out, "Content-Type", content_type.as_bytes());
-        out.extend_from_slice(b"X-Content-Type-Options: nosniff\r\n");
+    match head.content_type {
+        Some("application/json") => out.extend_from_slice(
+            b"Content-Type: application/json\r\nX-Content-Type-Options: nosniff\r\n",
+        ),
+        Some(content_type) => {
+            push_header(out, "Content-Type", content_type.as_bytes());
+            out.extend_from_slice(b"X-Content-Type-Options: nosniff\r\n");
+        }
+        None => {}
     }
     if let Some(length) = head.content_length {
         out.extend_from_slice(b"Content-Length: ");
         json::write_number(out, length);
         out.extend_from_slice(b"\r\n");
     }
-    push_constant(out, "Cache-Control", head.cache_control);
-    push_constant(out, "Vary", head.vary);
+    if let ("no-store", "Origin") = (head.cache_control, head.vary) {
+        out.extend_from_slice(b"Cache-Control: no-store\r\nVary: Origin\r\n");
+    } else {
+        push_constant(out, "Cache-Control", head.cache_control);
+        push_constant(out, "Vary", head.vary);
+    }
     if let Some(origin) = head.allow_origin {
         push_header(out, "Access-Control-Allow-Origin", origin.as_bytes());
         push_header(out, "Access-Control-Expose-Headers", EXPOSED.as_bytes());
     }
     out.extend_from_slice(head.extra);
-    if head.close {
-        out.extend_from_slice(b"Connection: close\r\n");
-    } else if head.say_keep_alive {
-        out.extend_from_slice(b"Connection: keep-alive\r\n");
-    }
-    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(match (head.close, head.say_keep_alive) {
+        (true, _) => b"Connection: close\r\n\r\n",
+        (false, true) => b"Connection: keep-alive\r\n\r\n",
+        (false, false) => b"\r\n",
+    });
 }
 
 /// Appends one header line; a value with control characters is dropped (RFC 9110 §5.5).
@@ -99,50 +111,68 @@ pub fn is_header_value(value: &[u8]) -> bool {
     !value.iter().fold(false, |bad, b| bad | matches!(b, 0..=8 | 10..=31 | 127))
 }
 
-/// The reason phrase of a status (RFC 9110 §15).
-#[must_use]
-pub const fn reason(status: u16) -> &'static str {
-    match status {
-        100 => "Continue",
-        101 => "Switching Protocols",
-        200 => "OK",
-        201 => "Created",
-        202 => "Accepted",
-        204 => "No Content",
-        206 => "Partial Content",
-        301 => "Moved Permanently",
-        302 => "Found",
-        303 => "See Other",
-        304 => "Not Modified",
-        307 => "Temporary Redirect",
-        308 => "Permanent Redirect",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        409 => "Conflict",
-        410 => "Gone",
-        411 => "Length Required",
-        412 => "Precondition Failed",
-        413 => "Content Too Large",
-        414 => "URI Too Long",
-        415 => "Unsupported Media Type",
-        417 => "Expectation Failed",
-        421 => "Misdirected Request",
-        422 => "Unprocessable Content",
-        426 => "Upgrade Required",
-        429 => "Too Many Requests",
-        431 => "Request Header Fields Too Large",
-        500 => "Internal Server Error",
-        501 => "Not Implemented",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        505 => "HTTP Version Not Supported",
-        _ => "Status",
-    }
+macro_rules! statuses {
+    ($($status:literal $reason:literal)*) => {
+        /// The reason phrase of a status (RFC 9110 §15).
+        #[must_use]
+        pub const fn reason(status: u16) -> &'static str {
+            match status {
+                $($status => $reason,)*
+                _ => "Status",
+            }
+        }
+
+        /// The line of a status that is known, and those up to the date.
+        const fn first_lines(status: u16) -> Option<&'static str> {
+            Some(match status {
+                $($status => concat!(
+                    "HTTP/1.1 ", $status, " ", $reason, "\r\nServer: holdline\r\nDate: "
+                ),)*
+                _ => return None,
+            })
+        }
+    };
+}
+
+statuses! {
+    100 "Continue"
+    101 "Switching Protocols"
+    200 "OK"
+    201 "Created"
+    202 "Accepted"
+    204 "No Content"
+    206 "Partial Content"
+    301 "Moved Permanently"
+    302 "Found"
+    303 "See Other"
+    304 "Not Modified"
+    307 "Temporary Redirect"
+    308 "Permanent Redirect"
+    400 "Bad Request"
+    401 "Unauthorized"
+    403 "Forbidden"
+    404 "Not Found"
+    405 "Method Not Allowed"
+    408 "Request Timeout"
+    409 "Conflict"
+    410 "Gone"
+    411 "Length Required"
+    412 "Precondition Failed"
+    413 "Content Too Large"
+    414 "URI Too Long"
+    415 "Unsupported Media Type"
+    417 "Expectation Failed"
+    421 "Misdirected Request"
+    422 "Unprocessable Content"
+    426 "Upgrade Required"
+    429 "Too Many Requests"
+    431 "Request Header Fields Too Large"
+    500 "Internal Server Error"
+    501 "Not Implemented"
+    502 "Bad Gateway"
+    503 "Service Unavailable"
+    504 "Gateway Timeout"
+    505 "HTTP Version Not Supported"
 }
 
 #[cfg(test)]
