@@ -8,6 +8,7 @@ import re
 import resource
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -28,6 +29,8 @@ BEGIN, END = "<!-- compare:begin -->", "<!-- compare:end -->"
 
 def main(words):
     options = parse(words)
+    # Whoever ends it ends what it has started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if options.list:
             return tell_list()
@@ -38,7 +41,7 @@ def main(words):
         print(f"load/compare: {trouble}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nload/compare: interrupted; what it had started has ended", file=sys.stderr)
+        print("\nload/compare: interrupted; what it had started has ended. --report tells what it has got", file=sys.stderr)
         return 130
 
 
@@ -92,13 +95,14 @@ def compare(options):
     if len(cpus) < 2:
         raise Trouble("two processors are needed, one for the server and one for the generator; this may use "
                       f"{len(cpus)}")
-    peers = installed(chosen_peers(options), options)
+    wanted = chosen_works(options)
+    peers = installed(chosen_peers(options))
     measured = [peer for peer in peers if peer.missing is None]
     for name in MEASURES:
         if not any(peer.name == name for peer in measured):
             raise Trouble(f"{name} is needed: {next(peer.missing for peer in peers if peer.name == name)}")
     generator = generator_path()
-    works, skipped = possible(chosen_works(options), scenarios_of(generator))
+    works, skipped = possible(wanted, scenarios_of(generator))
     runs = schedule(works, columns_of(measured), options.rounds)
     if not runs:
         raise Trouble("nothing is left to run: " + "; ".join(skipped))
@@ -136,7 +140,7 @@ def chosen_works(options):
     return sorted(set(works), key=ALL.index)
 
 
-def installed(peers, options):
+def installed(peers):
     """Installs each; who cannot be is said so loudly, and left out."""
     for peer in peers:
         print(f"installing {peer.title} …", file=sys.stderr, flush=True)

@@ -125,9 +125,10 @@ def ratios(results, works, columns):
     head = ["per second of the server's processor", "floor = 1"]
     rows = []
     for work in works:
-        values = {column: results.ratio(work, column) for column in columns}
+        one = FLOOR if results.rounds(work, FLOOR) else HOLDLINE
+        values = {column: results.ratio(work, column, one) for column in columns}
         best = max((value for value in values.values() if value is not None), default=None)
-        row = [work.title, results.cell(work, FLOOR, results.median(work, FLOOR, rate), thousands)]
+        row = [work.title + (" ¹" if one == HOLDLINE else ""), results.cell(work, FLOOR, results.median(work, FLOOR, rate), thousands)]
         for column in columns:
             row.append(results.cell(work, column, values[column], "{:.2f}".format, values[column] == best))
             if column == HOLDLINE:
@@ -154,6 +155,21 @@ def plain(results, works, columns, first, key, form, lowest=None):
             results.cell(work, column, values[column], form, column != FLOOR and values[column] == best)
             for column in columns])
     return table([first] + [results.titles[column] for column in columns], rows) if rows else ""
+
+
+def flooded(results, works, columns):
+    """How long the others wait, alone and beside one that floods."""
+    rows = []
+    for work in works:
+        multiples = {column: results.median(work, column, times_slower) for column in columns}
+        if any(multiples.values()):
+            rows.append([work.title] + [results.cell(work, column, multiples[column], "× {:.1f}".format)
+                                        for column in columns])
+        for title, field in (("alone, µs", "p99_without_us"), ("beside it, µs", "p99_with_us")):
+            values = [results.median(work, column, lambda line, field=field: line.get(field)) for column in columns]
+            if any(values):
+                rows.append([title] + [NOTHING if value is None else micros(value) for value in values])
+    return table(["99th percentile of echoes"] + [results.titles[column] for column in columns], rows) if rows else ""
 
 
 def latencies(results, works, columns):
@@ -199,7 +215,7 @@ def full(results):
     floods = [work for work in results.works if work.figure == VICTIMS]
     parts += [
         plain(results, memory, with_floor, "bytes per connection", lambda _: bytes_each, whole, lowest=True),
-        plain(results, floods, with_floor, "times", lambda _: times_slower, "{:.1f}".format, lowest=True),
+        flooded(results, floods, with_floor),
         heading("Messages per second of the server's processor",
                 plain(results, rated, with_floor, "", lambda _: rate, thousands)),
         heading("Latency", latencies(results, rated, with_floor)),
@@ -220,6 +236,8 @@ def legend(results, works):
     again = "A/A: holdline in a second column, in each round; by how much the two differ at most is noise. " \
         if results.has_again else ""
     text = again + "**Bold**: the best of the row. –: the server cannot do it."
+    if any(not results.rounds(work, FLOOR) for work in works):
+        text += " ¹: there is no floor for it; holdline = 1."
     marked = any(results.remarks(work, column).find("†") >= 0 for work in works for column in results.columns)
     if marked:
         text += f" †: {MARKS['†']}."
@@ -234,7 +252,7 @@ def bare_echo(results, works):
 
 def environment(results):
     about = results.environment
-    text = (f"Measured on {about['date']} by `{about['command']}`: {about['rounds']} rounds of {about['seconds']:g} s, the median. "
+    text = (f"Measured on {about['date']} by `{about['command']}`: the median of {about['rounds']} of {about['seconds']:g} s each. "
             f"{about['machine']}. {'; '.join(about['versions'])}.")
     if about["missing"]:
         text += "\n\n**Not installed, so not measured:** " + "; ".join(about["missing"]) + "."

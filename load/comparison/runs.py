@@ -11,8 +11,7 @@ from .servers import CACHE, Server, Trouble, end_process, last_line
 
 # A second column of the same server: what differs between the two is noise.
 AGAIN, AGAIN_TITLE = "again", "holdline again"
-# Long enough for what compiles while it runs.
-WARMUP_SECONDS = 1.0
+WARMUP_SECONDS = 0.5
 # A run that has not ended by so long after its time is stopped.
 EXTRA_SECONDS_MAX = 120
 # Opening connections, settling, starting and ending, as it takes here; corrected by what it takes there.
@@ -39,8 +38,12 @@ class Run:
     def seconds(self, options):
         return self.work.seconds or options.seconds
 
+    @property
+    def warmup(self):
+        return max(WARMUP_SECONDS, self.column.peer.warmup)
+
     def estimate(self, options):
-        return SECONDS_AROUND + WARMUP_SECONDS + self.seconds(options) + self.work.connections / CONNECTIONS_A_SECOND
+        return SECONDS_AROUND + self.warmup + self.seconds(options) + self.work.connections / CONNECTIONS_A_SECOND
 
 
 def columns_of(peers):
@@ -104,12 +107,12 @@ class Runner:
             str(self.generator), run.work.scenario, *run.work.options,
             "--target", f"http://127.0.0.1:{server.port}", "--profile", str(run.column.peer.profile_path),
             "--pid", str(server.measured), "--cpu", str(self.generator_cpu), "--seconds", str(seconds),
-            "--warmup", str(WARMUP_SECONDS), "--json", str(out), "--label", run.column.title, "--quiet",
+            "--warmup", str(run.warmup), "--json", str(out), "--label", run.column.title, "--quiet",
         ]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                    text=True, start_new_session=True)
         try:
-            said, _ = process.communicate(timeout=seconds + EXTRA_SECONDS_MAX)
+            said, _ = process.communicate(timeout=seconds + run.warmup + EXTRA_SECONDS_MAX)
         except subprocess.TimeoutExpired:
             raise Trouble(f"the generator did not end {EXTRA_SECONDS_MAX} s after its time") from None
         finally:

@@ -44,6 +44,7 @@ class Peer:
         recipe = tomllib.loads((directory / "peer.toml").read_text())
         self.title = recipe["title"]
         self.measures_child = recipe.get("measured") == "child"
+        self.warmup = recipe.get("warmup", 0)
         self.version = None
         self.missing = None
 
@@ -110,9 +111,10 @@ class Server:
             if time.monotonic() > end:
                 raise Trouble(f"does not listen after {START_SECONDS_MAX} s: {self.last_words()}")
             time.sleep(0.02)
+        # All of them: with SO_REUSEPORT somebody else could take a part of the connections.
         family = [self.process.pid, *children(self.process.pid)]
-        if not any(inodes & socket_inodes(pid) for pid in family):
-            raise Trouble(f"another process listens on its port {self.port}")
+        if not inodes <= set().union(*map(socket_inodes, family)):
+            raise Trouble(f"another process listens on its port {self.port}, too")
 
     @property
     def measured(self):

@@ -56,7 +56,7 @@ def fanouts():
 
 
 def others():
-    yield Work("connect", "connect, upgrade, one echo, close", "connect", (), ("echo",), quick=True)
+    yield Work("connect", "connect, upgrade, one echo, close", "connect", (), ("echo.path",), quick=True)
     for depth in (1, 16):
         pace = "one at a time" if depth == 1 else f"{depth} pipelined"
         title = f"publish by HTTP, {pace}"
@@ -64,11 +64,12 @@ def others():
 
 
 def returns():
-    for transport in ("ws", "sse", "poll"):
-        counts = [word for each in ("ws", "sse", "poll") for word in (f"--{each}", "1000" if each == transport else "0")]
+    names = {"ws": "WebSocket", "sse": "event stream", "poll": "polls"}
+    for transport, name in names.items():
+        counts = [word for each in names for word in (f"--{each}", "1000" if each == transport else "0")]
         yield Work(
             f"resume-{transport}",
-            f"1 000 come back for 100 messages by {transport}",
+            f"1 000 come back, 100 messages each by {name}",
             "resume",
             (*counts, "--messages", "100"),
             (f"resume.{transport}",),
@@ -94,7 +95,7 @@ def idlers():
 
 
 def floods():
-    yield Work("flood", "others' p99 while one floods, as a multiple", "flood", (), ("echo",), figure=VICTIMS)
+    yield Work("flood", "100 clients at 50 a second each, while one more floods", "flood", (), ("echo.path",), figure=VICTIMS)
 
 
 ALL = (*echoes(), *others(), *fanouts(), *returns(), *idlers(), *floods())
