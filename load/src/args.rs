@@ -28,7 +28,7 @@ Scenarios
              --connections 100 --rates 0.1,10 --size 64; 60 s each below one update a second, else
              20 s, or --seconds; --write FILE: between its lines patterns:begin and patterns:end
 
-  plot       draws result lines as SVG      RESULTS.jsonl --out DIRECTORY
+holdline-load plot RESULTS.jsonl --out DIR: draws what --json has written, as SVG files
 
 Options
   --target URL     http://127.0.0.1:7070; other than loopback only with --force

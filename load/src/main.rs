@@ -63,6 +63,22 @@ impl From<std::io::Error> for Fault {
     }
 }
 
+fn run(args: args::Args) -> Result<(), Fault> {
+    if args.scenario == "plot" { plot(&args) } else { scenario::run(args) }
+}
+
+/// Draws what was measured.
+fn plot(args: &args::Args) -> Result<(), Fault> {
+    args.only(&[])?;
+    let ([results], Some(out)) = (&args.files[..], &args.out) else {
+        return Err(Fault::usage("plot RESULTS.jsonl --out DIR"));
+    };
+    for path in plot::run(results, out)? {
+        println!("{}", path.display());
+    }
+    Ok(())
+}
+
 fn main() -> ExitCode {
     match args::parse(std::env::args_os().skip(1)).and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
@@ -71,18 +87,4 @@ fn main() -> ExitCode {
             ExitCode::from(fault.status())
         }
     }
-}
-
-fn run(args: args::Args) -> Result<(), Fault> {
-    if args.scenario != "plot" {
-        return scenario::run(args);
-    }
-    args.only(&[])?;
-    let ([results], Some(out)) = (&args.files[..], &args.out) else {
-        return Err(Fault::usage("plot RESULTS.jsonl --out DIRECTORY"));
-    };
-    for path in plot::run(results, out)? {
-        println!("{}", path.display());
-    }
-    Ok(())
 }

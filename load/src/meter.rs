@@ -124,13 +124,6 @@ impl Meter {
         }
     }
 
-    /// A message came, whose time is not asked for.
-    pub fn count(&mut self, messages: u64) {
-        if self.began.is_some() {
-            self.messages += messages;
-        }
-    }
-
     /// Has the time that counts begun?
     pub fn counts(&self) -> bool {
         self.began.is_some()

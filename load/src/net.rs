@@ -81,7 +81,7 @@ impl Poll {
         let left = until.saturating_duration_since(Instant::now());
         let sleep = if self.spins { Duration::ZERO } else { left.min(Duration::from_millis(100)) };
         let timeout = rustix::time::Timespec {
-            tv_sec: sleep.as_secs().cast_signed(),
+            tv_sec: i64::try_from(sleep.as_secs()).unwrap_or(0),
             tv_nsec: sleep.subsec_nanos().into(),
         };
         self.events.clear();
@@ -203,12 +203,6 @@ impl Line {
             Err(error) => return Err(error.into()),
         }
         Ok(Self { socket, unread: Vec::new(), unsent: Vec::new() })
-    }
-
-    /// Says that no more will be sent.
-    pub fn shut_down_sending(&self) {
-        // Whoever has gone already need not be told.
-        let _ = net::shutdown(&self.socket, net::Shutdown::Write);
     }
 
     /// The kernel has taken all that was sent.

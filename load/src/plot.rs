@@ -15,8 +15,57 @@ use crate::svg::{Bar, Bars, Lines, Role, Scale, Series, Words, bytes, micros, ra
 const BYTES_MAX: u64 = 64 << 20;
 /// Parameters that say how was measured, and not what.
 const ASIDE: [&str; 4] = ["seconds", "warmup", "cpu", "sleep"];
+/// These are said first, in this order; others follow by name.
+const FIRST: [&str; 7] = ["connections", "clients", "ws", "sse", "poll", "depth", "window"];
 const PERCENTILES: [(&str, f64); 5] =
     [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999), ("p9999", 0.9999)];
+
+/// A field of some scenario that is drawn as it is; less of it is better.
+struct Figure {
+    field: &'static str,
+    title: &'static str,
+    subtitle: &'static str,
+    scale: Scale,
+    reference: Option<(f64, &'static str)>,
+    format: fn(f64) -> String,
+}
+
+const FLOOD: Figure = Figure {
+    field: "/p99_ratio",
+    title: "Beside a client that floods: the others' p99, against without",
+    subtitle: "How many times as long the slowest hundredth takes; less is better",
+    scale: Scale::Linear,
+    reference: Some((1.0, "no flood = 1.0")),
+    format: ratio,
+};
+
+const PATTERNS: [Figure; 3] = [
+    Figure {
+        field: "/bytes_per_update",
+        title: "Four ways to learn of news: bytes",
+        subtitle: "On the wire, both ways, for each update and client; less is better. \
+                   Each step of the scale is a factor",
+        scale: Scale::Log,
+        reference: None,
+        format: bytes,
+    },
+    Figure {
+        field: "/requests_per_update",
+        title: "Four ways to learn of news: requests",
+        subtitle: "For each update and client; less is better",
+        scale: Scale::Linear,
+        reference: None,
+        format: ratio,
+    },
+    Figure {
+        field: "/server_cpu_us_per_update",
+        title: "Four ways to learn of news: the server's processor",
+        subtitle: "Time for each update and client; less is better. Each step of the scale is a factor",
+        scale: Scale::Log,
+        reference: None,
+        format: micros,
+    },
+];
 
 /// Draws all of a file into a folder, and tells which files there are now.
 pub(crate) fn run(results: &Path, out: &Path) -> io::Result<Vec<PathBuf>> {
@@ -78,15 +127,21 @@ fn parse_line(line: &str) -> Result<Run, String> {
     let line: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
     let text = |name: &str| line[name].as_str().map(str::to_owned);
     let scenario = text("scenario").ok_or("no scenario")?;
-    let label = text("label").ok_or("no label")?;
+    let mut label = text("label").ok_or("no label")?;
     let profile = text("profile").unwrap_or_else(|| label.clone());
-    let role = match () {
+    let mut role = match () {
         () if label.starts_with("floor") || profile.starts_with("floor") => Role::Reference,
         () if label.starts_with("holdline") || profile.starts_with("holdline") => Role::Own,
         () => Role::Other,
     };
     let mut parameters = line["parameters"].as_object().cloned().unwrap_or_default();
-    parameters.retain(|name, value| !ASIDE.contains(&name.as_str()) && !value.is_null());
+    parameters
+        .retain(|name, value| !ASIDE.contains(&name.as_str()) && !value.is_null() && *value != 0);
+    if let Some(Value::String(pattern)) = parameters.remove("pattern") {
+        // These are compared with each other, and not the servers.
+        label = if role == Role::Own { pattern } else { format!("{pattern}, {label}") };
+        role = Role::Other;
+    }
     Ok(Run { scenario, label, role, parameters, line })
 }
 
@@ -106,7 +161,11 @@ fn draw(runs: &[Run]) -> Vec<(String, String)> {
             continue;
         }
         let work = Work::new(scenario, &runs);
-        charts.extend(rates(&work));
+        match scenario {
+            "flood" => charts.extend(figures(&work, &FLOOD)),
+            "patterns" => charts.extend(PATTERNS.iter().filter_map(|one| figures(&work, one))),
+            _ => charts.extend(rates(&work)),
+        }
         charts.extend(latencies(&work));
     }
     charts
@@ -123,6 +182,10 @@ struct Work<'a> {
 impl<'a> Work<'a> {
     fn new(scenario: &'a str, runs: &[&'a Run]) -> Self {
         let names: BTreeSet<&String> = runs.iter().flat_map(|run| run.parameters.keys()).collect();
+        let mut names: Vec<&String> = names.into_iter().collect();
+        names.sort_by_key(|name| {
+            FIRST.iter().position(|first| first == name).unwrap_or(FIRST.len())
+        });
         let (varying, common): (Vec<&String>, Vec<&String>) = names.into_iter().partition(|name| {
             runs.iter().any(|run| run.parameters.get(*name) != runs[0].parameters.get(*name))
         });
@@ -134,7 +197,11 @@ impl<'a> Work<'a> {
                 None => cases.push((name, vec![run])),
             }
         }
-        Self { scenario, cases, common: describe(&runs[0].parameters, &common) }
+        let mut common = describe(&runs[0].parameters, &common);
+        if runs.iter().any(|run| run.line["disturbed"] == true) {
+            common += " (other programs wanted the processor meanwhile)";
+        }
+        Self { scenario, cases, common }
     }
 
     fn title(&self) -> &str {
@@ -145,6 +212,7 @@ impl<'a> Work<'a> {
             "fanout" => "Fan-out",
             "resume" => "Coming back to what was missed",
             "flood" => "Beside a client that floods",
+            "patterns" => "Four ways to learn of news",
             other => other,
         }
     }
@@ -152,8 +220,18 @@ impl<'a> Work<'a> {
 
 fn describe(parameters: &Map<String, Value>, names: &[&String]) -> String {
     let said = names.iter().filter_map(|name| {
-        let value = parameters.get(*name)?;
-        Some(format!("{} {}", name.replace('_', " "), value.to_string().replace('"', "")))
+        let value = match parameters.get(*name)? {
+            Value::Number(number) => number.as_f64().unwrap_or(f64::NAN).to_string(),
+            other => other.to_string().replace('"', ""),
+        };
+        Some(match name.as_str() {
+            "size" => format!("{value} B"),
+            "rate" => format!("{value} a second"),
+            "connections" | "clients" | "messages" | "ws" | "sse" | "poll" => {
+                format!("{value} {name}")
+            }
+            other => format!("{} {value}", other.replace('_', " ")),
+        })
     });
     said.collect::<Vec<_>>().join(", ")
 }
@@ -261,6 +339,42 @@ fn rate_bars(runs: &[&Run], field: &str, is_ratio: bool) -> Vec<Bar> {
     };
     bars.sort_by(|a, b| rank(b).total_cmp(&rank(a)));
     bars
+}
+
+/// A figure of each run as it is.
+fn figures(work: &Work<'_>, figure: &Figure) -> Option<(String, String)> {
+    let groups = work.cases.iter().filter_map(|(name, runs)| {
+        let mut bars: Vec<Bar> =
+            by_label(runs).into_iter().map(|all| figure_bar(all, figure)).collect();
+        bars.sort_by_key(|bar| bar.value.is_none());
+        bars.iter().any(|bar| bar.value.is_some()).then(|| (name.clone(), bars))
+    });
+    let groups: Vec<_> = groups.collect();
+    if groups.is_empty() {
+        return None;
+    }
+    let words = Words {
+        title: figure.title.into(),
+        subtitle: figure.subtitle.into(),
+        note: work.common.clone(),
+    };
+    let reference = figure.reference.map(|(value, name)| (value, name.to_owned()));
+    let svg = Bars { words, groups, reference, scale: figure.scale, format: figure.format }.draw();
+    let name = figure.field.trim_start_matches('/');
+    Some((format!("{}-{}.svg", slug(work.scenario), slug(name)), svg))
+}
+
+fn figure_bar((label, runs): (&str, Vec<&Run>), figure: &Figure) -> Bar {
+    let values: Vec<f64> = runs.iter().filter_map(|run| run.number(figure.field)).collect();
+    let value = median(&values);
+    let why = runs.iter().find_map(|run| run.cannot()).unwrap_or("no figure");
+    Bar {
+        name: label.to_owned(),
+        value,
+        range: extremes(&values),
+        label: value.map_or_else(|| why.to_owned(), figure.format),
+        role: runs[0].role,
+    }
 }
 
 /// How long messages take: a chart for each case.
@@ -436,78 +550,5 @@ fn wrong(why: &str) -> io::Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn line(label: &str, depth: u32, rate: f64) -> String {
-        format!(
-            r#"{{"scenario":"echo","label":"{label}","profile":"{label}","parameters":{{"connections":50,"depth":{depth},"seconds":3}},"messages":5000,"per_second":1,"per_cpu_second":{rate},"latency_us":{{"p50":20,"p90":30,"p99":50,"p999":90,"p9999":95,"max":99}},"lost":0}}"#
-        )
-    }
-
-    fn drawn(lines: &[String]) -> BTreeMap<String, String> {
-        draw(&parse(&lines.join("\n")).expect("they are results")).into_iter().collect()
-    }
-
-    #[test]
-    fn rounds_become_a_ratio_to_the_floor() {
-        let floor = [line("floor", 1, 100.0), line("floor", 1, 200.0), line("floor", 1, 50.0)];
-        let own =
-            [line("holdline", 1, 90.0), line("holdline", 1, 190.0), line("holdline", 1, 50.0)];
-        let rate = &drawn(&[floor, own].concat())["echo-rate.svg"];
-        // Each beside its own floor: 0.9, 0.95, 1; and never 90 to the median of 100.
-        assert!(rate.contains("floor 1.00, holdline 0.95. "), "{rate}");
-        assert!(
-            rate.contains("Median of 3 rounds") && rate.contains(">connections 50, depth 1<"),
-            "{rate}"
-        );
-    }
-
-    #[test]
-    fn cases_are_what_differs() {
-        let lines = [line("a", 1, 5000.0), line("a", 16, 7000.0), line("b", 16, 8000.0)];
-        let charts = drawn(&lines);
-        let names: Vec<&str> = charts.keys().map(String::as_str).collect();
-        assert_eq!(
-            names,
-            ["echo-depth-1-latency.svg", "echo-depth-16-latency.svg", "echo-rate.svg"]
-        );
-        let rate = &charts["echo-rate.svg"];
-        assert!(rate.contains("depth 1: a 5 k. depth 16: b 8 k, a 7 k. "), "{rate}");
-        // 5000 messages have no 99.99th percentile; the longest stands where it is.
-        assert!(charts["echo-depth-1-latency.svg"].contains("a, 99.98 %: 99 µs"));
-    }
-
-    #[test]
-    fn what_a_server_cannot_and_what_it_loses_is_said() {
-        let cannot = r#"{"scenario":"echo","label":"c","cannot":"no WebSocket","parameters":{"connections":50,"depth":1}}"#;
-        let lossy = line("b", 1, 300.0).replace(r#""lost":0"#, r#""lost":7"#);
-        let rate = &drawn(&[cannot.into(), lossy, line("a", 1, 100.0)])["echo-rate.svg"];
-        assert!(
-            rate.contains("b 300 (7 lost, twice or out of order), a 100, c no WebSocket. "),
-            "{rate}"
-        );
-    }
-
-    #[test]
-    fn idle_connections_have_a_curve_and_a_price() {
-        let steps = r#"{"scenario":"idle","label":"holdline","parameters":{"ws":10000},"memory":{"rss_before_kb":2000},"steps":[{"connections":1000,"rss_kb":2250,"bytes_per_connection":256},{"connections":10000,"rss_kb":4500,"bytes_per_connection":233.4}]}"#;
-        let single = r#"{"scenario":"idle","label":"b","parameters":{"ws":5000},"memory":{"rss_before_kb":2000,"rss_kb":9000},"bytes_per_connection":1400}"#;
-        let charts = drawn(&[steps.into(), single.into()]);
-        let curve = &charts["idle-websocket-memory.svg"];
-        assert!(
-            curve.contains("holdline: from 2.05 MB to 4.61 MB. b: from 2.05 MB to 9.22 MB. "),
-            "{curve}"
-        );
-        assert!(charts["idle-bytes.svg"].contains("WebSocket: holdline 233 B, b 1400 B. "));
-    }
-
-    #[test]
-    fn what_is_no_list_of_results_is_refused() {
-        let error = |text: &str| parse(text).expect_err("it is none").to_string();
-        assert!(error("").contains("no results"));
-        assert!(error("\n{").starts_with("line 2: "));
-        assert_eq!(error(r#"{"scenario":"echo"}"#), "line 1: no label");
-        assert!(draw(&parse(r#"{"scenario":"x","label":"y"}"#).expect("a line")).is_empty());
-    }
-}
+#[path = "plot_tests.rs"]
+mod tests;

@@ -98,6 +98,7 @@ pub struct Polling {
 /// Where in an answer the next position stands.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
+#[allow(dead_code, reason = "TOML has no value that says nothing: `{ none = true }`")]
 pub enum Position {
     /// The first string field of that name.
     Json(String),

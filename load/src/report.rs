@@ -146,6 +146,7 @@ impl Report {
         let server = server.map_or("unknown (no --pid)".to_owned(), percent);
         text += &format!("  {:>12} busy; the server {server}", percent(measured.busy));
         text += match self.bottleneck() {
+            _ if self.unit.is_empty() => "\n",
             "generator" => {
                 ". THE GENERATOR IS THE BOTTLENECK: read the rate per processor second\n"
             }

@@ -141,10 +141,7 @@ impl Floor {
     fn accept(&mut self) -> io::Result<()> {
         for _ in 0..ACCEPTED {
             let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-            let socket = match net::accept_with(&self.listener, flags) {
-                Ok(socket) => socket,
-                Err(_) => return Ok(()),
-            };
+            let Ok(socket) = net::accept_with(&self.listener, flags) else { return Ok(()) };
             let index = self.free.pop().unwrap_or(self.lines.len());
             epoll::add(&self.epoll, &socket, epoll::EventData::new_u64(index as u64), IN)?;
             let (unread, unsent) = (Vec::new(), Vec::new());

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Run;
+use super::{PATIENCE, Run};
 use crate::Fault;
 use crate::listener::{Listener, Transport, Way};
 use crate::meter::Meter;
@@ -14,8 +14,6 @@ use crate::sequence::{Order, Wrongs};
 const PUBLISHER: usize = u32::MAX as usize;
 /// Opened at a time, so that no queue of the server's overflows.
 const AT_ONCE: usize = 64;
-/// For whatever must come before anything is measured, since the last that came.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How many of each.
 #[derive(Clone, Copy, Debug)]

@@ -1,9 +1,9 @@
 //! Messages that come back: each connection has `depth` of them on their way, written at once, and
 //! writes the next when all are back.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::{Outcome, Run, parameters};
+use super::{Outcome, PATIENCE, Run, parameters};
 use crate::Fault;
 use crate::listener::{frames, refused};
 use crate::meter::Meter;
@@ -95,8 +95,9 @@ pub fn open(
     let mut request = Vec::new();
     http::upgrade(&echo.path, &host, &echo.protocol, &mut request);
     let (mut opened, mut ready) = (0, Vec::new());
-    let end = Instant::now() + Duration::from_secs(60);
+    let mut end = Instant::now() + PATIENCE;
     while opened < count {
+        let before = opened;
         while clients.len() < count && clients.len() < opened + AT_ONCE {
             let index = clients.len();
             let line = Line::connect(target, source(target, index))?;
@@ -122,8 +123,11 @@ pub fn open(
                 opened += usize::from(client.open);
             }
         }
-        if Instant::now() > end {
-            return Err(Fault::wrong(format!("{opened} of {count} opened within a minute")));
+        if opened > before {
+            end = Instant::now() + PATIENCE;
+        } else if Instant::now() > end {
+            let time = PATIENCE.as_secs();
+            return Err(Fault::wrong(format!("{opened} of {count} opened, no more in {time} s")));
         }
     }
     Ok(clients)

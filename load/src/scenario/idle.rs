@@ -56,7 +56,7 @@ pub fn run(run: &mut Run) -> Result<(), Fault> {
         let more = &which[crowd.members.len()..connections];
         done.push(step(run, &mut crowd, more, warm)?);
     }
-    told(run, &shares, [start, warm], done)
+    told(run, &shares, &which, [start, warm], done)
 }
 
 /// How many connections are to be open, one after the other.
@@ -185,22 +185,24 @@ impl Step {
 fn told(
     run: &Run,
     shares: &[(Transport, usize)],
+    which: &[usize],
     [start, warm]: [Option<Memory>; 2],
     mut steps: Vec<Step>,
 ) -> Result<(), Fault> {
     let listed: Vec<Value> = steps.iter().map(Step::to_json).collect();
     table(&steps);
     let last = steps.pop().ok_or_else(|| Fault::usage("--steps: there is none"))?;
-    let mut of = parameters([("connections", last.connections.into())]);
-    of.extend(Transport::ALL.into_iter().map(|transport| {
-        let share = shares.iter().find(|(way, _)| *way == transport);
-        (transport.name().to_owned(), share.map_or(0, |(_, share)| *share).into())
-    }));
+    // As many of each as there were in the end.
+    let of = Transport::ALL.into_iter().map(|transport| {
+        let way = shares.iter().position(|(way, _)| *way == transport);
+        let count = which[..last.connections].iter().filter(|taken| Some(**taken) == way).count();
+        (transport.name().to_owned(), count.into())
+    });
     let since_start = each(start, last.measured.memory, last.connections);
     run.tell(Outcome {
         scenario: "idle",
         unit: "",
-        parameters: of,
+        parameters: of.collect(),
         more: parameters([
             ("bytes_per_connection", last.bytes.into()),
             ("bytes_per_connection_since_start", since_start.into()),

@@ -10,6 +10,8 @@ mod patterns;
 mod publish;
 mod resume;
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 use crate::Fault;
@@ -24,6 +26,8 @@ use crate::sequence::Wrongs;
 /// Whatever is measured, more than this is a slip of the keyboard.
 const CONNECTIONS_MAX: u64 = 1_000_000;
 const SIZE_MAX: u64 = 16 * 1024 * 1024;
+/// For whatever must come before anything is measured, since the last that came.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs what the arguments ask for.
 pub fn run(args: Args) -> Result<(), Fault> {
@@ -91,6 +95,9 @@ impl Run {
             Report { scenario, label, profile, parameters, measured, wrongs, more, unit, spins };
         report.append(self.common().json.as_deref())?;
         report.show()?;
+        if report.measured.messages == 0 && !unit.is_empty() && report.wrongs == Wrongs::default() {
+            return Err(Fault::wrong("nothing came back in the time that counts"));
+        }
         faultless(report.wrongs)
     }
 }

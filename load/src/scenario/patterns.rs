@@ -336,7 +336,7 @@ impl Cell {
     fn words(&self) -> [String; 8] {
         let digits = |number: Option<f64>| match number {
             None => "-".to_owned(),
-            Some(number) if number == 0.0 => "0".to_owned(),
+            Some(0.0) => "0".to_owned(),
             Some(number) if number < 10.0 => format!("{number:.2}"),
             Some(number) => grouped(number),
         };

@@ -9,8 +9,9 @@ use super::crowd::{Counts, Crowd, Voice};
 use super::{Outcome, Run, parameters};
 use crate::Fault;
 use crate::listener::{Transport, Way};
-use crate::meter::{Measured, Meter, Parts, histogram};
+use crate::meter::{Measured, Parts, histogram};
 use crate::process::{self, Server};
+use crate::progress::Progress;
 use crate::sequence::Wrongs;
 
 /// Who has connected and not heard anything yet: the queues of many servers hold 511, some 128, and who
@@ -54,7 +55,6 @@ pub fn run(run: &mut Run) -> Result<(), Fault> {
     }
     process::want_descriptors(counts.sum() + 1)?;
     let case = Case::new(run, counts, messages)?;
-    let mut meter = run.meter()?;
     let mut voice = Voice::open(run, size)?;
     if !voice.publisher.is_http() {
         return Err(run.profile.cannot("tell the position of a publication"));
@@ -65,7 +65,7 @@ pub fn run(run: &mut Run) -> Result<(), Fault> {
         rounds: histogram(),
         polls: 0,
     };
-    rounds(run, &case, &mut voice, &mut found, &mut meter)?;
+    rounds(run, &case, &mut voice, &mut found)?;
     told(run, counts, &case, size, found)
 }
 
@@ -88,25 +88,21 @@ impl Case {
 }
 
 /// One after the other until the time is over; at least one that counts.
-fn rounds(
-    run: &mut Run,
-    case: &Case,
-    voice: &mut Voice,
-    found: &mut Found,
-    meter: &mut Meter,
-) -> Result<(), Fault> {
-    let warm_until = Instant::now() + run.common().warmup;
+fn rounds(run: &mut Run, case: &Case, voice: &mut Voice, found: &mut Found) -> Result<(), Fault> {
+    let start = Instant::now();
+    let warm_until = start + run.common().warmup;
     let end = warm_until + run.common().seconds;
+    let mut progress = Progress::new(run.common().quiet);
     let (mut number, mut warm) = (0, Instant::now() >= warm_until);
     loop {
         number += 1;
         round(run, case, voice, found, number)?;
-        if found.wrongs != Wrongs::default() {
-            return Ok(()); // it will be told, and no more would be learnt
-        }
-        meter.opening(number, number + 1);
         let now = Instant::now();
-        if warm && now >= end {
+        let done = (now - start).as_secs_f64() / (end - start).as_secs_f64();
+        progress.show(done, || format!("round {number}"));
+        // What is wrong will be told, and no more would be learnt.
+        if (warm && now >= end) || found.wrongs != Wrongs::default() {
+            progress.clear();
             return Ok(());
         }
         if !warm && now >= warm_until {
