@@ -214,9 +214,10 @@ def tell(options, out):
     print((out / "table.md").read_text())
     print(f"{out}: results.jsonl, environment.json, table.md, short.md{', ' + str(len(drawn)) + ' plots' if drawn else ''}",
           file=sys.stderr)
-    failed = [line for line in lines if "trouble" in line]
+    failed = [line for line in lines if "trouble" in line or "complaint" in line]
     for line in failed:
-        print(f"FAILED: {line['work']}, {line['column']}: {line['trouble']}", file=sys.stderr)
+        word = line.get("trouble") or line["complaint"]
+        print(f"FAILED: {line['work']}, round {line['round'] + 1}, {line['label']}: {word}", file=sys.stderr)
     if options.write:
         write(out, drawn)
     return 1 if failed else 0
