@@ -36,6 +36,9 @@ pub struct Echo {
     /// Messages that are sent first. What comes back before the first echo is passed over.
     #[serde(default)]
     pub hello: Vec<String>,
+    /// So many messages of the server come first: before them it takes none but the `hello`.
+    #[serde(default)]
+    pub greetings: usize,
     /// What stands before and behind each payload that is sent.
     #[serde(default)]
     pub prefix: String,

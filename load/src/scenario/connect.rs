@@ -35,6 +35,9 @@ pub fn run(run: &mut Run) -> Result<(), Fault> {
     if echo.framing != Framing::WebSocket {
         return Err(run.profile.cannot("upgrade"));
     }
+    if echo.greetings > 0 {
+        return Err(Fault::Cannot(format!("{} greets first", run.profile.name)));
+    }
     let in_flight = run.connections("in-flight", 16)?;
     let size = run.size()?.max(sequence::MARK_BYTES);
     process::want_descriptors(in_flight)?;

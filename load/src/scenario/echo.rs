@@ -24,6 +24,9 @@ struct Batch {
 pub struct Client {
     pub line: Line,
     open: bool,
+    upgraded: bool,
+    /// Messages of the server's that come before it takes any.
+    greetings: usize,
     /// Echoes of the batch that have come; with bare framing bytes.
     back: usize,
     began: Instant,
@@ -99,7 +102,8 @@ pub fn open(
             let index = clients.len();
             let line = Line::connect(target, source(target, index))?;
             run.poll.add(&line, index)?;
-            clients.push(Client { line, open: false, back: 0, began: Instant::now() });
+            let (greetings, began) = (echo.greetings, Instant::now());
+            clients.push(Client { line, open: false, upgraded: false, greetings, back: 0, began });
             if echo.framing == Framing::WebSocket {
                 run.poll.send(&mut clients[index].line, index, &request)?;
             } else {
@@ -130,25 +134,35 @@ pub fn open(
 }
 
 fn shake_hands(run: &mut Run, echo: &Echo, client: &mut Client, index: usize) -> Result<(), Fault> {
-    let mut open = false;
-    let alive = run.poll.read(&mut client.line, |bytes| {
-        let Some(head) = http::head(bytes)? else { return Ok(0) };
-        if head.status != 101 {
-            return Err(refused(&echo.path, bytes));
+    let mut reply = Vec::new();
+    let Client { line, upgraded, greetings, .. } = client;
+    let alive = run.poll.read(line, |bytes| {
+        let mut used = 0;
+        if !*upgraded {
+            let Some(head) = http::head(bytes)? else { return Ok(0) };
+            if head.status != 101 {
+                return Err(refused(&echo.path, bytes));
+            }
+            (*upgraded, used) = (true, head.len);
+            echo.hello.iter().for_each(|text| ws::write(ws::TEXT, text.as_bytes(), &mut reply));
         }
-        open = true;
-        Ok(head.len)
+        if *greetings == 0 {
+            return Ok(used);
+        }
+        let greeted = frames(&bytes[used..], &mut reply, |_| {
+            *greetings = greetings.saturating_sub(1);
+            Ok(())
+        })?;
+        Ok(used + greeted)
     })?;
     if !alive {
         return Err(Fault::wrong("the server closed a connection while it was opened"));
     }
-    client.open = open;
-    if open && !echo.hello.is_empty() {
-        let mut hello = Vec::new();
-        echo.hello.iter().for_each(|text| ws::write(ws::TEXT, text.as_bytes(), &mut hello));
-        run.poll.send(&mut client.line, index, &hello)?;
+    client.open = client.upgraded && client.greetings == 0;
+    match reply.is_empty() {
+        true => Ok(()),
+        false => Ok(run.poll.send(&mut client.line, index, &reply)?),
     }
-    Ok(())
 }
 
 fn turn(
