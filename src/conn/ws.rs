@@ -8,7 +8,6 @@
 use std::fmt;
 use std::mem;
 use std::ops::Deref;
-use std::str;
 
 use crate::wire::utf8::{Utf8, is_utf8};
 use crate::wire::ws::{
