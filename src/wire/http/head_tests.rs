@@ -494,7 +494,7 @@ fn line_feeds_are_found_among_any_bytes() {
             for len in 0..=8 {
                 let expected = (0..len).filter(|at| bytes[*at] == b'\n');
                 let expected: u64 = expected.map(|at| 0x80 << (8 * at)).sum();
-                assert_eq!(super::line_feeds(&bytes[..len]), expected, "{bytes:?} {len}");
+                assert_eq!(line_feeds(&bytes[..len]), expected, "{bytes:?} {len}");
             }
         }
     }
