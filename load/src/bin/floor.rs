@@ -36,6 +36,8 @@ enum Kind {
     Ws,
     Sse,
     Waiting,
+    /// Both have said Close: its end is awaited (RFC 6455 §7.1.1).
+    Over,
 }
 
 #[derive(Debug)]
@@ -170,7 +172,7 @@ impl Floor {
         };
         let bytes = &self.scratch[..kept + came];
         self.out.clear();
-        let (mut used, mut alive) = (0, true);
+        let mut used = 0;
         loop {
             let rest = &bytes[used..];
             let took = match line.kind {
@@ -178,7 +180,8 @@ impl Floor {
                     self.out.extend_from_slice(rest);
                     rest.len()
                 }
-                Kind::Echo | Kind::Ws => echo(line.kind, rest, &mut self.out, &mut alive),
+                Kind::Echo | Kind::Ws => echo(line, rest, &mut self.out),
+                Kind::Over => rest.len(),
                 Kind::Request => request(line, rest, &mut self.out, &mut self.news),
                 Kind::Sse | Kind::Waiting => 0,
             };
@@ -198,7 +201,11 @@ impl Floor {
         line.unread.clear();
         line.unread.extend_from_slice(&bytes[used..]);
         let out = std::mem::take(&mut self.out);
-        alive &= write(&self.epoll, line, index, &out);
+        let alive = write(&self.epoll, line, index, &out);
+        if line.kind == Kind::Over && !out.is_empty() {
+            // Whoever has gone already need not be told.
+            let _ = net::shutdown(&line.socket, net::Shutdown::Write);
+        }
         self.out = out;
         alive
     }
@@ -227,7 +234,7 @@ impl Floor {
                     (line.kind, line.seen) = (Kind::Request, self.head);
                     &poll
                 }
-                Kind::Request | Kind::Tcp | Kind::Echo => continue,
+                Kind::Request | Kind::Tcp | Kind::Echo | Kind::Over => continue,
             };
             if !write(&self.epoll, line, index, bytes) {
                 *slot = None;
@@ -310,7 +317,7 @@ fn request(line: &mut Line, bytes: &[u8], out: &mut Vec<u8>, news: &mut Vec<Vec<
 }
 
 /// Unmasks a frame and writes it back. Returns its bytes, 0 if it is not all there.
-fn echo(kind: Kind, bytes: &[u8], out: &mut Vec<u8>, alive: &mut bool) -> usize {
+fn echo(line: &mut Line, bytes: &[u8], out: &mut Vec<u8>) -> usize {
     let [first, second, ..] = *bytes else { return 0 };
     let (head, length) = match second & 0x7f {
         126 if bytes.len() >= 4 => (4, usize::from(u16::from_be_bytes([bytes[2], bytes[3]]))),
@@ -322,13 +329,16 @@ fn echo(kind: Kind, bytes: &[u8], out: &mut Vec<u8>, alive: &mut bool) -> usize 
         length => (2, usize::from(length)),
     };
     let Some(masked) = bytes.get(head + 4..head + 4 + length) else { return 0 };
-    if kind == Kind::Echo {
+    let is_close = first & 0x0f == 8;
+    if line.kind == Kind::Echo || is_close {
         frame_head(first, length, out);
         let start = out.len();
         out.extend_from_slice(masked);
         unmask([bytes[head], bytes[head + 1], bytes[head + 2], bytes[head + 3]], &mut out[start..]);
     }
-    *alive = first & 0x0f != 8;
+    if is_close {
+        line.kind = Kind::Over;
+    }
     head + 4 + length
 }
 
