@@ -41,7 +41,8 @@ def main(words):
         print(f"load/compare: {trouble}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nload/compare: interrupted; what it had started has ended. --report tells what it has got", file=sys.stderr)
+        print("\nload/compare: interrupted; what it had started has ended. --report tells what it has got",
+              file=sys.stderr)
         return 130
 
 
@@ -212,8 +213,8 @@ def tell(options, out):
     (out / "short.md").write_text(report.short(report.Results(lines, about)))
     drawn = draw(out, lines)
     print((out / "table.md").read_text())
-    print(f"{out}: results.jsonl, environment.json, table.md, short.md{', ' + str(len(drawn)) + ' plots' if drawn else ''}",
-          file=sys.stderr)
+    plots = f", {len(drawn)} plots" if drawn else ""
+    print(f"{out}: results.jsonl, environment.json, table.md, short.md{plots}", file=sys.stderr)
     failed = [line for line in lines if "trouble" in line or "complaint" in line]
     for line in failed:
         word = line.get("trouble") or line["complaint"]

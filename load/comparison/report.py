@@ -142,7 +142,7 @@ def ratios(results, works, columns):
 
 
 def plain(results, works, columns, first, key, form, lowest=None):
-    """Figures as they are. With `lowest` the lowest, or else the highest, of a row stands out; with None none does."""
+    """Figures as they are. `lowest`: the lowest of a row stands out; False: the highest; None: none does."""
     rows = []
     for work in works:
         read = key(work)
@@ -219,7 +219,8 @@ def full(results):
         heading("Messages per second of the server's processor",
                 plain(results, rated, with_floor, "", lambda _: rate, thousands)),
         heading("Latency", latencies(results, rated, with_floor)),
-        heading("Memory while it works", plain(results, crowds, with_floor, "resident, KiB", lambda _: resident, whole)),
+        heading("Memory while it works",
+                plain(results, crowds, with_floor, "resident, KiB", lambda _: resident, whole)),
     ]
     if results.notes:
         parts.append("\n".join(f"[{at + 1}] {note}" for at, note in enumerate(results.notes)) + "\n")
@@ -252,7 +253,8 @@ def bare_echo(results, works):
 
 def environment(results):
     about = results.environment
-    text = (f"Measured on {about['date']} by `{about['command']}`: the median of {about['rounds']} of {about['seconds']:g} s each. "
+    text = (f"Measured on {about['date']} by `{about['command']}`: "
+            f"the median of {about['rounds']} of {about['seconds']:g} s each. "
             f"{about['machine']}. {'; '.join(about['versions'])}.")
     if about["missing"]:
         text += "\n\n**Not installed, so not measured:** " + "; ".join(about["missing"]) + "."
