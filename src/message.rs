@@ -239,7 +239,6 @@ pub(crate) const fn on_heap(bytes: usize) -> usize {
 
 /// What a hash map with room for `capacity` entries takes: a power of two of places, seven of eight in
 /// use, each with a byte of its own.
-#[inline(never)] // a dozen tables, each looked at in a few places
 pub(crate) const fn map_bytes(capacity: usize, entry: usize) -> usize {
     if capacity == 0 {
         return 0;
@@ -311,7 +310,7 @@ impl Publication {
     ) -> Self {
         let form = if message.is_json {
             Form::Data
-        } else if std::str::from_utf8(&message.payload).is_ok() {
+        } else if message.payload.is_ascii() || std::str::from_utf8(&message.payload).is_ok() {
             Form::Text
         } else {
             Form::Binary

@@ -240,8 +240,19 @@ impl State {
         }
     }
 
-    /// Bytes of heap owned, with what an allocator adds.
+    /// Whether no heap is owned for certain.
     #[inline]
+    #[must_use]
+    pub const fn is_light(&self) -> bool {
+        match self {
+            Self::Ws(ws) => ws.reader.is_idle(),
+            Self::Hold(hold) => hold.answering.origin.is_none(),
+            Self::Body(_) => false,
+            Self::Head(_) | Self::Wait { .. } | Self::Sse { .. } | Self::Closing(_) => true,
+        }
+    }
+
+    /// Bytes of heap owned, with what an allocator adds.
     #[must_use]
     pub fn heap(&self) -> usize {
         match self {

@@ -209,3 +209,29 @@ fn an_answer_is_written_as_its_request_asks() {
         }
     }
 }
+
+#[test]
+fn a_head_that_comes_once_more_says_what_it_says_alone() {
+    let get = b"GET /publish HTTP/1.1\r\nHost: h\r\n\r\n".to_vec();
+    let wire = [
+        post("Content-Length: 4", "abcd"),
+        post("Content-Length: 4", "efgh"),
+        get.clone(),
+        get,
+        post("Content-Length: 3", "ijk"),
+        post("Content-Length: 4", "lmno"),
+        post("Content-Length: 4", "pqrs"),
+        post("Content-Length: 4", "tuv"),
+    ];
+    let mut bytes = wire.concat();
+    let (mut input, mut last, mut words) = (&mut bytes[..], LastHead::default(), Vec::new());
+    while let Step::Event(event) = head().step(&mut input, &limits(), &mut last) {
+        let Event::Request(Request { head, parsed, .. }) = &event else { panic!("{event:?}") };
+        let start = parsed.method.name();
+        assert!(head.starts_with(start.as_bytes()) && head.ends_with(b"\r\n\r\n"), "{head:?}");
+        words.push(describe(event));
+    }
+    let expected = ["with abcd", "with efgh", "", "", "with ijk", "with lmno", "with pqrs", ""];
+    assert_eq!(words, expected.map(|word| format!("request {word}").trim_end().to_owned()));
+    assert_eq!(input, b"tuv");
+}

@@ -131,6 +131,7 @@ impl Reader {
     }
 
     /// Whether it waits between two messages and owns no heap.
+    #[inline]
     #[must_use]
     pub const fn is_idle(&self) -> bool {
         self.partial.is_none()
@@ -144,7 +145,6 @@ impl Reader {
     }
 
     /// Bytes of heap owned.
-    #[inline]
     #[must_use]
     pub fn heap(&self) -> usize {
         self.partial.as_ref().map_or(0, |partial| {

@@ -209,9 +209,29 @@ impl Core {
         }
     }
 
-    /// Where own bytes for a connection go, if anywhere, and whether that is the arena.
+    /// The same, for the few places where a call counts.
+    #[inline(always)]
+    pub(crate) fn reply_at_once(&mut self, index: u32, write: impl FnOnce(&mut Vec<u8>)) {
+        let Some((out, in_arena)) = self.place_reply(index) else { return };
+        write(out);
+        if in_arena {
+            self.list_arena(index);
+        }
+    }
+
     #[inline(never)] // as below: there are thirty kinds of replies
-    fn begin_reply(&mut self, index: u32) -> Option<(&mut Vec<u8>, bool)> {
+    pub(crate) fn begin_reply(&mut self, index: u32) -> Option<(&mut Vec<u8>, bool)> {
+        self.place_reply(index)
+    }
+
+    #[inline(never)]
+    pub(crate) fn end_reply(&mut self, index: u32) {
+        self.list_arena(index);
+    }
+
+    /// Where own bytes for a connection go, if anywhere, and whether that is the arena.
+    #[inline(always)]
+    fn place_reply(&mut self, index: u32) -> Option<(&mut Vec<u8>, bool)> {
         let slot = self.slots.get_mut(index)?;
         if slot.flags.has(Flags::CLOSED) {
             return None;
@@ -236,8 +256,8 @@ impl Core {
     }
 
     /// What has been written to the arena is the connection's.
-    #[inline(never)]
-    fn end_reply(&mut self, index: u32) {
+    #[inline(always)]
+    fn list_arena(&mut self, index: u32) {
         let Some(slot) = self.slots.get_mut(index) else { return };
         slot.arena_len = self.arena.len() as u32 - slot.arena_at;
         if slot.flags.raise(Flags::REPLYING) {
@@ -284,6 +304,7 @@ impl Core {
     }
 
     /// How far a connection has been told the order, all its channels considered.
+    #[inline(never)] // many ask, seldom
     pub(crate) fn position(&self, index: u32) -> u64 {
         let Some(slot) = self.slots.get(index) else { return self.horizon };
         let apart = slot.subs.as_slice().iter().filter(|sub| sub.is_apart());
@@ -305,6 +326,7 @@ impl Core {
     }
 
     /// Moves the deadline forward if a state needs an earlier one.
+    #[inline(never)] // many ask, seldom
     pub(crate) fn file(&mut self, index: u32) {
         if let Some(deadline) = self.deadline(index) {
             self.wheel.file_no_later(index, deadline);

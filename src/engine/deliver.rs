@@ -210,7 +210,7 @@ impl Core {
 
     fn lend(&mut self, lent: Lent) -> Option<Prepared> {
         self.delivery.lent = Some(lent);
-        Some(Prepared::Lent(lent))
+        Some(Prepared::Lent)
     }
 
     /// All own bytes are out: a connection that ends shuts its sending side.
@@ -517,7 +517,8 @@ impl Core {
 }
 
 enum Prepared {
-    Lent(Lent),
+    /// What `Delivery::lent` says.
+    Lent,
     Finish(u32),
 }
 
@@ -541,7 +542,7 @@ impl Engine {
                 let id = self.core.slots.id(index)?;
                 Some(Transmit { id, what: What::Finish })
             }
-            Prepared::Lent(lent) => self.core.lent_bytes(lent),
+            Prepared::Lent => self.core.lent_bytes(),
         }
     }
 
@@ -556,8 +557,8 @@ impl Engine {
 }
 
 impl Core {
-    fn lent_bytes(&self, lent: Lent) -> Option<Transmit<'_>> {
-        let (index, bytes) = match lent {
+    fn lent_bytes(&self) -> Option<Transmit<'_>> {
+        let (index, bytes) = match self.delivery.lent? {
             Lent::Arena(index) => {
                 let slot = self.slots.get(index)?;
                 let at = slot.arena_at as usize;

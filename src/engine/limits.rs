@@ -363,6 +363,7 @@ impl Core {
     }
 
     /// The state of a connection is about to change: if that is a held poll, it is one no longer.
+    #[inline] // for each request, and hardly ever a poll
     pub(crate) fn uncount_poll(&self, index: u32) {
         let is_held = |slot: &super::slot::Slot| matches!(slot.state, State::Hold(_));
         if self.slots.get(index).is_some_and(is_held) {

@@ -82,13 +82,18 @@ impl Core {
     #[inline]
     pub(crate) fn weigh(&mut self, index: u32) -> bool {
         let Some(slot) = self.slots.get(index) else { return false };
-        let heap = slot.heap_now() as u32;
-        heap != slot.heap && self.weigh_anew(index, heap)
+        let is_none = slot.heap == 0 && slot.is_light();
+        !is_none && self.weigh_anew(index)
     }
 
-    fn weigh_anew(&mut self, index: u32, heap: u32) -> bool {
+    #[inline(never)]
+    fn weigh_anew(&mut self, index: u32) -> bool {
         let Some(slot) = self.slots.get_mut(index) else { return false };
-        let before = std::mem::replace(&mut slot.heap, heap);
+        let (before, heap) = (slot.heap, slot.heap_now() as u32);
+        if heap == before {
+            return false;
+        }
+        slot.heap = heap;
         self.held.unfinished = self.held.unfinished - before as usize + heap as usize;
         self.tell_held();
         heap > before
@@ -221,13 +226,7 @@ impl Drop for Core {
 
 impl Slot {
     /// What its unfinished parts hold now.
-    #[inline]
     pub(crate) fn heap_now(&self) -> usize {
-        let is_plain = self.extra.is_none() && !matches!(self.subs, Subs::Many(_));
-        if is_plain { self.state.heap() } else { self.heap_of_all() }
-    }
-
-    fn heap_of_all(&self) -> usize {
         let subs = match &self.subs {
             Subs::None | Subs::One(_) => 0,
             Subs::Many(subs) => {
@@ -235,6 +234,12 @@ impl Slot {
             }
         };
         subs + self.state.heap() + self.extra.as_ref().map_or(0, |extra| extra.heap())
+    }
+
+    /// Whether it holds nothing, as nearly all do nearly always.
+    #[inline]
+    fn is_light(&self) -> bool {
+        self.extra.is_none() && !matches!(self.subs, Subs::Many(_)) && self.state.is_light()
     }
 
     /// Whether it holds what it need not: all but its subscriptions, and replies that only wait for

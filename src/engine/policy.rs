@@ -76,11 +76,12 @@ impl Policy {
         if self.open {
             return true;
         }
-        let Ok(host) = std::str::from_utf8(host) else { return false };
-        let name = split_port(host).0;
-        if self.hosts.iter().any(|known| known == name || known.eq_ignore_ascii_case(name)) {
+        let name = &host[..name_len(host)];
+        let is = |known: &[u8]| known == name || known.eq_ignore_ascii_case(name);
+        if self.hosts.iter().any(|known| is(known.as_bytes())) {
             return true;
         }
+        let Ok(name) = std::str::from_utf8(name) else { return false };
         let literal = name.trim_start_matches('[').trim_end_matches(']');
         literal.parse::<IpAddr>().is_ok_and(|ip| self.any_address || self.addresses.contains(&ip))
     }
@@ -137,12 +138,14 @@ fn is_same_host(scheme: &str, authority: &str, host: &str) -> bool {
 
 /// `name:port` apart; brackets of an IPv6 literal stay with the name.
 fn split_port(authority: &str) -> (&str, Option<&str>) {
+    let (name, rest) = authority.split_at(name_len(authority.as_bytes()));
+    (name, rest.strip_prefix(':'))
+}
+
+fn name_len(authority: &[u8]) -> usize {
     // In brackets a colon is part of the name.
-    let at = authority.bytes().rposition(|b| matches!(b, b':' | b']'));
-    match at.map(|at| authority.split_at(at)) {
-        Some((name, rest)) if rest.starts_with(':') => (name, Some(&rest[1..])),
-        Some(_) | None => (authority, None),
-    }
+    let at = authority.iter().rposition(|b| matches!(b, b':' | b']'));
+    at.filter(|at| authority[*at] == b':').unwrap_or(authority.len())
 }
 
 #[cfg(test)]

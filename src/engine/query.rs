@@ -93,8 +93,12 @@ const SINGLES: [&str; 12] = [
 
 impl<'b> Options<'b> {
     /// Reads the query, then the headers, which win.
-    pub(crate) fn read(head: &'b [u8], parsed: &Head, config: &Config) -> Result<Self, Refusal> {
-        let mut options = Self::default();
+    pub(crate) fn read(
+        &mut self,
+        head: &'b [u8],
+        parsed: &Head,
+        config: &Config,
+    ) -> Result<(), Refusal> {
         let (mut pairs, mut channels, mut seen, mut alias) = (0, 0, 0u16, None);
         for pair in Query::new(parsed.query.map(|span| span.of(head))) {
             let (name, value) = pair.map_err(|_| UNREADABLE)?;
@@ -103,7 +107,7 @@ impl<'b> Options<'b> {
                 if channels > config.channels_per_connection_max {
                     return Err(TOO_MANY);
                 }
-                options.add_channel(value)?;
+                self.add_channel(value)?;
                 continue;
             }
             pairs += 1;
@@ -116,14 +120,14 @@ impl<'b> Options<'b> {
                 }
                 seen |= 1 << bit;
             }
-            options.set(&name, value, &mut alias)?;
+            self.set(&name, value, &mut alias)?;
         }
         // A polyfill appends its newer position to the original query.
-        options.since = alias.or(options.since);
+        self.since = alias.or(self.since);
         if let Some(id) = parsed.last_event_id.map(|span| span.of(head)) {
-            options.since = Since::from_last_event_id(id).or(options.since);
+            self.since = Since::from_last_event_id(id).or(self.since);
         }
-        Ok(options)
+        Ok(())
     }
 
     fn add_channel(&mut self, name: Cow<'b, str>) -> Result<(), Refusal> {

@@ -183,13 +183,13 @@ pub(crate) fn plan<'b>(
         let message = "the only expectation that is met here is 100-continue";
         return Err(Refused::with(Code::Expectation, message, "").closing());
     }
-    let (what, options) = read_names(what, path, head, parsed, config)?;
-    let mut what = what;
-    let protocol = handshake.and_then(|handshake| handshake.protocol);
-    if let (What::Ws(WsMode::Raw), Some(META)) = (what, protocol) {
-        what = What::Ws(WsMode::Meta);
+    let mut plan = Plan { what, options: Options::default(), handshake };
+    plan.what = read_names(what, path, head, parsed, config, &mut plan.options)?;
+    let protocol = plan.handshake.and_then(|handshake| handshake.protocol);
+    if let (What::Ws(WsMode::Raw), Some(META)) = (plan.what, protocol) {
+        plan.what = What::Ws(WsMode::Meta);
     }
-    Ok(Plan { what, options, handshake })
+    Ok(plan)
 }
 
 /// The first row that fits. What only the query can tell (a poll or a question) is told later.
@@ -230,38 +230,38 @@ pub(crate) fn is_watch(head: &[u8], parsed: &Head, config: &Config) -> bool {
     is_get && matches!(path, Some(Path::Health | Path::Ready | Path::Stats))
 }
 
+/// Reads what a request is about into `options`; what is to be done with it, which the query may tell.
 fn read_names<'b>(
     what: What,
     path: Path,
     head: &'b [u8],
     parsed: &Head,
     config: &Config,
-) -> Result<(What, Options<'b>), Refused> {
+    options: &mut Options<'b>,
+) -> Result<What, Refused> {
     if matches!(what, What::Health | What::Ready | What::Stats) {
-        return Ok((what, Options::default())); // no option means anything there
+        return Ok(what); // no option means anything there
     }
     if !matches!(path, Path::Channel | Path::Presence) {
-        let options = Options::read(head, parsed, config)?;
+        options.read(head, parsed, config)?;
         let needs_channel =
             matches!(what, What::Sse { .. } | What::Poll { .. }) && options.channels.is_empty();
-        return if needs_channel { Err(NO_CHANNEL.into()) } else { Ok((what, options)) };
+        return if needs_channel { Err(NO_CHANNEL.into()) } else { Ok(what) };
     }
     let segment = &parsed.path.of(head)[b"/channels/".len()..];
     let is_presence = what == What::Presence;
     let segment = if is_presence { segment.strip_suffix(PRESENCE) } else { Some(segment) };
     let name = segment.and_then(channel_name).ok_or(BAD_CHANNEL)?;
-    if is_presence {
-        return Ok((what, Options { channels: Channels::One(name), ..Options::default() }));
+    if !is_presence {
+        options.read(head, parsed, config)?;
     }
-    let mut options = Options::read(head, parsed, config)?;
     options.channels = Channels::One(name);
     let is_poll = options.has_since_query || options.wait_s.is_some();
-    let what = match what {
+    Ok(match what {
         What::Info if is_poll => What::Poll { is_raw: true },
         What::Info if parsed.accepts_html => What::Console,
         other => other,
-    };
-    Ok((what, options))
+    })
 }
 
 /// The channel that a segment of a path names.

@@ -225,6 +225,7 @@ impl<'o> Object<'o> {
         Self { out, empty: true }
     }
 
+    #[inline(never)] // of every field
     fn name(&mut self, name: &str) {
         if !self.empty {
             self.out.push(b',');

@@ -170,8 +170,9 @@ impl Core {
     /// Whether "later" must be said by [`put_off`](Self::put_off).
     pub(crate) fn is_soft(&self, asked: &Asked<'_>) -> bool {
         let reads_status = || {
-            let options = Options::read(asked.head, asked.parsed, &self.config);
-            options.is_ok_and(|options| options.is_own_client)
+            let mut options = Options::default();
+            let read = options.read(asked.head, asked.parsed, &self.config);
+            read.is_ok() && options.is_own_client
         };
         asked.parsed.accepts_only_event_stream
             && routes::is_stream(asked.head, asked.parsed, &self.config)
@@ -266,14 +267,12 @@ impl Core {
         let is_first = self.slots.get(index).is_none_or(|slot| slot.subs.as_slice().is_empty());
         // Not the position that is told: another late channel may be further back than this one.
         let cursor = self.slots.get(index).map_or(horizon, |slot| slot.reached(horizon));
-        let mut channels = Vec::with_capacity(joined.len());
-        for Joined { channel, name, position: start, gap } in joined {
+        let add_one = |Joined { channel, name, position: start, gap }| {
             let (room, place) = self.roster.join(channel, &name, index);
             if self.common.loops > 1 && self.roster.members(room).len() == 1 {
                 self.history.listen(channel, self.loop_number());
             }
-            let Some(slot) = self.slots.get_mut(index) else { break };
-            slot.subs.push(Sub {
+            self.slots.get_mut(index)?.subs.push(Sub {
                 room,
                 place,
                 position: start,
@@ -284,8 +283,9 @@ impl Core {
                 untold: false,
                 is_mute: false,
             });
-            channels.push(StartedChannel { name, room, position: start, gap });
-        }
+            Some(StartedChannel { name, room, position: start, gap })
+        };
+        let channels = joined.into_iter().map_while(add_one).collect(); // in the same memory
         let Some(slot) = self.slots.get_mut(index) else { return channels };
         if lowest < horizon {
             if is_first {

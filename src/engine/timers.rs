@@ -88,7 +88,10 @@ impl Core {
         }
         let stall = self.stall_deadline(slot);
         let own = self.state_deadline(slot);
-        [stall, own].into_iter().flatten().min()
+        match (stall, own) {
+            (Some(stall), Some(own)) => Some(stall.min(own)),
+            (stall, own) => stall.or(own),
+        }
     }
 
     fn state_deadline(&self, slot: &Slot) -> Option<u64> {
@@ -160,8 +163,8 @@ impl Core {
 
     /// When a peer will have neither taken nor (on a WebSocket) sent a byte for too long.
     fn stall_deadline(&self, slot: &Slot) -> Option<u64> {
-        let since = slot.progress.max(slot.last_in_if_ws());
-        slot.flags.has(Flags::BLOCKED).then(|| later(since, self.config.write_stall))
+        let since = || slot.progress.max(slot.last_in_if_ws());
+        slot.flags.has(Flags::BLOCKED).then(|| later(since(), self.config.write_stall))
     }
 
     /// Says on a quiet connection that it is alive, and where it is.

@@ -457,17 +457,24 @@ impl Core {
 
     /// A reply that keeps its place behind those that wait for the connection to catch up.
     pub(crate) fn ws_reply(&mut self, index: u32, write: impl FnOnce(&mut Vec<u8>)) {
-        let ws = self.slots.get(index).and_then(Slot::websocket);
-        if ws.is_some_and(|ws| ws.close_sent) {
-            return; // RFC 6455 §5.5.1: nothing after our Close
+        let Some((out, in_arena)) = self.begin_ws_reply(index) else { return };
+        write(out);
+        if in_arena {
+            self.end_reply(index);
         }
-        if let Some(slot) = self.slots.get_mut(index).filter(|slot| slot.has_later()) {
-            if let Some((_, last)) = slot.extra().later.back_mut() {
-                write(last);
-            }
-            return;
+    }
+
+    #[inline(never)] // as what it calls
+    fn begin_ws_reply(&mut self, index: u32) -> Option<(&mut Vec<u8>, bool)> {
+        let slot = self.slots.get(index)?;
+        if slot.websocket().is_some_and(|ws| ws.close_sent) {
+            return None; // RFC 6455 §5.5.1: nothing after our Close
         }
-        self.reply(index, write);
+        if slot.has_later() {
+            let (_, last) = self.slots.get_mut(index)?.extra().later.back_mut()?;
+            return Some((last, false));
+        }
+        self.begin_reply(index)
     }
 
     pub(crate) fn ws_error(&mut self, index: u32, reference: Option<u32>, refusal: &Refusal) {
@@ -622,7 +629,7 @@ impl Core {
             return Queued::Full;
         }
         let opcode = if kind == Kind::Text { Opcode::Text } else { Opcode::Binary };
-        self.reply(index, |out| ws::emit(out, opcode, bytes));
+        self.reply_at_once(index, |out| ws::emit(out, opcode, bytes));
         self.weigh(index);
         Queued::Bytes(self.slots.get(index).map_or(0, |slot| slot.own_len()))
     }

@@ -229,11 +229,13 @@ impl Channel {
             }
             evicted.push(oldest);
         }
+        let kept_until = evicted.len();
         while self.passing.front().is_some_and(|p| p.seq <= recent_gone) {
             evicted.extend(self.passing.pop_front());
         }
         if let Some(newest) = &mut self.newest {
-            evicted[from..].iter().for_each(|gone| newest.forget(gone));
+            newest.forget(&evicted[from..kept_until]);
+            newest.forget(&evicted[kept_until..]);
         }
         // A burst must not leave its table behind.
         for ring in [&mut self.ring, &mut self.passing] {
@@ -247,6 +249,12 @@ impl Channel {
     pub(crate) fn places(&self) -> usize {
         let newest = self.newest.as_ref().map_or(0, |newest| newest.places());
         self.ring.capacity() + self.passing.capacity() + newest
+    }
+
+    /// How often a name was moved because one before it left.
+    #[cfg(test)]
+    pub(crate) fn names_moved(&self) -> usize {
+        self.newest.as_ref().map_or(0, |newest| newest.moved)
     }
 
     /// Whether it holds nothing at all.

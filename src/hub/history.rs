@@ -960,10 +960,17 @@ impl Inner {
     }
 
     fn drop_recent(&mut self, evicted: &mut Evicted) {
-        let Some(Recent { seq, channel, weight, .. }) = self.recent.pop_front() else { return };
+        if let Some(channel) = self.pop_recent() {
+            self.trim(channel, evicted);
+        }
+    }
+
+    /// The channel of what has left the list, to be trimmed.
+    fn pop_recent(&mut self) -> Option<ChannelIndex> {
+        let Recent { seq, channel, weight, .. } = self.recent.pop_front()?;
         self.recent_bytes -= weight as usize;
         self.recent_gone = seq;
-        self.trim(channel, evicted);
+        Some(channel)
     }
 
     /// Lets go of what a channel hides and `recent` has passed, and keeps the count of what is held.
@@ -998,12 +1005,10 @@ impl Inner {
     fn sweep(&mut self, limits: &HistoryLimits, now: Now, evicted: &mut Evicted) {
         self.keys.expire(now.mono_ms);
         let keep_ms = limits.age_ms.max(SWEEP_MS);
-        while self
-            .recent
-            .front()
-            .is_some_and(|recent| now.unix_ms.saturating_sub(recent.time_ms) > keep_ms)
-        {
-            self.drop_recent(evicted);
+        let is_old = |recent: &Recent| now.unix_ms.saturating_sub(recent.time_ms) > keep_ms;
+        // What goes with it does so below, all of a channel at a time.
+        while self.recent.front().is_some_and(is_old) {
+            self.pop_recent();
         }
         let indexes: Vec<_> =
             self.channels.iter().map(|(index, _)| index as ChannelIndex).collect();

@@ -220,3 +220,32 @@ fn a_sweep_and_forgetting_a_channel_leave_nothing() {
     take_in(&history, 0);
     assert_eq!((kept(&history, "y", START), history.lock().held), ("b".into(), FIXED + 1));
 }
+
+#[test]
+fn names_that_end_together_are_forgotten_in_one_pass() {
+    const NAMES: u64 = 2_000;
+    // Out of their rings with what is published next; or only when `recent` has grown old.
+    for (recent_bytes, ttl_s) in [(0, 10), (64 * MIB, 10), (64 * MIB, 0)] {
+        let config = Config { history_messages: 10_000, recent_bytes, ..Config::default() };
+        let history = conflating(config);
+        for number in 0..NAMES {
+            let name = format!("{:04}", number * 7919 % NAMES);
+            let message = named(&name, "x").ttl(Duration::from_secs(ttl_s));
+            put_at(&history, "x", message, START);
+        }
+        let mut inner = history.lock();
+        let names = |inner: &Inner| inner.channels[0].places();
+        assert!(names(&inner) >= NAMES as usize);
+        let moved = inner.channels[0].names_moved();
+        drop(inner);
+        put_at(&history, "x", named("last", "y"), seconds(20));
+        history.sweep(seconds(1_000));
+        inner = history.lock();
+        let moved = inner.channels[0].names_moved() - moved;
+        assert!(moved < 2 * NAMES as usize, "{recent_bytes} {ttl_s}: {moved} moves");
+        assert!(names(&inner) < 200, "the table is given back");
+        drop(inner);
+        assert_eq!(history.stats().messages, 0, "all are too old by now");
+        history.check();
+    }
+}

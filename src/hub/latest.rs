@@ -41,6 +41,9 @@ pub(crate) fn matches(pattern: &str, name: &str) -> bool {
 pub(crate) struct Newest {
     /// Sorted by [`key`]. As many as the channel's rings hold, at most.
     sorted: Vec<Arc<Publication>>,
+    /// How often one was moved because one before it left.
+    #[cfg(test)]
+    pub(crate) moved: usize,
 }
 
 /// No event name is a name of its own: a given one is never empty.
@@ -69,16 +72,17 @@ impl Newest {
     pub(crate) fn take_passing(&mut self, publication: &Publication) -> Option<Arc<Publication>> {
         let wanted = (true, key(publication).1);
         let at = self.sorted.binary_search_by(|p| key(p).cmp(&wanted)).ok()?;
-        Some(self.sorted.remove(at))
+        Some(self.remove(at))
     }
 
-    /// A publication leaves the channel.
-    pub(crate) fn forget(&mut self, publication: &Publication) {
-        let Ok(at) = self.sorted.binary_search_by(|p| key(p).cmp(&key(publication))) else {
-            return;
-        };
-        if self.sorted[at].seq == publication.seq {
-            self.sorted.remove(at);
+    /// Publications leave the channel, the older ones first.
+    pub(crate) fn forget(&mut self, gone: &[Arc<Publication>]) {
+        if gone.len() < MANY {
+            gone.iter().for_each(|publication| self.forget_one(publication));
+        } else {
+            // Each by itself would move all those behind it.
+            let is_gone = |seq| gone.binary_search_by_key(&seq, |p| p.seq).is_ok();
+            self.sorted.retain(|p| !is_gone(p.seq));
         }
         // A burst must not leave its table behind.
         if (self.sorted.capacity() > 64 || self.sorted.is_empty())
@@ -87,7 +91,25 @@ impl Newest {
             self.sorted.shrink_to(self.sorted.len() * 2);
         }
     }
+
+    fn forget_one(&mut self, publication: &Publication) {
+        let found = self.sorted.binary_search_by(|p| key(p).cmp(&key(publication)));
+        if let Some(at) = found.ok().filter(|at| self.sorted[*at].seq == publication.seq) {
+            self.remove(at);
+        }
+    }
+
+    fn remove(&mut self, at: usize) -> Arc<Publication> {
+        #[cfg(test)]
+        {
+            self.moved += self.sorted.len() - at;
+        }
+        self.sorted.remove(at)
+    }
 }
+
+/// From so many on, those that leave are looked for in one pass over all.
+const MANY: usize = 32;
 
 #[cfg(test)]
 mod tests {

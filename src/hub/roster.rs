@@ -2,6 +2,7 @@
 //! channel is one walk over memory that lies together.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use slab::Slab;
@@ -25,11 +26,31 @@ struct Room {
 #[derive(Debug, Default)]
 pub struct Roster {
     rooms: Slab<Room>,
-    by_channel: HashMap<ChannelIndex, RoomIndex>,
+    by_channel: HashMap<ChannelIndex, RoomIndex, BuildHasherDefault<ByIndex>>,
     /// How many there is room for in it. Its own answer goes down where channels come and go.
     capacity: usize,
     /// Places for members in all rooms.
     places: usize,
+}
+
+/// Hashes indexes of channels. The table of channels gives them out, the lowest first: no client can
+/// choose some that meet.
+#[derive(Debug, Default)]
+struct ByIndex(u64);
+
+impl Hasher for ByIndex {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u32(u32::from(*byte)));
+    }
+
+    fn write_u32(&mut self, index: u32) {
+        // Fibonacci's multiplier: neighbours differ in the high bits, which the map looks at as well.
+        self.0 = (self.0 ^ u64::from(index)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// A room's place, with what an allocator adds to its members.

@@ -259,13 +259,14 @@ impl Framing {
 
     /// Appends what `body` writes as one chunk, or as it is.
     fn write(self, out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
-        if self == Self::Bare {
-            return body(out);
+        let (start, is_chunk) = (out.len(), self == Self::Chunked);
+        if is_chunk {
+            out.extend_from_slice(&[0; CHUNK_ROOM]);
         }
-        let start = out.len();
-        out.extend_from_slice(&[0; CHUNK_ROOM]);
         body(out);
-        close_chunk(out, start);
+        if is_chunk {
+            close_chunk(out, start);
+        }
     }
 }
 
@@ -459,8 +460,12 @@ fn ws_frame(out: &mut Vec<u8>, opcode: Opcode, about: usize, body: impl FnOnce(&
 /// Writes the header of the frame that begins at `start`, with `room` for it.
 #[inline(never)]
 fn close_frame(out: &mut Vec<u8>, opcode: Opcode, start: usize, room: usize) {
-    let (header, len) = ws::header(opcode, out.len() - start - room);
-    replace(out, start, room, &header[..len]);
+    let (mut header, end) = ([0; 10], out.len());
+    ws::emit_header(out, opcode, end - start - room);
+    let size = out.len() - end;
+    header[..size].copy_from_slice(&out[end..]);
+    out.truncate(end);
+    replace(out, start, room, &header[..size]);
 }
 
 #[cfg(test)]

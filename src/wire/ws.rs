@@ -193,15 +193,27 @@ fn parse_long_length(short: u8, buf: &[u8]) -> Result<Option<(u64, usize)>, WsEr
 pub fn unmask(bytes: &mut [u8], key: [u8; 4], phase: usize) {
     let turned = u32::from_ne_bytes(key_at(key, phase));
     let wide = u64::from(turned) << 32 | u64::from(turned);
+    // In blocks of a known length, which become a few wide instructions even for a short payload.
+    let mut blocks = bytes.chunks_exact_mut(32);
+    for block in &mut blocks {
+        unmask_words(block, wide);
+    }
+    let rest = unmask_words(blocks.into_remainder(), wide);
+    for (byte, mask) in rest.iter_mut().zip(wide.to_ne_bytes()) {
+        *byte ^= mask;
+    }
+}
+
+/// Unmasks whole words; returns what follows the last.
+#[inline]
+fn unmask_words(bytes: &mut [u8], wide: u64) -> &mut [u8] {
     let mut words = bytes.chunks_exact_mut(8);
     for word in &mut words {
         if let Ok(bytes) = <[u8; 8]>::try_from(&*word) {
             word.copy_from_slice(&(u64::from_ne_bytes(bytes) ^ wide).to_ne_bytes());
         }
     }
-    for (byte, mask) in words.into_remainder().iter_mut().zip(wide.to_ne_bytes()) {
-        *byte ^= mask;
-    }
+    words.into_remainder()
 }
 
 /// The key as it applies from `offset` on.
@@ -214,25 +226,17 @@ fn key_at(mut key: [u8; 4], offset: usize) -> [u8; 4] {
 /// Appends the header of a server's frame: final, unmasked, in the shortest form.
 #[inline]
 pub fn emit_header(out: &mut Vec<u8>, opcode: Opcode, len: usize) {
-    let (header, size) = header(opcode, len);
-    out.extend_from_slice(&header[..size]);
-}
-
-/// That header, and how many bytes of the array it takes.
-#[inline]
-pub(crate) fn header(opcode: Opcode, len: usize) -> ([u8; 10], usize) {
-    let mut header = [FIN | opcode as u8, len as u8, 0, 0, 0, 0, 0, 0, 0, 0];
+    let first = FIN | opcode as u8;
     if len <= 125 {
-        return (header, 2);
+        out.extend_from_slice(&[first, len as u8]);
+    } else if let Ok(len) = u16::try_from(len) {
+        let [high, low] = len.to_be_bytes();
+        out.extend_from_slice(&[first, 126, high, low]);
+    } else {
+        let mut header = [first, 127, 0, 0, 0, 0, 0, 0, 0, 0];
+        header[2..].copy_from_slice(&(len as u64).to_be_bytes());
+        out.extend_from_slice(&header);
     }
-    if let Ok(len) = u16::try_from(len) {
-        header[1] = 126;
-        header[2..4].copy_from_slice(&len.to_be_bytes());
-        return (header, 4);
-    }
-    header[1] = 127;
-    header[2..].copy_from_slice(&(len as u64).to_be_bytes());
-    (header, 10)
 }
 
 /// Appends a server's frame. A control frame holds at most [`CONTROL_BYTES_MAX`].

@@ -90,13 +90,13 @@ impl Crowd {
         let (before, all) = (self.members.len(), self.members.len() + which.len());
         let (mut end, mut ready) = (Instant::now() + PATIENCE, Vec::new());
         while self.open < all {
-            while self.members.len() < all.min(self.open + AT_ONCE) {
+            let open = self.open;
+            while self.members.len() < all.min(open + AT_ONCE) {
                 self.connect(run, which[self.members.len() - before])?;
             }
-            let open = self.open;
-            if open < all {
-                run.poll.wait(end, &mut ready)?;
-            }
+            // Polls may all be open by that: then nothing needs to happen before the next.
+            let until = if self.open > open { Instant::now() } else { end };
+            run.poll.wait(until, &mut ready)?;
             for event in ready.drain(..) {
                 self.handle(run, event, |_, _| ())?;
             }
@@ -121,7 +121,7 @@ impl Crowd {
         let mut request = Vec::new();
         listener.ask(&self.ways[way], &mut request);
         run.poll.send(&mut line, index, &request)?;
-        self.open += usize::from(listener.open);
+        self.open += usize::from(listener.open && line.has_room());
         self.members.push(Member { line, listener, order: Order::from(self.expected), way });
         Ok(())
     }
@@ -154,6 +154,9 @@ impl Crowd {
         let Member { line, listener, order, .. } = member;
         if event.writable {
             run.poll.flush(line, event.index)?;
+            // A first poll that had to wait for its connection.
+            let first = (listener.asked, listener.answers) == (1, 0);
+            self.open += usize::from(first && line.has_room());
         }
         if !event.readable {
             return Ok(());

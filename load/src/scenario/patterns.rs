@@ -406,9 +406,9 @@ impl Cell {
 fn markdown(run: &Run, case: Case, cells: &[Cell]) -> String {
     let label = run.common().label.as_ref().unwrap_or(&run.profile.name);
     let mut text = format!(
-        "{} clients, messages of {} bytes, {label}. For each update and client: bytes both ways, without \
-         those of TCP and IP; requests; those of them that brought nothing; the server's processor time, \
-         publishing included. Time from publication to arrival.\n\n",
+        "{} clients, messages of {} bytes, {label}. For each update and client: bytes both ways, without\n\
+         those of TCP and IP; requests; those of them that brought nothing; the server's processor time, that\n\
+         of publishing included. Time is that from publication to arrival.\n\n",
         case.clients, case.size
     );
     text +=

@@ -484,3 +484,18 @@ fn mutated_heads_never_panic_and_splits_do_not_matter() {
         fuzz_head(&bytes);
     }
 }
+
+#[test]
+fn line_feeds_are_found_among_any_bytes() {
+    for other in 0..=u8::MAX {
+        for places in 0..=u8::MAX {
+            let bytes: [u8; 8] =
+                std::array::from_fn(|at| if places >> at & 1 != 0 { b'\n' } else { other });
+            for len in 0..=8 {
+                let expected = (0..len).filter(|at| bytes[*at] == b'\n');
+                let expected: u64 = expected.map(|at| 0x80 << (8 * at)).sum();
+                assert_eq!(line_feeds(&bytes[..len]), expected, "{bytes:?} {len}");
+            }
+        }
+    }
+}
