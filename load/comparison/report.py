@@ -128,7 +128,8 @@ def ratios(results, works, columns):
         one = FLOOR if results.rounds(work, FLOOR) else HOLDLINE
         values = {column: results.ratio(work, column, one) for column in columns}
         best = max((value for value in values.values() if value is not None), default=None)
-        row = [work.title + (" ¹" if one == HOLDLINE else ""), results.cell(work, FLOOR, results.median(work, FLOOR, rate), thousands)]
+        title = work.title + (" ¹" if one == HOLDLINE else "")
+        row = [title, results.cell(work, FLOOR, results.median(work, FLOOR, rate), thousands)]
         for column in columns:
             row.append(results.cell(work, column, values[column], "{:.2f}".format, values[column] == best))
             if column == HOLDLINE:
@@ -201,8 +202,8 @@ def whole(value):
     return f"{value:,.0f}".replace(",", " ")
 
 
-def full(results):
-    """What stands in docs/performance.md."""
+def full(results, plots=(), folder=""):
+    """What stands in docs/performance.md, with plots that lie in a folder beside it."""
     rated = [work for work in results.works if work.figure == RATE]
     columns = results.columns
     with_floor = [FLOOR, *columns]
@@ -222,6 +223,7 @@ def full(results):
         heading("Memory while it works",
                 plain(results, crowds, with_floor, "resident, KiB", lambda _: resident, whole)),
     ]
+    parts.append(heading("Drawn", "\n".join(f"![{name.removesuffix('.svg')}]({folder}{name})" for name in plots)))
     if results.notes:
         parts.append("\n".join(f"[{at + 1}] {note}" for at, note in enumerate(results.notes)) + "\n")
     parts.append(environment(results))
@@ -277,6 +279,7 @@ def short(results):
                if any(results.rounds(work, column) for work in works)]
     parts = [
         ratios(results, rated, columns),
+        legend(results, rated),
         plain(results, memory, columns, "bytes per connection", lambda _: bytes_each, whole, lowest=True),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

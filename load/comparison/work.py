@@ -101,7 +101,8 @@ def idlers():
 
 
 def floods():
-    yield Work("flood", "100 clients at 50 a second each, while one more floods", "flood", (), ("echo.path",), figure=VICTIMS)
+    title = "100 clients at 50 a second each, while one more floods"
+    yield Work("flood", title, "flood", (), ("echo.path",), figure=VICTIMS)
 
 
 ALL = (*echoes(), *others(), *fanouts(), *returns(), *idlers(), *floods())
