@@ -23,7 +23,7 @@ ROOT = LOAD.parent
 # A process has descriptors beside its connections.
 SPARE_DESCRIPTORS = 200
 PLOT_SECONDS_MAX = 60
-TARGETS = ((ROOT / "docs" / "performance.md", report.full), (ROOT / "README.md", report.short))
+PLOTS = ROOT / "docs" / "performance"
 BEGIN, END = "<!-- compare:begin -->", "<!-- compare:end -->"
 
 
@@ -41,7 +41,8 @@ def main(words):
         print(f"load/compare: {trouble}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nload/compare: interrupted; what it had started has ended. --report tells what it has got", file=sys.stderr)
+        print("\nload/compare: interrupted; what it had started has ended. --report tells what it has got",
+              file=sys.stderr)
         return 130
 
 
@@ -208,18 +209,21 @@ def tell(options, out):
         lines = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
     except (OSError, ValueError) as error:
         raise Trouble(f"no results in {out}: {error}") from None
-    (out / "table.md").write_text(report.full(report.Results(lines, about)))
-    (out / "short.md").write_text(report.short(report.Results(lines, about)))
-    drawn = draw(out, lines)
+    drawn = [plot.name for plot in draw(out, lines)]
+    (out / "table.md").write_text(report.full(report.Results(lines, about), drawn))
     print((out / "table.md").read_text())
-    print(f"{out}: results.jsonl, environment.json, table.md, short.md{', ' + str(len(drawn)) + ' plots' if drawn else ''}",
-          file=sys.stderr)
+    plots = f", {len(drawn)} plots" if drawn else ""
+    print(f"{out}: results.jsonl, environment.json, table.md{plots}", file=sys.stderr)
     failed = [line for line in lines if "trouble" in line or "complaint" in line]
     for line in failed:
         word = line.get("trouble") or line["complaint"]
         print(f"FAILED: {line['work']}, round {line['round'] + 1}, {line['label']}: {word}", file=sys.stderr)
     if options.write:
-        write(out, drawn)
+        put(ROOT / "docs" / "performance.md", report.full(report.Results(lines, about), drawn, PLOTS.name + "/"))
+        put(ROOT / "README.md", report.short(report.Results(lines, about)))
+        PLOTS.mkdir(exist_ok=True)
+        for name in drawn:
+            shutil.copy(out / name, PLOTS / name)
     return 1 if failed else 0
 
 
@@ -227,6 +231,8 @@ def draw(out, lines):
     """The generator draws what it wrote: runs that came to an end."""
     ended = out / "ended.jsonl"
     ended.write_text("".join(json.dumps(line) + "\n" for line in lines if "per_second" in line))
+    for old in out.glob("*.svg"):
+        old.unlink()
     command = [generator_path(), "plot", str(ended), "--out", str(out)]
     try:
         ran = subprocess.run(command, capture_output=True, text=True, timeout=PLOT_SECONDS_MAX)
@@ -236,17 +242,6 @@ def draw(out, lines):
     if ran.returncode != 0:
         print(f"NO PLOTS: {ran.stderr.strip()}", file=sys.stderr)
     return sorted(out.glob("*.svg"))
-
-
-def write(out, drawn):
-    """Into the pages, between the marks."""
-    for (page, _), source in zip(TARGETS, ("table.md", "short.md")):
-        put(page, (out / source).read_text())
-    if drawn:
-        plots = ROOT / "docs" / "performance"
-        plots.mkdir(exist_ok=True)
-        for plot in drawn:
-            shutil.copy(plot, plots / plot.name)
 
 
 def put(page, text):
@@ -260,5 +255,5 @@ def put(page, text):
     if not 0 <= begin < end:
         print(f"NOT WRITTEN: {name} has no '{BEGIN}' with a '{END}' behind it", file=sys.stderr)
         return
-    page.write_text(old[: begin + len(BEGIN)] + "\n" + text + old[end:])
+    page.write_text(f"{old[: begin + len(BEGIN)]}\n\n{text}\n{old[end:]}")
     print(f"written: {name}", file=sys.stderr)

@@ -128,7 +128,8 @@ def ratios(results, works, columns):
         one = FLOOR if results.rounds(work, FLOOR) else HOLDLINE
         values = {column: results.ratio(work, column, one) for column in columns}
         best = max((value for value in values.values() if value is not None), default=None)
-        row = [work.title + (" ¹" if one == HOLDLINE else ""), results.cell(work, FLOOR, results.median(work, FLOOR, rate), thousands)]
+        title = work.title + (" ¹" if one == HOLDLINE else "")
+        row = [title, results.cell(work, FLOOR, results.median(work, FLOOR, rate), thousands)]
         for column in columns:
             row.append(results.cell(work, column, values[column], "{:.2f}".format, values[column] == best))
             if column == HOLDLINE:
@@ -142,7 +143,7 @@ def ratios(results, works, columns):
 
 
 def plain(results, works, columns, first, key, form, lowest=None):
-    """Figures as they are. With `lowest` the lowest, or else the highest, of a row stands out; with None none does."""
+    """Figures as they are. `lowest`: the lowest of a row stands out; False: the highest; None: none does."""
     rows = []
     for work in works:
         read = key(work)
@@ -201,8 +202,8 @@ def whole(value):
     return f"{value:,.0f}".replace(",", " ")
 
 
-def full(results):
-    """What stands in docs/performance.md."""
+def full(results, plots=(), folder=""):
+    """What stands in docs/performance.md, with plots that lie in a folder beside it."""
     rated = [work for work in results.works if work.figure == RATE]
     columns = results.columns
     with_floor = [FLOOR, *columns]
@@ -219,8 +220,10 @@ def full(results):
         heading("Messages per second of the server's processor",
                 plain(results, rated, with_floor, "", lambda _: rate, thousands)),
         heading("Latency", latencies(results, rated, with_floor)),
-        heading("Memory while it works", plain(results, crowds, with_floor, "resident, KiB", lambda _: resident, whole)),
+        heading("Memory while it works",
+                plain(results, crowds, with_floor, "resident, KiB", lambda _: resident, whole)),
     ]
+    parts.append(heading("Drawn", "\n".join(f"![{name.removesuffix('.svg')}]({folder}{name})" for name in plots)))
     if results.notes:
         parts.append("\n".join(f"[{at + 1}] {note}" for at, note in enumerate(results.notes)) + "\n")
     parts.append(environment(results))
@@ -252,7 +255,8 @@ def bare_echo(results, works):
 
 def environment(results):
     about = results.environment
-    text = (f"Measured on {about['date']} by `{about['command']}`: the median of {about['rounds']} of {about['seconds']:g} s each. "
+    text = (f"Measured on {about['date']} by `{about['command']}`: "
+            f"the median of {about['rounds']} of {about['seconds']:g} s each. "
             f"{about['machine']}. {'; '.join(about['versions'])}.")
     if about["missing"]:
         text += "\n\n**Not installed, so not measured:** " + "; ".join(about["missing"]) + "."
@@ -275,6 +279,7 @@ def short(results):
                if any(results.rounds(work, column) for work in works)]
     parts = [
         ratios(results, rated, columns),
+        legend(results, rated),
         plain(results, memory, columns, "bytes per connection", lambda _: bytes_each, whole, lowest=True),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -31,6 +31,11 @@ class Work:
         return None
 
 
+def crowd(transport, count):
+    """The generator's options for so many who listen, all in one way."""
+    return [word for each in ("ws", "sse", "poll") for word in (f"--{each}", str(count if each == transport else 0))]
+
+
 def echoes():
     yield Work("echo-1", "echo, one at a time", "echo", ("--depth", "1"), ("echo",), quick=True)
     yield Work("echo-16", "echo, 16 pipelined", "echo", ("--depth", "16"), ("echo",), quick=True)
@@ -42,7 +47,7 @@ def fanouts():
     for count in (1000, 10000):
         for transport, plural in names.items():
             for window in (1, 16):
-                options = [word for each in names for word in (f"--{each}", str(count if each == transport else 0))]
+                options = crowd(transport, count)
                 pace = "one at a time" if window == 1 else f"{window} in flight"
                 yield Work(
                     f"fanout-{transport}-{count}-{window}",
@@ -60,13 +65,14 @@ def others():
     for depth in (1, 16):
         pace = "one at a time" if depth == 1 else f"{depth} pipelined"
         title = f"publish by HTTP, {pace}"
-        yield Work(f"publish-{depth}", title, "publish", ("--depth", str(depth)), ("publish.path",), quick=depth == 1)
+        options = ("--depth", str(depth))
+        yield Work(f"publish-{depth}", title, "publish", options, ("publish.path",), quick=depth == 1)
 
 
 def returns():
     names = {"ws": "WebSocket", "sse": "event stream", "poll": "polls"}
     for transport, name in names.items():
-        counts = [word for each in names for word in (f"--{each}", "1000" if each == transport else "0")]
+        counts = crowd(transport, 1000)
         yield Work(
             f"resume-{transport}",
             f"1 000 come back, 100 messages each by {name}",
@@ -81,7 +87,7 @@ def returns():
 def idlers():
     names = {"ws": "WebSocket", "sse": "event stream", "poll": "held poll"}
     for transport, name in names.items():
-        counts = [word for each in names for word in (f"--{each}", "8000" if each == transport else "0")]
+        counts = crowd(transport, 8000)
         yield Work(
             f"idle-{transport}",
             f"an idle {name}, of 8 000",
@@ -95,7 +101,8 @@ def idlers():
 
 
 def floods():
-    yield Work("flood", "100 clients at 50 a second each, while one more floods", "flood", (), ("echo.path",), figure=VICTIMS)
+    title = "100 clients at 50 a second each, while one more floods"
+    yield Work("flood", title, "flood", (), ("echo.path",), figure=VICTIMS)
 
 
 ALL = (*echoes(), *others(), *fanouts(), *returns(), *idlers(), *floods())
