@@ -76,19 +76,31 @@ impl Body {
     }
 }
 
-/// The last head among bytes that came together. Whoever sends many requests at once says much the
-/// same in each: one with the very bytes of the head before it need not be read again.
+/// Longer heads are not remembered: browsers' have a few hundred bytes.
+const REMEMBERED_BYTES_MAX: usize = 1_024;
+
+/// The head that was read last, whoever sent it. Programs say the same in each request, and one with
+/// the very bytes of the head before it means the same, and need not be read again.
 #[derive(Debug, Default)]
-pub struct LastHead<'b> {
-    head: &'b [u8],
-    /// What it says, if there is one.
+pub struct LastHead {
+    /// Its bytes. Empty if it is not remembered.
+    head: Vec<u8>,
+    /// What it says.
     parsed: Head,
 }
 
-impl LastHead<'_> {
+impl LastHead {
     /// Whether the input begins with this head once more.
     fn is_next(&self, scan: &HeadScan, input: &[u8]) -> bool {
-        !self.head.is_empty() && scan.is_new() && input.starts_with(self.head)
+        !self.head.is_empty() && scan.is_new() && input.starts_with(&self.head)
+    }
+
+    fn remember(&mut self, head: &[u8], parsed: Head) {
+        self.head.clear();
+        if head.len() <= REMEMBERED_BYTES_MAX {
+            self.head.extend_from_slice(head);
+        }
+        self.parsed = parsed;
     }
 }
 
@@ -96,7 +108,7 @@ pub(super) fn step_head<'l, 'b: 'l>(
     scan: &mut HeadScan,
     input: &mut &'b mut [u8],
     limits: &ConnLimits,
-    last: &'l mut LastHead<'b>,
+    last: &'l mut LastHead,
 ) -> Step<'l> {
     let bad = |error, head: &[u8]| {
         let head_only = head.starts_with(b"HEAD ");
@@ -118,7 +130,7 @@ pub(super) fn step_head<'l, 'b: 'l>(
     let head: &'b [u8] = head;
     if !is_again {
         match http::parse(head, &limits.head) {
-            Ok(parsed) => *last = LastHead { head, parsed },
+            Ok(parsed) => last.remember(head, parsed),
             Err(error) => return bad(error, head),
         }
     }

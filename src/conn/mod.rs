@@ -202,12 +202,12 @@ impl From<&Config> for ConnLimits {
 
 impl State {
     /// Takes what it can from the front of `input`. States in which input waits need more, always.
-    /// `last` begins empty with each new input, and goes with it from step to step.
+    /// `last` is whatever head was read last, or none, and is kept from step to step.
     pub fn step<'l, 'b: 'l>(
         &mut self,
         input: &mut &'b mut [u8],
         limits: &ConnLimits,
-        last: &'l mut LastHead<'b>,
+        last: &'l mut LastHead,
     ) -> Step<'l> {
         match self {
             Self::Head(scan) => http::step_head(scan, input, limits, last),

@@ -235,3 +235,25 @@ fn a_head_that_comes_once_more_says_what_it_says_alone() {
     assert_eq!(words, expected.map(|word| format!("request {word}").trim_end().to_owned()));
     assert_eq!(input, b"tuv");
 }
+
+#[test]
+fn a_head_means_the_same_on_the_next_connection_whatever_its_length() {
+    let long = format!("Content-Length: 2\r\nX: {}", "y".repeat(1_500));
+    let wire = [
+        post("Content-Length: 2", "ab"),
+        post("Content-Length: 2", "cd"),
+        post(&long, "ef"),
+        post(&long, "gh"),
+        post("Content-Length: 2", "ij"),
+        post("Content-Length: 3", "klm"),
+    ];
+    let (mut last, mut words) = (LastHead::default(), Vec::new());
+    for mut bytes in wire {
+        let mut input = &mut bytes[..];
+        let Step::Event(event) = head().step(&mut input, &limits(), &mut last) else { panic!() };
+        words.push(describe(event));
+        assert!(input.is_empty());
+    }
+    let expected = ["ab", "cd", "ef", "gh", "ij", "klm"];
+    assert_eq!(words, expected.map(|body| format!("request with {body}")));
+}

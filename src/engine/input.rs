@@ -273,7 +273,14 @@ impl Engine {
 
     /// Steps a connection through its input; returns how many bytes at its end were not used.
     fn drive(&mut self, index: u32, bytes: &mut [u8]) -> usize {
-        let (mut input, mut last) = (bytes, LastHead::default());
+        let mut last = self.last_head.take().unwrap_or_default();
+        let left = self.drive_from(index, bytes, &mut last);
+        self.last_head = Some(last);
+        left
+    }
+
+    fn drive_from(&mut self, index: u32, bytes: &mut [u8], last: &mut LastHead) -> usize {
+        let mut input = bytes;
         loop {
             let Some(slot) = self.core.slots.get(index) else { return 0 };
             // A frame is made of bytes: where none are left it is not asked for another.
@@ -286,7 +293,7 @@ impl Engine {
                 return input.len();
             }
             let Some(slot) = self.core.slots.get_mut(index) else { return 0 };
-            match slot.state.step(&mut input, &self.core.limits, &mut last) {
+            match slot.state.step(&mut input, &self.core.limits, last) {
                 Step::NeedMore => return input.len(),
                 Step::Progress => {}
                 Step::Event(event) => {

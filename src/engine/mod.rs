@@ -153,6 +153,7 @@ use self::limits::Seen;
 use self::slot::Flags;
 pub use crate::collections::slots::ConnId;
 use crate::config::Config;
+use crate::conn::LastHead;
 use crate::hub::History;
 use crate::time::{Now, earliest};
 
@@ -168,6 +169,8 @@ pub struct Engine {
     remembered: Vec<Outcome>,
     /// The ticket that a callback answered with.
     owed: Option<Ticket>,
+    /// The head that was read last, on whatever connection; taken while requests are carried out.
+    last_head: Option<Box<LastHead>>,
     /// More bytes had come behind the request at hand.
     input_left: bool,
     /// The body of the request at hand has been read to its end.
@@ -224,6 +227,7 @@ impl Engine {
             recalled: VecDeque::new(),
             remembered: Vec::new(),
             owed: None,
+            last_head: None,
             input_left: false,
             body_was_read: false,
         }
