@@ -277,24 +277,45 @@ impl<'b> Iterator for Query<'b> {
 
     fn next(&mut self) -> Option<Self::Item> {
         while !self.rest.is_empty() {
-            let (pair, rest) = split_at(self.rest, b'&');
-            self.rest = rest;
-            if !pair.is_empty() {
-                let (name, value) = split_at(pair, b'=');
-                let decoded = decode_form(name).zip(decode_form(value));
+            let Marks { end, equals, is_encoded } = marks(self.rest);
+            let pair = &self.rest[..end];
+            self.rest = self.rest.get(end + 1..).unwrap_or_default();
+            if pair.is_empty() {
+                continue;
+            }
+            let name_end = equals.unwrap_or(end);
+            let value = equals.map_or(end, |at| at + 1);
+            if is_encoded {
+                let decoded = decode_form(&pair[..name_end]).zip(decode_form(&pair[value..]));
                 return Some(decoded.ok_or(BadQuery));
             }
+            let text = str::from_utf8(pair).map_err(|_| BadQuery);
+            let split = |text: &'b str| (text[..name_end].into(), text[value..].into());
+            return Some(text.map(split));
         }
         None
     }
 }
 
-/// What stands before and after the first `byte`; all of it and nothing if there is none.
-fn split_at(text: &[u8], byte: u8) -> (&[u8], &[u8]) {
-    match memchr(byte, text) {
-        Some(at) => (&text[..at], &text[at + 1..]),
-        None => (text, &[]),
+/// Where a pair ends, its first `=`, and whether anything in it is encoded.
+struct Marks {
+    end: usize,
+    equals: Option<usize>,
+    is_encoded: bool,
+}
+
+/// Of the first pair. Pairs are short: one look at each byte costs less than a search for each mark.
+fn marks(text: &[u8]) -> Marks {
+    let (mut equals, mut is_encoded) = (None, false);
+    for (at, byte) in text.iter().enumerate() {
+        match byte {
+            b'&' => return Marks { end: at, equals, is_encoded },
+            b'=' if equals.is_none() => equals = Some(at),
+            b'%' | b'+' => is_encoded = true,
+            _ => {}
+        }
     }
+    Marks { end: text.len(), equals, is_encoded }
 }
 
 /// A byte of a token (RFC 9110 §5.6.2).

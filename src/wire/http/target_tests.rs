@@ -161,6 +161,8 @@ fn queries_are_form_urlencoded() {
         ("%ff=a", &[Err(BadQuery)]),
         ("a=%", &[Err(BadQuery)]),
         ("%6", &[Err(BadQuery)]),
+        ("a%62=c=d&=", &[Ok(("ab", "c=d")), Ok(("", ""))]),
+        ("a=%&b%=1", &[Err(BadQuery), Err(BadQuery)]),
     ] {
         let found: Vec<_> = Query::new(Some(raw.as_bytes())).collect();
         let expected: Vec<_> =
