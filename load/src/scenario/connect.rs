@@ -12,6 +12,8 @@ use crate::profile::{Echo, Framing};
 use crate::sequence::Wrongs;
 use crate::{http, process, sequence, ws};
 
+const KEY: &[u8] = b"Sec-WebSocket-Key: ";
+
 #[derive(Debug)]
 struct Client {
     line: Line,
@@ -77,6 +79,9 @@ fn told(run: &Run, in_flight: usize, size: usize, meter: Meter) -> Result<(), Fa
 struct Words {
     path: String,
     upgrade: Vec<u8>,
+    /// Where in it the key begins, of which the first digits are each connection's own: nobody has
+    /// the hash of it at hand.
+    key: usize,
     message: Vec<u8>,
     close: Vec<u8>,
     mark: Vec<u8>,
@@ -87,13 +92,14 @@ impl Words {
     fn new(echo: &Echo, host: &str, size: usize) -> Self {
         let (mut upgrade, mut message, mut close) = (Vec::new(), Vec::new(), Vec::new());
         http::upgrade(&echo.path, host, &echo.protocol, &mut upgrade);
+        let key = memchr::memmem::find(&upgrade, KEY).map_or(0, |at| at + KEY.len());
         echo.hello.iter().for_each(|text| ws::write(ws::TEXT, text.as_bytes(), &mut message));
         let mut mark = Vec::new();
         sequence::payload(0, size, &mut mark);
         let packed = [echo.prefix.as_bytes(), &mark, echo.suffix.as_bytes()].concat();
         ws::write(ws::TEXT, &packed, &mut message);
         ws::write(ws::CLOSE, &1000_u16.to_be_bytes(), &mut close);
-        Self { path: echo.path.clone(), upgrade, message, close, mark, made: 0 }
+        Self { path: echo.path.clone(), upgrade, key, message, close, mark, made: 0 }
     }
 }
 
@@ -102,6 +108,8 @@ fn connect(run: &mut Run, words: &mut Words, index: usize) -> Result<Client, Fau
     const ADDRESSES: usize = 50;
     let target = run.common().target;
     words.made += 1;
+    let digits = format!("{:08}", words.made % 100_000_000);
+    words.upgrade[words.key..words.key + digits.len()].copy_from_slice(digits.as_bytes());
     let number = (words.made % ADDRESSES + 1) * 10_000;
     let mut line = Line::connect(target, source(target, number))?;
     run.poll.add(&line, index)?;
