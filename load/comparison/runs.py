@@ -1,6 +1,7 @@
 """The schedule: every server on the same work, in turns, and what the generator says of each."""
 
 import json
+import random
 import subprocess
 import sys
 import time
@@ -54,13 +55,13 @@ def columns_of(peers):
 
 
 def schedule(works, columns, rounds):
-    """Work by work; in each round all servers, beginning with another one each time."""
+    """Work by work; in each round all servers, in an order of its own, the same in each comparison."""
     runs = []
     for work in works:
         able = [column for column in columns if work.can(column.peer.profile) is None]
         for turn in range(rounds):
-            start = turn * max(1, len(able) // max(1, rounds)) % max(1, len(able))
-            runs += [Run(work, turn, column) for column in able[start:] + able[:start]]
+            shuffled = random.Random(f"{work.name} {turn}").sample(able, len(able))
+            runs += [Run(work, turn, column) for column in shuffled]
     return runs
 
 

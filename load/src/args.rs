@@ -188,11 +188,19 @@ fn resolve(url: &str, force: bool) -> Result<(SocketAddr, String), Fault> {
 }
 
 impl Args {
-    /// The number given for an option of the scenario, or its default; `1..=most`.
+    /// The number given for an option of the scenario, or its default; `0..=most`.
     pub fn number(&self, name: &str, default: u64, most: u64) -> Result<u64, Fault> {
         let Some(text) = self.text(name) else { return Ok(default) };
         let number = text.parse().ok().filter(|number| *number <= most);
         number.ok_or_else(|| Fault::usage(format!("--{name} {text}: a number up to {most}")))
+    }
+
+    /// The same where none at all makes no sense.
+    pub fn positive(&self, name: &str, default: u64, most: u64) -> Result<u64, Fault> {
+        match self.number(name, default, most)? {
+            0 => Err(Fault::usage(format!("--{name} 0: a number from 1 to {most}"))),
+            number => Ok(number),
+        }
     }
 
     /// The last text given for an option of the scenario.

@@ -134,7 +134,7 @@ impl Meter {
         self.progress.clear();
         let began = self.began.ok_or_else(|| Fault::wrong("it ended while warming up"))?;
         let passed = began.at.elapsed();
-        let server_cpu = self.server_cpu()?.map(|cpu| cpu - began.server);
+        let server_cpu = self.server_cpu()?.map(|cpu| since(cpu, began.server)).transpose()?;
         let idle = (poll.idle - began.idle).as_secs_f64();
         Ok(Measured {
             seconds: passed.as_secs_f64(),
@@ -153,6 +153,12 @@ impl Meter {
     fn server_cpu(&self) -> Result<Option<Duration>, Fault> {
         self.server.map(Server::cpu).transpose()
     }
+}
+
+/// The time of threads that have ended is gone from /proc.
+fn since(now: Duration, before: Duration) -> Result<Duration, Fault> {
+    let spent = now.checked_sub(before);
+    spent.ok_or_else(|| Fault::wrong("threads of the server ended: its time is not known"))
 }
 
 /// A measurement in several parts, with pauses between them that do not count.
@@ -201,7 +207,7 @@ impl Parts {
         let took = before.at.elapsed();
         let after = Began::now(self.server, poll)?;
         self.sum.time += took;
-        self.sum.server += after.server - before.server;
+        self.sum.server += since(after.server, before.server)?;
         self.sum.own += after.own - before.own;
         self.sum.idle += after.idle - before.idle;
         self.sum.received += after.received - before.received;

@@ -34,10 +34,13 @@ impl Report {
     /// Who had no time left.
     fn bottleneck(&self) -> &'static str {
         let measured = &self.measured;
-        let server = measured.server_cpu.map_or(0.0, |cpu| cpu.as_secs_f64() / measured.seconds);
-        match (server >= FULL, measured.busy >= FULL) {
-            // With both at their end it is the server that is measured, by its own time.
-            (true, _) => "server",
+        let is_full = measured.busy >= FULL;
+        let Some(cpu) = measured.server_cpu else {
+            return if is_full { "generator" } else { "unknown" };
+        };
+        match (cpu.as_secs_f64() / measured.seconds >= FULL, is_full) {
+            (true, true) => "both",
+            (true, false) => "server",
             (false, true) => "generator",
             (false, false) => "neither",
         }
@@ -151,6 +154,8 @@ impl Report {
                 ". THE GENERATOR IS THE BOTTLENECK: read the rate per processor second\n"
             }
             "server" => ": the server is what was measured\n",
+            "both" => ": both are at their end, the rate is the server's\n",
+            "unknown" => "\n",
             _ => ": both waited for each other\n",
         };
         if self.is_disturbed() {

@@ -425,6 +425,26 @@ fn blames(url: &str, words: &str, name: &str) {
     }
 }
 
+#[test]
+fn echoes_that_are_lost_or_come_twice_are_told() {
+    let profile = scratch("profile.toml");
+    std::fs::write(&profile, "name = 'small'\n[echo]\nframing = 'tcp'\n").expect("it is written");
+    let words = format!("echo --connections 1 --profile {}", profile.display());
+    for (copies, with) in [(0, "messages were lost"), (2, "more came back than was sent")] {
+        let url = serve(move |mut stream| {
+            let (mut bytes, mut turn) = ([0; 4_096], 0);
+            while let Ok(len @ 1..) = stream.read(&mut bytes) {
+                turn += 1;
+                let answer = bytes[..len].repeat(if turn > 3 { copies } else { 1 });
+                if stream.write_all(&answer).is_err() {
+                    break;
+                }
+            }
+        });
+        fails(&url, &words, with);
+    }
+}
+
 /// What is told of the wrong must not be told of the right.
 #[test]
 fn a_small_server_that_does_right_is_not_blamed() {

@@ -62,6 +62,16 @@ struct Floor {
     news: Vec<Vec<u8>>,
     kept: VecDeque<Vec<u8>>,
     head: u64,
+    listening: Listening,
+}
+
+/// How many lines there are of each kind that something is written to. Nothing is made for nobody.
+#[derive(Debug, Default)]
+struct Listening {
+    ws: usize,
+    sse: usize,
+    /// That have ever polled.
+    poll: usize,
 }
 
 fn main() -> io::Result<()> {
@@ -106,6 +116,7 @@ impl Floor {
             news: Vec::new(),
             kept: VecDeque::new(),
             head: 0,
+            listening: Listening::default(),
         })
     }
 
@@ -132,11 +143,18 @@ impl Floor {
                     alive = self.read(index);
                 }
                 if !alive {
-                    self.lines[index] = None;
-                    self.free.push(index);
+                    self.end(index);
                 }
                 self.fan_out();
             }
+        }
+    }
+
+    fn end(&mut self, index: usize) {
+        if let Some(line) = self.lines[index].take() {
+            self.listening.ws -= usize::from(line.kind == Kind::Ws);
+            self.listening.sse -= usize::from(line.kind == Kind::Sse);
+            self.free.push(index);
         }
     }
 
@@ -180,9 +198,11 @@ impl Floor {
                     self.out.extend_from_slice(rest);
                     rest.len()
                 }
-                Kind::Echo | Kind::Ws => echo(line, rest, &mut self.out),
+                Kind::Echo | Kind::Ws => echo(line, rest, &mut self.out, &mut self.listening),
                 Kind::Over => rest.len(),
-                Kind::Request => request(line, rest, &mut self.out, &mut self.news),
+                Kind::Request => {
+                    request(line, rest, &mut self.out, &mut self.news, &mut self.listening)
+                }
                 Kind::Sse | Kind::Waiting => 0,
             };
             if line.kind == Kind::Waiting && line.seen < self.head {
@@ -216,15 +236,21 @@ impl Floor {
             return;
         }
         let (mut ws, mut sse, mut poll) = (Vec::new(), Vec::new(), Vec::new());
-        for (number, payload) in self.news.iter().enumerate() {
-            frame(0x81, payload, &mut ws);
-            let id = self.head + number as u64;
-            sse.extend_from_slice(format!("id: AqiAsWKi-{id}\ndata: ").as_bytes());
-            sse.extend_from_slice(payload);
-            sse.extend_from_slice(b"\n\n");
+        if self.listening.ws > 0 {
+            self.news.iter().for_each(|payload| frame(0x81, payload, &mut ws));
         }
-        polled(self.news.iter(), &mut poll);
+        if self.listening.sse > 0 {
+            for payload in &self.news {
+                sse.extend_from_slice(b"id: AqiAsWKi-7927\ndata: ");
+                sse.extend_from_slice(payload);
+                sse.extend_from_slice(b"\n\n");
+            }
+        }
+        if self.listening.poll > 0 {
+            polled(self.news.iter(), &mut poll);
+        }
         self.head += self.news.len() as u64;
+        let mut gone = Vec::new();
         for (index, slot) in self.lines.iter_mut().enumerate() {
             let Some(line) = slot else { continue };
             let bytes = match line.kind {
@@ -237,14 +263,17 @@ impl Floor {
                 Kind::Request | Kind::Tcp | Kind::Echo | Kind::Over => continue,
             };
             if !write(&self.epoll, line, index, bytes) {
-                *slot = None;
-                self.free.push(index);
+                gone.push(index);
             }
         }
-        self.kept.extend(self.news.drain(..));
-        while self.kept.len() > KEPT {
-            self.kept.pop_front();
+        gone.into_iter().for_each(|index| self.end(index));
+        if self.listening.poll > 0 {
+            self.kept.extend(self.news.drain(..));
+            while self.kept.len() > KEPT {
+                self.kept.pop_front();
+            }
         }
+        self.news.clear();
     }
 
     fn flush(&mut self, index: usize) -> bool {
@@ -284,7 +313,13 @@ fn watch(epoll: &OwnedFd, line: &Line, index: usize, wanted: epoll::EventFlags) 
 }
 
 /// A request, found by its empty line and its length. Returns its bytes, 0 if it is not all there.
-fn request(line: &mut Line, bytes: &[u8], out: &mut Vec<u8>, news: &mut Vec<Vec<u8>>) -> usize {
+fn request(
+    line: &mut Line,
+    bytes: &[u8],
+    out: &mut Vec<u8>,
+    news: &mut Vec<Vec<u8>>,
+    listening: &mut Listening,
+) -> usize {
     let Some(end) = memchr::memmem::find(bytes, b"\r\n\r\n") else { return 0 };
     let head = &bytes[..end + 4];
     if head.starts_with(b"POST") {
@@ -293,7 +328,9 @@ fn request(line: &mut Line, bytes: &[u8], out: &mut Vec<u8>, news: &mut Vec<Vec<
             digits.fold(0, |length, digit| length * 10 + usize::from(digit - b'0'))
         });
         let Some(body) = bytes.get(head.len()..head.len() + length) else { return 0 };
-        news.push(body.to_vec());
+        if listening.ws + listening.sse + listening.poll > 0 {
+            news.push(body.to_vec());
+        }
         out.extend_from_slice(b"HTTP/1.1 202 Accepted\r\n");
         out.extend_from_slice(HEAD.as_bytes());
         out.extend_from_slice(
@@ -304,20 +341,23 @@ fn request(line: &mut Line, bytes: &[u8], out: &mut Vec<u8>, news: &mut Vec<Vec<
     }
     if head.starts_with(b"GET /poll") {
         line.kind = Kind::Waiting;
+        listening.poll += 1;
     } else if head.starts_with(b"GET /sse") {
         line.kind = Kind::Sse;
+        listening.sse += 1;
         out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
         out.extend_from_slice(HEAD.as_bytes());
         out.extend_from_slice(b"\r\n");
     } else {
         line.kind = if head.starts_with(b"GET /echo") { Kind::Echo } else { Kind::Ws };
+        listening.ws += usize::from(line.kind == Kind::Ws);
         out.extend_from_slice(UPGRADED.as_bytes());
     }
     head.len()
 }
 
 /// Unmasks a frame and writes it back. Returns its bytes, 0 if it is not all there.
-fn echo(line: &mut Line, bytes: &[u8], out: &mut Vec<u8>) -> usize {
+fn echo(line: &mut Line, bytes: &[u8], out: &mut Vec<u8>, listening: &mut Listening) -> usize {
     let [first, second, ..] = *bytes else { return 0 };
     let (head, length) = match second & 0x7f {
         126 if bytes.len() >= 4 => (4, usize::from(u16::from_be_bytes([bytes[2], bytes[3]]))),
@@ -337,6 +377,7 @@ fn echo(line: &mut Line, bytes: &[u8], out: &mut Vec<u8>) -> usize {
         unmask([bytes[head], bytes[head + 1], bytes[head + 2], bytes[head + 3]], &mut out[start..]);
     }
     if is_close {
+        listening.ws -= usize::from(line.kind == Kind::Ws);
         line.kind = Kind::Over;
     }
     head + 4 + length

@@ -287,7 +287,7 @@ impl Voice {
             // What it has not answered it has not heard.
             self.publisher.is_over = false;
             let unanswered = std::mem::take(&mut self.publisher.unanswered);
-            self.next -= unanswered;
+            self.next = self.next.saturating_sub(unanswered).max(1);
             self.publish(run, unanswered)?;
         }
         if !reply.is_empty() {

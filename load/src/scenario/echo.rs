@@ -1,7 +1,7 @@
 //! Messages that come back: each connection has `depth` of them on their way, written at once, and
 //! writes the next when all are back.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Outcome, PATIENCE, Run, parameters};
 use crate::Fault;
@@ -11,6 +11,9 @@ use crate::net::{Line, Ready, source};
 use crate::profile::{Echo, Framing};
 use crate::sequence::Wrongs;
 use crate::{http, process, sequence, ws};
+
+/// What has not come so long after the end is lost.
+const LAST: Duration = Duration::from_secs(3);
 
 /// What all connections send: the same each time, so that sending costs this program little.
 #[derive(Debug)]
@@ -29,6 +32,8 @@ pub struct Client {
     greetings: usize,
     /// Echoes of the batch that have come; with bare framing bytes.
     back: usize,
+    /// All of it has come.
+    is_back: bool,
     began: Instant,
 }
 
@@ -36,7 +41,7 @@ pub fn run(run: &mut Run) -> Result<(), Fault> {
     run.args.only(&["connections", "depth", "size"])?;
     let echo = run.profile.echo.clone().ok_or_else(|| run.profile.cannot("echo"))?;
     let count = run.connections("connections", 50)?;
-    let depth = run.args.number("depth", 1, 10_000)? as usize;
+    let depth = run.args.positive("depth", 1, 10_000)? as usize;
     let size = run.size()?.max(sequence::MARK_BYTES);
     process::want_descriptors(count)?;
     let mut meter = run.meter()?;
@@ -51,9 +56,15 @@ pub fn run(run: &mut Run) -> Result<(), Fault> {
     while meter.running(&run.poll)? {
         run.poll.wait(meter.end(), &mut ready)?;
         for event in &ready {
-            turn(run, &echo, &batch, &mut clients[event.index], *event, &mut meter)?;
+            let client = &mut clients[event.index];
+            if turn(run, &echo, &batch, client, *event, |took| meter.record(took))? {
+                client.began = Instant::now();
+                run.poll.send(&mut client.line, event.index, &batch.frames)?;
+            }
         }
     }
+    let measured = meter.finish(&run.poll)?;
+    let lost = drain(run, &echo, &batch, &mut clients)?;
     run.tell(Outcome {
         scenario: "echo",
         unit: "messages",
@@ -62,8 +73,8 @@ pub fn run(run: &mut Run) -> Result<(), Fault> {
             ("depth", depth.into()),
             ("size", size.into()),
         ]),
-        measured: meter.finish(&run.poll)?,
-        wrongs: Wrongs::default(),
+        measured,
+        wrongs: Wrongs { lost, ..Wrongs::default() },
         more: Default::default(),
     })
 }
@@ -79,6 +90,11 @@ impl Batch {
             payloads.push(payload);
         }
         Self { frames: all, payloads, depth }
+    }
+
+    /// How much `back` is when all of it has come.
+    fn whole(&self, echo: &Echo) -> usize {
+        if echo.framing == Framing::Tcp { self.frames.len() } else { self.depth }
     }
 }
 
@@ -103,7 +119,15 @@ pub fn open(
             let line = Line::connect(target, source(target, index))?;
             run.poll.add(&line, index)?;
             let (greetings, began) = (echo.greetings, Instant::now());
-            clients.push(Client { line, open: false, upgraded: false, greetings, back: 0, began });
+            clients.push(Client {
+                line,
+                open: false,
+                upgraded: false,
+                greetings,
+                back: 0,
+                is_back: false,
+                began,
+            });
             if echo.framing == Framing::WebSocket {
                 run.poll.send(&mut clients[index].line, index, &request)?;
             } else {
@@ -165,33 +189,51 @@ fn shake_hands(run: &mut Run, echo: &Echo, client: &mut Client, index: usize) ->
     }
 }
 
+/// What is still on its way comes now, or never: how many did not.
+fn drain(run: &mut Run, echo: &Echo, batch: &Batch, clients: &mut [Client]) -> Result<u64, Fault> {
+    let (end, mut ready) = (Instant::now() + LAST, Vec::new());
+    let mut waiting = clients.len();
+    while waiting > 0 && Instant::now() < end {
+        run.poll.wait(end, &mut ready)?;
+        for event in &ready {
+            let is_whole = turn(run, echo, batch, &mut clients[event.index], *event, |_| ())?;
+            waiting -= usize::from(is_whole);
+        }
+    }
+    let whole = batch.whole(echo);
+    let missing = |client: &Client| (whole - client.back) * batch.depth / whole;
+    let lost: usize = clients.iter().filter(|client| !client.is_back).map(missing).sum();
+    Ok(lost as u64)
+}
+
+/// Takes in what came. Whether the whole batch is back with it.
 fn turn(
     run: &mut Run,
     echo: &Echo,
     batch: &Batch,
     client: &mut Client,
     event: Ready,
-    meter: &mut Meter,
-) -> Result<(), Fault> {
+    mut each: impl FnMut(Duration),
+) -> Result<bool, Fault> {
     if event.writable {
         run.poll.flush(&mut client.line, event.index)?;
     }
     if !event.readable {
-        return Ok(());
+        return Ok(false);
     }
     let mut pongs = Vec::new();
-    let Client { line, back, began, .. } = client;
+    let Client { line, back, is_back, began, .. } = client;
     let alive = run.poll.read(line, |bytes| match echo.framing {
         Framing::WebSocket => frames(bytes, &mut pongs, |payload| {
             *back += usize::from(is_echo(echo, &batch.payloads[*back % batch.depth], payload)?);
-            meter.record(began.elapsed());
+            each(began.elapsed());
             Ok(())
         }),
         Framing::Tcp => {
             *back += bytes.len();
-            let each = batch.frames.len() / batch.depth;
-            let echoes = (*back / each).saturating_sub((*back - bytes.len()) / each);
-            (0..echoes).for_each(|_| meter.record(began.elapsed()));
+            let one = batch.frames.len() / batch.depth;
+            let echoes = (*back / one).saturating_sub((*back - bytes.len()) / one);
+            (0..echoes).for_each(|_| each(began.elapsed()));
             Ok(bytes.len())
         }
     })?;
@@ -201,13 +243,15 @@ fn turn(
     if !pongs.is_empty() {
         run.poll.send(line, event.index, &pongs)?;
     }
-    let whole = if echo.framing == Framing::Tcp { batch.frames.len() } else { batch.depth };
-    if *back >= whole {
-        *back = 0;
-        *began = Instant::now();
-        run.poll.send(line, event.index, &batch.frames)?;
+    let whole = batch.whole(echo);
+    if *back > whole {
+        return Err(Fault::wrong("more came back than was sent"));
     }
-    Ok(())
+    *is_back = *back == whole;
+    if *is_back {
+        *back = 0;
+    }
+    Ok(*is_back)
 }
 
 /// It came back as it was sent. Where there is a `hello` to answer, what has no payload of ours in it

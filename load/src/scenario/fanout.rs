@@ -36,7 +36,7 @@ impl Times {
 pub fn run(run: &mut Run) -> Result<(), Fault> {
     run.args.only(&["ws", "sse", "poll", "window", "rate", "size"])?;
     let counts = Counts::new(run, 1_000)?;
-    let window = run.args.number("window", 1, 10_000)?;
+    let window = run.args.positive("window", 1, 10_000)?;
     let rate = run.args.number("rate", 0, 1_000_000)?;
     let size = run.size()?;
     process::want_descriptors(counts.sum() + 1)?;
@@ -52,12 +52,19 @@ pub fn run(run: &mut Run) -> Result<(), Fault> {
     settle(run, &mut crowd, &mut voice)?;
     crowd.expect(voice.next);
     run.start(&mut meter);
-    let left = match rate {
-        0 => closed(run, &mut crowd, &mut voice, &mut meter, window)?,
-        rate => open(run, &mut crowd, &mut voice, &mut meter, rate)?,
+    let mut times = (rate > 0).then(Times::new);
+    let left = match &mut times {
+        None => closed(run, &mut crowd, &mut voice, &mut meter, window)?,
+        Some(times) => open(run, &mut crowd, &mut voice, &mut meter, (rate, times))?,
     };
-    let measured = meter.finish(&run.poll)?;
-    drain(run, &mut crowd, &mut voice, left)?;
+    let mut measured = meter.finish(&run.poll)?;
+    drain(run, &mut crowd, &mut voice, left, |number, now| {
+        // Of those who come late most of all it counts how late.
+        if let Some(times) = &times {
+            let took = times.since(number, now).as_nanos();
+            measured.latency.saturating_record(u64::try_from(took).unwrap_or(u64::MAX));
+        }
+    })?;
     told(run, counts, (window, rate, size), measured, &crowd)
 }
 
@@ -71,9 +78,10 @@ fn closed(
 ) -> Result<u64, Fault> {
     let all = crowd.members.len() as u64 * window;
     let (mut left, mut ready, mut began) = (0, Vec::new(), Instant::now());
+    let mut came = began;
     while meter.running(&run.poll)? {
         if left == 0 && voice.publisher.unanswered == 0 {
-            began = Instant::now();
+            (began, came) = (Instant::now(), Instant::now());
             voice.publish(run, window)?;
             left = all;
         }
@@ -85,12 +93,13 @@ fn closed(
                 crowd.handle(run, *event, |number, now| {
                     if number > 0 {
                         left -= u64::from(left > 0);
+                        came = now;
                         meter.record(now.saturating_duration_since(began));
                     }
                 })?;
             }
         }
-        if left > 0 && began.elapsed() > LAST {
+        if left > 0 && came.elapsed() > LAST {
             break; // the count of what was lost says why
         }
     }
@@ -104,13 +113,16 @@ fn open(
     crowd: &mut Crowd,
     voice: &mut Voice,
     meter: &mut Meter,
-    rate: u64,
+    (rate, times): (u64, &mut Times),
 ) -> Result<u64, Fault> {
     let each = Duration::from_secs_f64(1.0 / rate as f64);
-    let (mut times, mut ready) = (Times::new(), Vec::new());
+    let mut ready = Vec::new();
     let (mut due, mut left) = (Instant::now(), 0_u64);
     while meter.running(&run.poll)? {
-        while due <= Instant::now() {
+        while due <= Instant::now().min(meter.end()) {
+            if left / crowd.members.len().max(1) as u64 >= KEPT as u64 / 2 {
+                return Err(Fault::wrong("deliveries do not keep up with --rate"));
+            }
             times.set(voice.next, due);
             voice.publish(run, 1)?;
             left += crowd.members.len() as u64;
@@ -134,7 +146,13 @@ fn open(
 }
 
 /// What is still on its way comes now, or never.
-fn drain(run: &mut Run, crowd: &mut Crowd, voice: &mut Voice, mut left: u64) -> Result<(), Fault> {
+fn drain(
+    run: &mut Run,
+    crowd: &mut Crowd,
+    voice: &mut Voice,
+    mut left: u64,
+    mut each: impl FnMut(u64, Instant),
+) -> Result<(), Fault> {
     let (end, mut ready) = (Instant::now() + LAST, Vec::new());
     while left > 0 && Instant::now() < end {
         run.poll.wait(end, &mut ready)?;
@@ -142,7 +160,12 @@ fn drain(run: &mut Run, crowd: &mut Crowd, voice: &mut Voice, mut left: u64) -> 
             if Voice::is_it(event) {
                 voice.handle(run, *event)?;
             } else {
-                crowd.handle(run, *event, |number, _| left -= u64::from(number > 0 && left > 0))?;
+                crowd.handle(run, *event, |number, now| {
+                    if number > 0 {
+                        left -= u64::from(left > 0);
+                        each(number, now);
+                    }
+                })?;
             }
         }
     }

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use hdrhistogram::Histogram;
 use serde_json::Value;
 
 use super::{Outcome, Run, echo, parameters};
@@ -81,8 +82,8 @@ pub fn run(run: &mut Run) -> Result<(), Fault> {
     pond.flood.is_on = true;
     let mut with = run.meter()?;
     pond.measure(run, &echo, &mut with)?;
-    let with = with.finish(&run.poll)?;
-    pond.end(run)?;
+    let mut with = with.finish(&run.poll)?;
+    pond.end(run, &mut with.latency)?;
     told(run, [count as u64, rate, size as u64], &without, with, &pond)
 }
 
@@ -177,13 +178,18 @@ impl Pond {
     }
 
     /// What is still on its way, but for the flood.
-    fn end(&mut self, run: &mut Run) -> Result<(), Fault> {
+    fn end(&mut self, run: &mut Run, latency: &mut Histogram<u64>) -> Result<(), Fault> {
         let (end, mut ready) = (Instant::now() + LAST, Vec::new());
         while self.clients.iter().any(|client| !client.due.is_empty()) && Instant::now() < end {
             run.poll.wait(end, &mut ready)?;
-            self.take(run, &ready, |_| ())?;
+            // Those that come late count most of all.
+            self.take(run, &ready, |took| {
+                latency.saturating_record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+            })?;
         }
         for client in &mut self.clients {
+            let never = client.due.len() as u64;
+            latency.saturating_record_n(LAST.as_nanos() as u64, never);
             client.order.end(client.next, &mut self.wrongs);
         }
         Ok(())
@@ -305,7 +311,8 @@ fn told(
         ),
     }
     let (p99_without, p99_with) = (at(without, 0.99), at(&with, 0.99));
-    let ratio = (p99_without > 0.0).then(|| p99_with / p99_without);
+    let are_told = !without.latency.is_empty() && !with.latency.is_empty();
+    let ratio = are_told.then(|| p99_with / p99_without);
     run.tell(Outcome {
         scenario: "flood",
         unit: "messages of the others",

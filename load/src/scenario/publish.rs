@@ -21,7 +21,7 @@ struct Client {
 pub fn run(run: &mut Run) -> Result<(), Fault> {
     run.args.only(&["connections", "depth", "size"])?;
     let count = run.connections("connections", 8)?;
-    let depth = run.args.number("depth", 1, 10_000)?;
+    let depth = run.args.positive("depth", 1, 10_000)?;
     let size = run.size()?;
     process::want_descriptors(count)?;
     let mut meter = run.meter()?;
