@@ -58,7 +58,7 @@ pub fn run(run: &mut Run) -> Result<(), Fault> {
         for event in &ready {
             let client = &mut clients[event.index];
             if turn(run, &echo, &batch, client, *event, |took| meter.record(took))? {
-                client.began = Instant::now();
+                (client.is_back, client.began) = (false, Instant::now());
                 run.poll.send(&mut client.line, event.index, &batch.frames)?;
             }
         }
