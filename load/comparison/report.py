@@ -64,7 +64,7 @@ class Results:
         """What must stand beside a figure: marks, and what went wrong in words."""
         lines = list(self.rounds(work, column).values())
         text = ""
-        limited = [line for line in lines if line.get("bottleneck") in ("generator", "both")]
+        limited = [line for line in lines if line.get("bottleneck") == "generator"]
         if len(limited) * 2 > len(lines):
             text += " †"
         for field, word in (("lost", "lost"), ("duplicates", "twice"), ("disordered", "out of order")):
