@@ -11,7 +11,6 @@ mod support;
 mod device;
 
 use std::alloc::System;
-use std::sync::Mutex;
 
 use holdline::Config;
 use holdline::engine::ConnId;
@@ -148,19 +147,15 @@ fn measure(transport: Transport, count: usize) -> (usize, usize) {
     (each, heap().saturating_sub(start))
 }
 
-/// One test at a time, since the heap is one for the whole process.
-static ALONE: Mutex<()> = Mutex::new(());
-
-#[cfg(feature = "server")]
+/// One test, since the heap is one for the whole process: a second would be set up meanwhile.
 #[test]
-fn a_device_s_server_with_64_connections_takes_less_than_64_kib() {
-    let _alone = ALONE.lock();
+fn a_device_s_server_takes_less_than_64_kib_and_an_idle_connection_at_most_250_bytes() {
+    #[cfg(feature = "server")]
     device::check();
+    an_idle_connection_costs_at_most_250_bytes();
 }
 
-#[test]
 fn an_idle_connection_costs_at_most_250_bytes() {
-    let _alone = ALONE.lock();
     assert!(size_of::<Line>() <= 12);
     let mut worst = 0;
     println!("bytes of heap for an idle connection with one subscription (at most {BYTES_MAX}),");
