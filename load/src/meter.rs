@@ -118,8 +118,7 @@ impl Meter {
     /// A message took so long. Not counted while warming up.
     pub fn record(&mut self, took: Duration) {
         if self.began.is_some() {
-            let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-            self.latency.saturating_record(took.min(LONGEST_NS));
+            record(&mut self.latency, took);
             self.messages += 1;
         }
     }
@@ -237,6 +236,11 @@ impl Parts {
             memory: self.server.map(Server::memory).transpose()?,
         })
     }
+}
+
+/// Counts a time, the longest that it can tell if it took longer.
+pub fn record(latency: &mut Histogram<u64>, took: Duration) {
+    latency.saturating_record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
 }
 
 /// Three digits, up to a minute.

@@ -125,7 +125,7 @@ impl Report {
             text += "\n";
         }
         if !measured.latency.is_empty() {
-            let at = |quantile| measured.latency.value_at_quantile(quantile) as f64 / 1_000.0;
+            let at = |quantile| micros(&measured.latency, quantile);
             text += &format!(
                 "  {:>12.0} µs at the median, {:.0} at 90 %, {:.0} at 99 %, {:.0} at most\n",
                 at(0.5),
@@ -180,11 +180,16 @@ fn percent(share: f64) -> String {
 }
 
 /// In microseconds.
+pub fn micros(latency: &Histogram<u64>, quantile: f64) -> f64 {
+    latency.value_at_quantile(quantile) as f64 / 1_000.0
+}
+
+/// In microseconds.
 pub fn percentiles(latency: &Histogram<u64>) -> Value {
     if latency.is_empty() {
         return Value::Null;
     }
-    let at = |quantile| latency.value_at_quantile(quantile) as f64 / 1_000.0;
+    let at = |quantile| micros(latency, quantile);
     json!({
         "p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "p999": at(0.999), "p9999": at(0.9999),
         "max": latency.max() as f64 / 1_000.0,

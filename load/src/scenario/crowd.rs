@@ -31,6 +31,16 @@ impl Counts {
     pub fn sum(&self) -> usize {
         self.0.iter().map(|(_, count)| count).sum()
     }
+
+    /// The ways that somebody takes, and which of them each takes.
+    pub fn ways(&self, run: &Run) -> Result<(Vec<Way>, Vec<usize>), Fault> {
+        let (mut ways, mut which) = (Vec::new(), Vec::new());
+        for (transport, count) in self.0.into_iter().filter(|(_, count)| *count > 0) {
+            which.extend(vec![ways.len(); count]);
+            ways.push(Way::new(&run.profile, transport, &run.common().host)?);
+        }
+        Ok((ways, which))
+    }
 }
 
 /// One who listens.
@@ -71,21 +81,8 @@ impl Crowd {
         }
     }
 
-    /// Opens them; each listens when this returns, or (a poll) has said that it does.
-    pub fn open(
-        run: &mut Run,
-        ways: Vec<Way>,
-        counts: &[usize],
-        meter: &mut Meter,
-    ) -> Result<Self, Fault> {
-        let mut crowd = Self::new(ways);
-        let which: Vec<usize> =
-            counts.iter().enumerate().flat_map(|(way, count)| vec![way; *count]).collect();
-        crowd.grow(run, &which, meter)?;
-        Ok(crowd)
-    }
-
-    /// Opens one more for each of the ways.
+    /// Opens one more for each of the ways; each listens when this returns, or (a poll) has said that
+    /// it does.
     pub fn grow(&mut self, run: &mut Run, which: &[usize], meter: &mut Meter) -> Result<(), Fault> {
         let (before, all) = (self.members.len(), self.members.len() + which.len());
         let (mut end, mut ready) = (Instant::now() + PATIENCE, Vec::new());
@@ -187,6 +184,18 @@ impl Crowd {
             run.poll.remove(line)?;
         } else if !alive || (answered && self.asks_again) {
             self.ask(run, event.index)?;
+        }
+        Ok(())
+    }
+
+    /// Pongs, and polls that are asked again, as long as that: whatever else comes is only checked.
+    pub fn listen(&mut self, run: &mut Run, until: Instant) -> Result<(), Fault> {
+        let mut ready = Vec::new();
+        while Instant::now() < until {
+            run.poll.wait(until, &mut ready)?;
+            for event in &ready {
+                self.handle(run, *event, |_, _| ())?;
+            }
         }
         Ok(())
     }
@@ -295,6 +304,28 @@ impl Voice {
         }
         Ok(())
     }
+}
+
+/// Takes what happened on all lines. `each` gets the numbers that count, and when they came.
+pub fn take(
+    run: &mut Run,
+    ready: &[Ready],
+    crowd: &mut Crowd,
+    voice: &mut Voice,
+    mut each: impl FnMut(u64, Instant),
+) -> Result<(), Fault> {
+    for event in ready {
+        if Voice::is_it(event) {
+            voice.handle(run, *event)?;
+        } else {
+            crowd.handle(run, *event, |number, now| {
+                if number > 0 {
+                    each(number, now);
+                }
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// Publishes until each member has had one: then all of them really listen.

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Outcome, PATIENCE, Run, parameters};
+use super::{LAST, Outcome, PATIENCE, Run, parameters};
 use crate::Fault;
 use crate::listener::{frames, refused};
 use crate::meter::Meter;
@@ -11,9 +11,6 @@ use crate::net::{Line, Ready, source};
 use crate::profile::{Echo, Framing};
 use crate::sequence::Wrongs;
 use crate::{http, process, sequence, ws};
-
-/// What has not come so long after the end is lost.
-const LAST: Duration = Duration::from_secs(3);
 
 /// What all connections send: the same each time, so that sending costs this program little.
 #[derive(Debug)]

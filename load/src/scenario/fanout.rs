@@ -3,17 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-use super::crowd::{Counts, Crowd, Voice, settle};
-use super::{Outcome, Run, parameters};
+use super::crowd::{Counts, Crowd, Voice, settle, take};
+use super::{LAST, Outcome, Run, parameters};
 use crate::Fault;
-use crate::listener::Way;
-use crate::meter::{Measured, Meter};
+use crate::meter::{Measured, Meter, record};
 use crate::process;
 
 /// Times of publications are kept for as many.
 const KEPT: usize = 65_536;
-/// What has not come so long after the end is lost.
-const LAST: Duration = Duration::from_secs(3);
 
 /// When each was published, by its number.
 #[derive(Debug)]
@@ -41,14 +38,10 @@ pub fn run(run: &mut Run) -> Result<(), Fault> {
     let size = run.size()?;
     process::want_descriptors(counts.sum() + 1)?;
     let mut meter = run.meter()?;
-    let host = run.common().host.clone();
-    let (mut ways, mut many) = (Vec::new(), Vec::new());
-    for (transport, count) in counts.0.into_iter().filter(|(_, count)| *count > 0) {
-        ways.push(Way::new(&run.profile, transport, &host)?);
-        many.push(count);
-    }
+    let (ways, which) = counts.ways(run)?;
     let mut voice = Voice::open(run, size)?;
-    let mut crowd = Crowd::open(run, ways, &many, &mut meter)?;
+    let mut crowd = Crowd::new(ways);
+    crowd.grow(run, &which, &mut meter)?;
     settle(run, &mut crowd, &mut voice)?;
     crowd.expect(voice.next);
     run.start(&mut meter);
@@ -61,8 +54,7 @@ pub fn run(run: &mut Run) -> Result<(), Fault> {
     drain(run, &mut crowd, &mut voice, left, |number, now| {
         // Of those who come late most of all it counts how late.
         if let Some(times) = &times {
-            let took = times.since(number, now).as_nanos();
-            measured.latency.saturating_record(u64::try_from(took).unwrap_or(u64::MAX));
+            record(&mut measured.latency, times.since(number, now));
         }
     })?;
     told(run, counts, (window, rate, size), measured, &crowd)
@@ -77,7 +69,7 @@ fn closed(
     window: u64,
 ) -> Result<u64, Fault> {
     let all = crowd.members.len() as u64 * window;
-    let (mut left, mut ready, mut began) = (0, Vec::new(), Instant::now());
+    let (mut left, mut ready, mut began) = (0_u64, Vec::new(), Instant::now());
     let mut came = began;
     while meter.running(&run.poll)? {
         if left == 0 && voice.publisher.unanswered == 0 {
@@ -86,19 +78,11 @@ fn closed(
             left = all;
         }
         run.poll.wait(meter.end(), &mut ready)?;
-        for event in &ready {
-            if Voice::is_it(event) {
-                voice.handle(run, *event)?;
-            } else {
-                crowd.handle(run, *event, |number, now| {
-                    if number > 0 {
-                        left -= u64::from(left > 0);
-                        came = now;
-                        meter.record(now.saturating_duration_since(began));
-                    }
-                })?;
-            }
-        }
+        take(run, &ready, crowd, voice, |_, now| {
+            left = left.saturating_sub(1);
+            came = now;
+            meter.record(now.saturating_duration_since(began));
+        })?;
         if left > 0 && came.elapsed() > LAST {
             break; // the count of what was lost says why
         }
@@ -129,18 +113,10 @@ fn open(
             due += each;
         }
         run.poll.wait(due.min(meter.end()), &mut ready)?;
-        for event in &ready {
-            if Voice::is_it(event) {
-                voice.handle(run, *event)?;
-            } else {
-                crowd.handle(run, *event, |number, now| {
-                    if number > 0 {
-                        left = left.saturating_sub(1);
-                        meter.record(times.since(number, now));
-                    }
-                })?;
-            }
-        }
+        take(run, &ready, crowd, voice, |number, now| {
+            left = left.saturating_sub(1);
+            meter.record(times.since(number, now));
+        })?;
     }
     Ok(left)
 }
@@ -156,18 +132,10 @@ fn drain(
     let (end, mut ready) = (Instant::now() + LAST, Vec::new());
     while left > 0 && Instant::now() < end {
         run.poll.wait(end, &mut ready)?;
-        for event in &ready {
-            if Voice::is_it(event) {
-                voice.handle(run, *event)?;
-            } else {
-                crowd.handle(run, *event, |number, now| {
-                    if number > 0 {
-                        left -= u64::from(left > 0);
-                        each(number, now);
-                    }
-                })?;
-            }
-        }
+        take(run, &ready, crowd, voice, |number, now| {
+            left = left.saturating_sub(1);
+            each(number, now);
+        })?;
     }
     crowd.end(voice.next);
     Ok(())

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde_json::Value;
 
-use super::{Outcome, Run, echo, parameters};
+use super::{LAST, Outcome, Run, echo, parameters};
 use crate::Fault;
 use crate::listener::frames;
-use crate::meter::{Measured, Meter};
+use crate::meter::{Measured, Meter, record};
 use crate::net::{Line, Ready};
 use crate::profile::{Echo, Framing};
-use crate::report::grouped;
+use crate::report::{grouped, micros};
 use crate::sequence::{Order, Wrongs};
 use crate::{process, sequence, ws};
 
@@ -23,8 +23,6 @@ const FLOOD_BYTES: usize = 1_024;
 const FLOOD_MESSAGES: usize = 64;
 /// A client has at most so many on their way: then the server does not keep up with the rate.
 const WAITING: usize = 10_000;
-/// What is still on its way at the end comes by then, or never.
-const LAST: Duration = Duration::from_secs(3);
 
 /// One of the well-behaved.
 #[derive(Debug)]
@@ -183,13 +181,10 @@ impl Pond {
         while self.clients.iter().any(|client| !client.due.is_empty()) && Instant::now() < end {
             run.poll.wait(end, &mut ready)?;
             // Those that come late count most of all.
-            self.take(run, &ready, |took| {
-                latency.saturating_record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
-            })?;
+            self.take(run, &ready, |took| record(latency, took))?;
         }
         for client in &mut self.clients {
-            let never = client.due.len() as u64;
-            latency.saturating_record_n(LAST.as_nanos() as u64, never);
+            client.due.iter().for_each(|_| record(latency, LAST));
             client.order.end(client.next, &mut self.wrongs);
         }
         Ok(())
@@ -297,9 +292,7 @@ fn told(
     with: Measured,
     pond: &Pond,
 ) -> Result<(), Fault> {
-    let at = |measured: &Measured, quantile| {
-        measured.latency.value_at_quantile(quantile) as f64 / 1_000.0
-    };
+    let at = |measured: &Measured, quantile| micros(&measured.latency, quantile);
     let flood = &pond.flood;
     match &flood.ended {
         Some(why) => println!("The flood was ended after {} bytes: {why}", flood.sent),

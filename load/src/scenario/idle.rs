@@ -116,24 +116,12 @@ fn settle(run: &mut Run, crowd: &mut Crowd) -> Result<Option<Memory>, Fault> {
     let end = Instant::now() + SETTLES;
     let (mut last, mut same) = (memory(run)?, 0);
     while same < 3 && Instant::now() < end {
-        listen(run, crowd, Instant::now() + LOOK)?;
+        crowd.listen(run, Instant::now() + LOOK)?;
         let now = memory(run)?;
         same = if now.map(|now| now.anon) == last.map(|last| last.anon) { same + 1 } else { 0 };
         last = now;
     }
     Ok(last)
-}
-
-/// Pongs, and polls that are asked again.
-fn listen(run: &mut Run, crowd: &mut Crowd, until: Instant) -> Result<(), Fault> {
-    let mut ready = Vec::new();
-    while Instant::now() < until {
-        run.poll.wait(until, &mut ready)?;
-        for event in &ready {
-            crowd.handle(run, *event, |_, _| ())?;
-        }
-    }
-    Ok(())
 }
 
 fn step(

@@ -27,6 +27,8 @@ use crate::sequence::Wrongs;
 const CONNECTIONS_MAX: u64 = 1_000_000;
 const SIZE_MAX: u64 = 16 * 1024 * 1024;
 /// For whatever must come before anything is measured, since the last that came.
+/// What is still on its way at the end comes by then, or never.
+const LAST: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs what the arguments ask for.

@@ -11,7 +11,7 @@ use super::fanout::Times;
 use super::{Run, faultless, parameters};
 use crate::Fault;
 use crate::listener::{Transport, Way};
-use crate::meter::{Measured, histogram};
+use crate::meter::{Measured, histogram, record};
 use crate::net::Ready;
 use crate::process;
 use crate::report::{Report, grouped};
@@ -264,8 +264,7 @@ impl Course {
                     *left = left.saturating_sub(1);
                 }
                 if number >= *first {
-                    let took = times.since(number, now).as_nanos();
-                    latency.saturating_record(u64::try_from(took).unwrap_or(u64::MAX));
+                    record(latency, times.since(number, now));
                 }
             })?;
         }

@@ -9,7 +9,7 @@ use super::crowd::{Counts, Crowd, Voice};
 use super::{Outcome, Run, parameters};
 use crate::Fault;
 use crate::listener::{Transport, Way};
-use crate::meter::{Measured, Parts, histogram};
+use crate::meter::{Measured, Parts, histogram, record};
 use crate::process::{self, Server};
 use crate::progress::Progress;
 use crate::sequence::Wrongs;
@@ -71,15 +71,11 @@ pub fn run(run: &mut Run) -> Result<(), Fault> {
 
 impl Case {
     fn new(run: &Run, counts: Counts, messages: u64) -> Result<Self, Fault> {
-        let (mut ways, mut which) = (Vec::new(), Vec::new());
-        for (transport, count) in counts.0.into_iter().filter(|(_, count)| *count > 0) {
-            let way = Way::new(&run.profile, transport, &run.common().host)?;
-            // Whether it can at all is better known before anything is published.
-            way.resuming(&run.profile, "")?;
-            which.extend(vec![ways.len(); count]);
-            ways.push(way);
-        }
-        Ok(Self { ways, which, messages })
+        let (ways, which) = counts.ways(run)?;
+        let case = Self { ways, which, messages };
+        // Whether they can at all is better known before anything is published.
+        case.resuming(run, "")?;
+        Ok(case)
     }
 
     fn resuming(&self, run: &Run, since: &str) -> Result<Vec<Way>, Fault> {
@@ -134,8 +130,8 @@ fn round(
     found.parts.begin(&run.poll)?;
     let whole = come_back(run, case, voice, &mut crowd, &mut found.parts)?;
     found.parts.end(&run.poll)?;
-    found.rounds.saturating_record(nanoseconds(whole));
-    look(run, &mut crowd, Instant::now() + TOO_MANY)?;
+    record(&mut found.rounds, whole);
+    crowd.listen(run, Instant::now() + TOO_MANY)?;
     crowd.end(voice.next);
     found.wrongs.add(crowd.wrongs);
     found.polls += crowd.members.iter().map(|member| member.listener.answers).sum::<u64>();
@@ -204,27 +200,11 @@ fn come_back(
             heard += usize::from(before == case.messages);
             if *mine == 0 {
                 done += 1;
-                parts.latency.saturating_record(nanoseconds(last - began[event.index]));
+                record(&mut parts.latency, last - began[event.index]);
             }
         }
     }
     Ok(last - start)
-}
-
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Whatever still comes.
-fn look(run: &mut Run, crowd: &mut Crowd, until: Instant) -> Result<(), Fault> {
-    let mut ready = Vec::new();
-    while Instant::now() < until {
-        run.poll.wait(until, &mut ready)?;
-        for event in ready.iter().filter(|event| !Voice::is_it(event)) {
-            crowd.handle(run, *event, |_, _| ())?;
-        }
-    }
-    Ok(())
 }
 
 /// Waits until the server has done with those that have gone, which is not measured here.
