@@ -72,6 +72,12 @@ pub fn is_json_type(media_type: &str) -> bool {
         || essence.last_chunk().is_some_and(|tail: &[u8; 5]| tail.eq_ignore_ascii_case(b"+json"))
 }
 
+/// Whether all of it is UTF-8. Most text is ASCII, which is seen sooner than it is read.
+#[inline]
+pub(crate) fn is_utf8(bytes: &[u8]) -> bool {
+    bytes.is_ascii() || std::str::from_utf8(bytes).is_ok()
+}
+
 /// A media type without its parameters.
 pub(crate) fn essence(media_type: &[u8]) -> &[u8] {
     let end = media_type.iter().position(|b| *b == b';').unwrap_or(media_type.len());
@@ -310,7 +316,7 @@ impl Publication {
     ) -> Self {
         let form = if message.is_json {
             Form::Data
-        } else if message.payload.is_ascii() || std::str::from_utf8(&message.payload).is_ok() {
+        } else if is_utf8(&message.payload) {
             Form::Text
         } else {
             Form::Binary

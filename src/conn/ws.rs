@@ -9,7 +9,8 @@ use std::fmt;
 use std::mem;
 use std::ops::Deref;
 
-use crate::wire::utf8::{Utf8, is_utf8};
+use crate::message::is_utf8;
+use crate::wire::utf8::Utf8;
 use crate::wire::ws::{
     FrameHeader, Opcode, WsError, parse_close, parse_header, stated_length, unmask,
 };

@@ -315,7 +315,7 @@ impl Ctx<'_> {
         channel: &str,
         message: impl Into<Message>,
     ) -> Result<Published, Refusal> {
-        self.core.publish_checked(channel, message.into())
+        self.core.check_and_publish(channel, message.into())
     }
 
     /// Subscribes a connection that listens, or a WebSocket of the application's own, to a channel;

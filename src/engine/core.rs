@@ -211,7 +211,7 @@ impl Core {
 
     /// The same, for the few places where a call counts.
     #[inline(always)]
-    pub(crate) fn reply_at_once(&mut self, index: u32, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn reply_inlined(&mut self, index: u32, write: impl FnOnce(&mut Vec<u8>)) {
         let Some((out, in_arena)) = self.place_reply(index) else { return };
         write(out);
         if in_arena {
@@ -219,7 +219,7 @@ impl Core {
         }
     }
 
-    #[inline(never)] // as below: there are thirty kinds of replies
+    #[inline(never)] // as the end: once, not in each of thirty kinds of replies
     pub(crate) fn begin_reply(&mut self, index: u32) -> Option<(&mut Vec<u8>, bool)> {
         self.place_reply(index)
     }
@@ -427,8 +427,8 @@ impl Core {
         }
     }
 
-    /// Checks and publishes what an application gave.
-    pub(crate) fn publish_checked(
+    /// Checks and publishes what an application gave, or a raw WebSocket.
+    pub(crate) fn check_and_publish(
         &mut self,
         channel: &str,
         mut message: Message,
@@ -446,6 +446,7 @@ impl Core {
         channel: &str,
         message: Message,
     ) -> Result<Published, Refusal> {
+        debug_assert!(is_channel(channel.as_bytes()));
         let bytes = message.payload.len();
         let evicted = &mut self.evicted;
         let published = self.history.publish_and_evict(channel, message, self.now, evicted);

@@ -77,6 +77,7 @@ impl Policy {
             return true;
         }
         let name = &host[..name_len(host)];
+        // Mostly they are alike to the letter, which is told sooner.
         let is = |known: &[u8]| known == name || known.eq_ignore_ascii_case(name);
         if self.hosts.iter().any(|known| is(known.as_bytes())) {
             return true;

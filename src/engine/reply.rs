@@ -105,7 +105,7 @@ impl Core {
     pub(crate) fn respond(&mut self, index: u32, answering: &Answering, reply: &Reply<'_>) {
         let keep = self.may_keep(index, answering) && !reply.close;
         let date = self.date();
-        self.reply_at_once(index, |out| write_response(out, answering, reply, keep, &date));
+        self.reply_inlined(index, |out| write_response(out, answering, reply, keep, &date));
         self.after_response(index, keep);
     }
 

@@ -149,7 +149,7 @@ impl Engine {
         if !is_text {
             message = message.media_type("application/octet-stream");
         }
-        if let Err(refusal) = self.core.publish_checked(&channel, message) {
+        if let Err(refusal) = self.core.check_and_publish(&channel, message) {
             self.core.note_refusal(&refusal);
             let code = if refusal.code == Code::TooLarge { 1009 } else { 1013 };
             self.core.ws_close(index, code, refusal.code.name());
@@ -629,7 +629,7 @@ impl Core {
             return Queued::Full;
         }
         let opcode = if kind == Kind::Text { Opcode::Text } else { Opcode::Binary };
-        self.reply_at_once(index, |out| ws::emit(out, opcode, bytes));
+        self.reply_inlined(index, |out| ws::emit(out, opcode, bytes));
         self.weigh(index);
         Queued::Bytes(self.slots.get(index).map_or(0, |slot| slot.own_len()))
     }

@@ -98,7 +98,7 @@ struct Inner {
     head: u64,
     names: Names,
     channels: Slab<Channel>,
-    /// The channel that was looked for last, if it is still there.
+    /// Where publishing found its channel last. Another may stand there by now: its name is compared.
     found: ChannelIndex,
     /// Oldest first over all channels, for the byte budget. May name what is gone: checked when popped.
     order: VecDeque<(u64, ChannelIndex)>,

@@ -434,10 +434,11 @@ fn exceeds_all_digits(raw: &str) -> bool {
     }) as i64;
     let by = if exponent.starts_with('-') { -by } else { by };
     // Where the first digit that counts stands: 0 for ones. RFC 8259 §6: none before it is 0.
-    let places = match fraction.bytes().position(|b| b != b'0') {
-        _ if whole != "0" => whole.len() as i64 - 1,
-        Some(zeros) => -1 - zeros as i64,
-        None => return false,
+    let places = if whole == "0" {
+        let Some(zeros) = fraction.bytes().position(|b| b != b'0') else { return false };
+        -1 - zeros as i64
+    } else {
+        whole.len() as i64 - 1
     };
     places + by >= 21
 }

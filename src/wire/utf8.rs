@@ -16,13 +16,6 @@ impl fmt::Display for InvalidUtf8 {
 
 impl std::error::Error for InvalidUtf8 {}
 
-/// Whether all of it is UTF-8. Most text is ASCII, which is seen sooner than it is read.
-#[inline]
-#[must_use]
-pub fn is_utf8(bytes: &[u8]) -> bool {
-    bytes.is_ascii() || str::from_utf8(bytes).is_ok()
-}
-
 /// The state between two pieces of a text. After an error it must not be used on.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Utf8 {
