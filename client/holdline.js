@@ -45,7 +45,7 @@ export function compare(a, b) {
  */
 export function delay(attempt, least = 0) {
   const own = attempt < 0 ? random(100, 1500) : random(0, Math.min(30000, 1000 * 2 ** attempt));
-  return Math.max(100, own, least * random(1, 1.5));
+  return Math.ceil(Math.max(100, own, least * random(1, 1.5)));
 }
 
 /**
@@ -414,7 +414,8 @@ class WsLink extends Link {
     /** The channels that were asked for. */
     this._sent = new Map();
     this._ref = 0;
-    socket.onerror = () => {}; // its close follows
+    // A close follows, in browsers in the same turn; in Node 20 none does if there was no connection.
+    socket.onerror = () => setTimeout(() => this._lost(failure("no connection")));
     socket.onclose = ({ code, reason }) => this._lost(this._farewell || failure(reason || "the connection ended", code));
     socket.onmessage = ({ data }) => {
       if (this._isDone) return;
