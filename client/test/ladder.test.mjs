@@ -34,7 +34,7 @@ function sockets(script) {
   return { WebSocket: Socket, made };
 }
 
-const group = (name, tests) => test(name, { concurrency: true }, (t) => Promise.all(Object.entries(tests).map(([name, body]) => t.test(name, body))));
+const group = (name, tests) => test(name, { concurrency: true }, (t) => Promise.all(Object.entries(tests).map(([name, body]) => t.test(name, { timeout: 60000 }, body))));
 
 const begin = (t, base, options) => {
   const line = new Holdline(base, options);
