@@ -418,7 +418,7 @@ pub struct Routes {
     pub console: bool,
     /// `/health` and `/ready`.
     pub health: bool,
-    /// `/stats`.
+    /// `/stats` and `/channels`.
     pub stats: bool,
 }
 

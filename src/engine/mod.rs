@@ -107,7 +107,9 @@
 mod addresses;
 mod answer;
 mod app;
+mod channels;
 mod common;
+mod console;
 mod core;
 mod deliver;
 mod drain;

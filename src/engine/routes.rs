@@ -23,6 +23,7 @@ pub(crate) enum What {
     Ready,
     Stats,
     Console,
+    Channels,
     Info,
     Presence,
     Clear,
@@ -60,6 +61,7 @@ enum Path {
     Poll,
     Ws,
     Publish,
+    Channels,
     Channel,
     Presence,
 }
@@ -73,6 +75,7 @@ impl Path {
             b"/health" => (Self::Health, routes.health),
             b"/ready" => (Self::Ready, routes.health),
             b"/stats" => (Self::Stats, routes.stats),
+            b"/channels" => (Self::Channels, routes.stats),
             b"/events" => (Self::Events, routes.protocol),
             b"/poll" => (Self::Poll, routes.protocol),
             b"/ws" => (Self::Ws, routes.protocol),
@@ -101,6 +104,7 @@ impl Path {
             | Self::Events
             | Self::Poll
             | Self::Ws
+            | Self::Channels
             | Self::Presence => "Allow: GET, HEAD, OPTIONS\r\n",
         }
     }
@@ -205,6 +209,7 @@ fn meaning(path: Path, parsed: &Head) -> What {
         Path::Poll => What::Poll { is_raw: false },
         Path::Ws => What::Ws(WsMode::Json),
         Path::Publish => What::Batch,
+        Path::Channels => What::Channels,
         Path::Presence => What::Presence,
         Path::Channel if parsed.method == Method::Delete => What::Clear,
         Path::Channel if !is_get => What::Publish,
@@ -239,8 +244,8 @@ fn read_names<'b>(
     config: &Config,
     options: &mut Options<'b>,
 ) -> Result<What, Refused> {
-    if matches!(what, What::Health | What::Ready | What::Stats) {
-        return Ok(what); // no option means anything there
+    if matches!(what, What::Health | What::Ready | What::Stats | What::Channels) {
+        return Ok(what); // no option means anything there, or only of its own
     }
     if !matches!(path, Path::Channel | Path::Presence) {
         options.read(head, parsed, config)?;
