@@ -108,6 +108,7 @@ mod addresses;
 mod answer;
 mod app;
 mod channels;
+mod client;
 mod common;
 mod console;
 mod core;

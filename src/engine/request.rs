@@ -155,6 +155,7 @@ impl Engine {
                 self.core.answer_console(index, answering, !plan.options.channels.is_empty())?
             }
             What::Channels => self.core.answer_channels(index, answering, head, parsed)?,
+            What::Client(form) => self.core.answer_client(index, answering, head, form),
             What::Info => {
                 let channel = &*plan.options.channels[0];
                 let request = asked.without_body();

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use super::client::Form;
 use super::policy::Policy;
 use super::query::{Channels, NO_CHANNEL, Options};
 use super::reply::Refused;
@@ -24,14 +25,20 @@ pub(crate) enum What {
     Stats,
     Console,
     Channels,
+    /// The browser's client.
+    Client(Form),
     Info,
     Presence,
     Clear,
     Publish,
     Batch,
     Ws(WsMode),
-    Sse { is_raw: bool },
-    Poll { is_raw: bool },
+    Sse {
+        is_raw: bool,
+    },
+    Poll {
+        is_raw: bool,
+    },
 }
 
 /// A request that has a meaning here.
@@ -54,6 +61,7 @@ pub(crate) struct Handshake {
 enum Path {
     Any,
     Console,
+    Client(Form),
     Health,
     Ready,
     Stats,
@@ -72,6 +80,8 @@ impl Path {
         let (found, is_on) = match path {
             _ if is_asterisk => (Self::Any, true),
             b"/" => (Self::Console, routes.console),
+            b"/client.js" => (Self::Client(Form::Module), routes.client),
+            b"/client.iife.js" => (Self::Client(Form::Script), routes.client),
             b"/health" => (Self::Health, routes.health),
             b"/ready" => (Self::Ready, routes.health),
             b"/stats" => (Self::Stats, routes.stats),
@@ -98,6 +108,7 @@ impl Path {
             Self::Any | Self::Channel => "Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS\r\n",
             Self::Publish => "Allow: POST, OPTIONS\r\n",
             Self::Console
+            | Self::Client(_)
             | Self::Health
             | Self::Ready
             | Self::Stats
@@ -202,6 +213,7 @@ fn meaning(path: Path, parsed: &Head) -> What {
     match path {
         Path::Any => What::Allow(path.allow()),
         Path::Console => What::Console,
+        Path::Client(form) => What::Client(form),
         Path::Health => What::Health,
         Path::Ready => What::Ready,
         Path::Stats => What::Stats,
@@ -244,8 +256,10 @@ fn read_names<'b>(
     config: &Config,
     options: &mut Options<'b>,
 ) -> Result<What, Refused> {
-    if matches!(what, What::Health | What::Ready | What::Stats | What::Channels) {
-        return Ok(what); // no option means anything there, or only of its own
+    let has_no_options =
+        matches!(what, What::Health | What::Ready | What::Stats | What::Client(_) | What::Channels);
+    if has_no_options {
+        return Ok(what); // or only some of its own
     }
     if !matches!(path, Path::Channel | Path::Presence) {
         options.read(head, parsed, config)?;
