@@ -87,12 +87,12 @@ struct Talker(WebSocket<std::net::TcpStream>);
 
 impl Talker {
     fn come(at: SocketAddr) -> Self {
-        let mut request = format!("ws://{at}/chat").into_client_request().expect("a request");
-        let offer = "chat.v1".parse().expect("a value");
+        let mut request = format!("ws://{at}/rooms").into_client_request().expect("a request");
+        let offer = "rooms.v1".parse().expect("a value");
         request.headers_mut().insert("Sec-WebSocket-Protocol", offer);
         let (socket, response) = tungstenite::client(request, connect(at)).expect("it connects");
-        assert_eq!(response.headers()["Sec-WebSocket-Protocol"], "chat.v1");
-        assert_eq!(response.headers()["X-Chat"], "welcome");
+        assert_eq!(response.headers()["Sec-WebSocket-Protocol"], "rooms.v1");
+        assert_eq!(response.headers()["X-Rooms"], "welcome");
         let mut talker = Self(socket);
         assert!(talker.hears().starts_with("hello guest"));
         talker
@@ -109,8 +109,8 @@ impl Talker {
 
 #[test]
 fn people_talk_in_rooms() {
-    let chat = Example::start("chat");
-    let [mut ann, mut bob, mut eve] = [(); 3].map(|()| Talker::come(chat.address));
+    let rooms = Example::start("rooms");
+    let [mut ann, mut bob, mut eve] = [(); 3].map(|()| Talker::come(rooms.address));
     ann.says("/name ann");
     ann.says("anybody?");
     assert_eq!(ann.hears(), "join a room first");
@@ -132,6 +132,7 @@ fn people_talk_in_rooms() {
     assert_eq!(ann.hears(), "* guest2 is gone");
     // Without the subprotocol nobody is let in.
     assert!(
-        tungstenite::client(format!("ws://{}/chat", chat.address), connect(chat.address)).is_err()
+        tungstenite::client(format!("ws://{}/rooms", rooms.address), connect(rooms.address))
+            .is_err()
     );
 }
