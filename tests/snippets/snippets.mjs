@@ -50,19 +50,25 @@ const host = http.createServer((request, response) => {
   const page = pages[Number(request.url.slice(1))];
   response.writeHead(page ? 200 : 404, { 'Content-Type': 'text/html; charset=utf-8' }).end(page);
 });
-let chromium;
+let visit;
 
-async function open(html) {
-  chromium ??= lib.browser();
-  const { chromium: running, lacks } = await chromium;
-  if (lacks) throw new lib.Skip(lacks);
-  const page = await (await running.newContext()).newPage();
-  const run = { said: '', erred: '', stop: () => page.context().close() };
-  // Its objects as JSON, for the test to read.
-  await page.addInitScript(() => {
+// One visitor with many tabs: its objects are said as JSON, for the test to read.
+async function visitor() {
+  const { chromium, lacks } = await lib.browser();
+  const context = await chromium?.newContext();
+  await context?.addInitScript(() => {
     const log = console.log;
     console.log = (...what) => log(...what.map(one => (typeof one === 'object' ? JSON.stringify(one) : one)));
   });
+  return { chromium, context, lacks };
+}
+
+async function open(html) {
+  visit ??= visitor();
+  const { context, lacks } = await visit;
+  if (lacks) throw new lib.Skip(lacks);
+  const page = await context.newPage();
+  const run = { said: '', erred: '', stop: () => page.close() };
   page.on('console', message => {
     run[message.type() === 'log' ? 'said' : 'erred'] += `${message.text()}\n`;
   });
@@ -262,5 +268,5 @@ for (const one of KNOWN.filter(each => !seen.has(each))) {
   jobs.push(() => lib.check(`${one[0]} ${one[1]}`, () => { throw new Error('there is no such snippet any more'); }));
 }
 await lib.together(8, jobs);
-if (chromium) await (await chromium).chromium?.close();
+await (await visit)?.chromium?.close();
 process.exit(lib.sum());
