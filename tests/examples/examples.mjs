@@ -9,6 +9,9 @@ const [programs, shots] = process.argv.slice(2);
 const HOSTILE = '<img src=x onerror="document.title=\'broken in\'"><script>document.title="broken in"</script>';
 
 const { chromium, lacks } = await lib.browser();
+// What Ann and Bob have before them.
+const wide = await chromium?.newContext({ viewport: { width: 1000, height: 640 }, colorScheme: 'light' });
+const phone = await chromium?.newContext({ viewport: { width: 390, height: 760 }, colorScheme: 'dark' });
 
 // ---------------------------------------------------------------- two people
 
@@ -19,8 +22,7 @@ async function meet(name, run) {
   const wire = await lib.wire(server.at);
   const people = [];
   try {
-    const ann = await come(server.base, people, {});
-    const bob = await come(wire.base, people, { colorScheme: 'dark', viewport: { width: 390, height: 760 } });
+    const [ann, bob] = await Promise.all([come(wide, server.base, people), come(phone, wire.base, people)]);
     await run({ ann, bob, server, wire });
     for (const [person, page] of [['ann', ann], ['bob', bob]]) {
       if (page.errors.length) throw new Error(`${person}'s page: ${page.errors}`);
@@ -32,21 +34,22 @@ async function meet(name, run) {
       await bob.screenshot({ path: path.join(shots, `${name}-dark-phone.png`) });
     }
   } finally {
-    for (const page of people) await page.context().close();
+    for (const page of people) await page.close();
     wire.close();
     await server.stop();
   }
 }
 
-async function come(base, people, options) {
-  const page = await (await chromium.newContext({ viewport: { width: 1000, height: 640 }, ...options })).newPage();
+async function come(context, base, people) {
+  const page = await context.newPage();
   people.push(page);
   page.errors = [];
   page.asked = [];
   page.on('pageerror', error => page.errors.push(error.message));
   page.on('console', message => {
-    // A wire that is cut is told there by the browser itself.
-    if (message.type() === 'error' && !/net::ERR_|WebSocket connection to/.test(message.text())) page.errors.push(message.text());
+    // A wire that is cut is told there by the browser itself, and the icon that no example has.
+    const own = /net::ERR_|WebSocket connection to|favicon\.ico/;
+    if (message.type() === 'error' && !own.test(message.text() + message.location().url)) page.errors.push(message.text());
   });
   page.on('request', request => page.asked.push(new URL(request.url()).pathname));
   page.on('websocket', socket => page.asked.push(new URL(socket.url()).pathname));
@@ -225,7 +228,7 @@ async function cursors(room) {
 // ---------------------------------------------------------------- all
 
 const EXAMPLES = { chat, dashboard, scoreboard, cursors };
-await lib.together(2, Object.entries(EXAMPLES).map(([name, run]) =>
+await lib.together(4, Object.entries(EXAMPLES).map(([name, run]) =>
   () => lib.check(`examples/${name}: two people, a cut, hostile input`, () => meet(name, run))));
 await chromium?.close();
 process.exit(lib.sum());
