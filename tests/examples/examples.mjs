@@ -1,6 +1,5 @@
 // Drives the four browser examples as two people would. See `run` beside this.
 
-import fs from 'node:fs';
 import path from 'node:path';
 
 import * as lib from '../snippets/lib.mjs';
@@ -28,11 +27,8 @@ async function meet(name, run) {
       if (page.errors.length) throw new Error(`${person}'s page: ${page.errors}`);
       if (await page.title() === 'broken in') throw new Error(`${person}'s page ran what somebody published`);
     }
-    if (shots) {
-      fs.mkdirSync(shots, { recursive: true });
-      await ann.screenshot({ path: path.join(shots, `${name}-light.png`) });
-      await bob.screenshot({ path: path.join(shots, `${name}-dark-phone.png`) });
-    }
+    await shoot(ann, 'light');
+    await shoot(bob, 'dark-phone');
   } finally {
     for (const page of people) await page.close();
     wire.close();
@@ -58,6 +54,10 @@ async function come(context, base, people) {
   return page;
 }
 
+async function shoot(page, what) {
+  if (shots) await page.screenshot({ path: path.join(shots, `${(await page.title()).toLowerCase()}-${what}.png`), animations: 'disabled' });
+}
+
 const state = page => page.getAttribute('#state', 'data-state');
 const is = (page, wanted) => lib.until(`the page says that it is ${wanted}`, async () => {
   const now = await state(page);
@@ -71,9 +71,10 @@ async function through({ bob, wire }, meanwhile) {
   wire.cut();
   await lib.until('the page says that it is cut off', async () => {
     const text = await bob.textContent('#state');
-    return /^cut off; tries again at \d/.test(text) || text;
+    return /^cut off; next try \d/.test(text) || text;
   });
   await meanwhile();
+  await shoot(bob, 'cut-off');
   wire.mend();
   await is(bob, 'open');
 }
@@ -191,6 +192,9 @@ async function scoreboard(room) {
   if (`${all}` !== '0,1,1,4') throw new Error(`the scores are ${all}`);
   await ann.reload();
   await shows(ann, 'Gold', '4');
+  const places = await ann.locator('section').evaluateAll(all => all
+    .sort((a, b) => a.getBoundingClientRect().x - b.getBoundingClientRect().x).map(section => section.dataset.team));
+  if (`${places}` !== 'Red,Blue,Green,Gold') throw new Error(`they stand as ${places}`);
   const paths = [...new Set([...ann.asked, ...bob.asked])].sort();
   if (`${paths}` !== '/,/client.js,/poll,/publish') throw new Error(`it asked for ${paths}`);
 }
