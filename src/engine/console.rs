@@ -32,7 +32,7 @@ const PAGE: &[u8] = include_bytes!("../../console/index.html");
 /// `tests/flows/console.rs` compares the hashes, and says what they are to be.
 const HEADERS: &str = "Content-Security-Policy: default-src 'none'; \
     script-src 'self' 'sha256-KLbH6Bx1RtyqkSYpL9vySNeh/EYaP2c85x12jscnx7s='; \
-    style-src 'sha256-P98YDkLgeZTCVmmtfxImQywe81/F/mupE1KL+OQAIEM='; \
+    style-src 'sha256-rXg45Sa7C/blglSx07mpJ6KkdXhdl/C5XULss1dsscM='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'\r\n\
     Referrer-Policy: no-referrer\r\n";
