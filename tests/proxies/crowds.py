@@ -10,7 +10,7 @@ import socket
 import struct
 import sys
 
-from behaviour import Skip
+from behaviour import Skip, cells
 from blocks import Blocks, put, with_part
 from clients import LOST, Refused, Stream
 from world import NAME, World
@@ -22,6 +22,11 @@ REMEDIES = {
     "nginx": ["one address", "addresses", "sources", "unix"],
     "haproxy": ["one address", "addresses", "sources", "unix"],
     "caddy": ["one address", "addresses", "unix"],
+}
+ROWS = {
+    "addresses": "two addresses of the server",
+    "sources": "two addresses of the proxy",
+    "unix": "a unix socket",
 }
 
 
@@ -42,10 +47,12 @@ async def many(world, kind):
         world.blocks.used |= {one for one in world.blocks.texts if one.startswith(f"{name} {kind}")}
     opened, refused = seen.pop("one address")
     assert PORTS - 4 <= opened <= PORTS and set(refused) <= {"500", "502", "503"}, f"one address: {opened}, {refused}"
+    cells(world)["ports", "one address each", kind] = f"{opened} of {CLIENTS}, then {'/'.join(set(refused))}"
     for name, (count, others) in seen.items():
         assert count == CLIENTS, f"{name}: {count}, {others}"
-    told = ", ".join(f"{name} {count}" for name, (count, _) in seen.items())
-    return f"with {PORTS} ports {opened} of {CLIENTS}, the others {'/'.join(set(refused or ['?']))}; {told}"
+        cells(world)["ports", ROWS[name], kind] = f"{count} of {CLIENTS}"
+    told = ", ".join(f"{ROWS[name]} {count}" for name, (count, _) in seen.items())
+    return f"with {PORTS} ports {opened} of {CLIENTS}, the others {'/'.join(set(refused))}; {told}"
 
 
 # ---------------------------------------------------------------- in the network of its own

@@ -1,4 +1,4 @@
-"""The table of the page that is made of what was seen."""
+"""The tables of the page that are made of what was seen."""
 
 from behaviour import cells
 from blocks import PAGE
@@ -7,24 +7,28 @@ HEAD = {"nginx": "nginx", "haproxy": "haproxy", "caddy": "Caddy"}
 
 
 async def compare(world, update):
-    """What the page says of the defaults is what was seen."""
-    seen = cells(world)
-    rows = list(dict.fromkeys(row for _, row, _ in seen))
-    kinds = list(world.versions)
-    lines = [f"| {row} | " + " | ".join(seen.get(("defaults", row, kind), "?") for kind in HEAD) + " |" for row in rows]
+    """What the page's tables say is what was seen."""
+    seen = {}
+    for (table, row, kind), cell in cells(world).items():
+        seen.setdefault(table, {}).setdefault(row, {})[kind] = cell
     if update:
-        assert len(kinds) == len(HEAD), "all proxies are needed"
-        heads = [f"{HEAD[kind]} {version}" for kind, version in world.versions.items()]
-        write("\n".join(["| | " + " | ".join(heads) + " |", "|---|---|---|---|", *lines]))
+        assert len(world.versions) == len(HEAD), "all proxies are needed"
+        for table, rows in seen.items():
+            write(table, rows, world.versions)
         return "written"
-    stored = {row[0]: dict(zip(HEAD, row[1:])) for row in world.blocks.rows("defaults")}
-    assert sorted(stored) == sorted(rows), f"rows {sorted(stored)}"
-    for (_, row, kind), cell in seen.items():
-        assert stored[row][kind] == cell, f"{kind}, {row}: {cell}, the page says {stored[row][kind]}"
+    for table, rows in seen.items():
+        stored = {row[0]: dict(zip(HEAD, row[1:])) for row in world.blocks.rows(table)}
+        assert sorted(stored) == sorted(rows), f"{table}: rows {sorted(stored)}"
+        for row, by_kind in rows.items():
+            for kind, cell in by_kind.items():
+                assert stored[row][kind] == cell, f"{kind}, {row}: {cell}, the page says {stored[row][kind]}"
 
 
-def write(table):
-    mark = "<!-- table: defaults -->\n"
+def write(table, rows, versions):
+    heads = [f"{HEAD[kind]} {version}" for kind, version in versions.items()]
+    lines = [f"| | {' | '.join(heads)} |", "|---" * 4 + "|"]
+    lines += [f"| {row} | {' | '.join(by_kind.get(kind, '–') for kind in HEAD)} |" for row, by_kind in rows.items()]
+    mark = f"<!-- table: {table} -->\n"
     before, after = PAGE.read_text().split(mark, 1)
     rest = after.lstrip("\n").split("\n\n", 1)[1]
-    PAGE.write_text(f"{before}{mark}\n{table}\n\n{rest}")
+    PAGE.write_text("\n".join([before + mark, *lines, "", rest]))

@@ -122,6 +122,13 @@ def has_other_users():
     return int(pathlib.Path("/proc/self/uid_map").read_text().split()[2]) > 65_534
 
 
+def group_of(path):
+    """The process group of a process in /proc; 0 if it has ended meanwhile."""
+    with contextlib.suppress(OSError):
+        return int((path / "stat").read_text().rsplit(")", 1)[1].split()[2])
+    return 0
+
+
 def version(kind):
     command = {"nginx": ["nginx", "-v"], "haproxy": ["haproxy", "-v"], "caddy": ["caddy", "version"]}[kind]
     told = subprocess.run(command, capture_output=True, text=True)
@@ -226,6 +233,14 @@ class Proxy:
 
     async def reload(self):
         self.process.send_signal(self.reload_signal)
+
+    def processes(self):
+        """All that it consists of now."""
+        return [
+            int(path.name)
+            for path in pathlib.Path("/proc").glob("[0-9]*")
+            if group_of(path) == self.process.pid
+        ]
 
     def signal_all(self, number):
         os.killpg(self.process.pid, number)
