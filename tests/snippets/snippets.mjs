@@ -5,6 +5,7 @@ import http from 'node:http';
 import path from 'node:path';
 
 import { documents, snippets } from './documents.mjs';
+import { talks } from './frames.mjs';
 import * as lib from './lib.mjs';
 import { transcript } from './transcript.mjs';
 
@@ -35,6 +36,7 @@ const RUNNERS = {
   },
   page: text => open(`<!doctype html><title>snippet</title><script type="module">${text}</script>`),
   html: open,
+  websocket: () => open('<!doctype html><title>websocket</title>'),
 };
 
 function shell(name, text) {
@@ -68,12 +70,11 @@ async function open(html) {
   const { context, lacks } = await visit;
   if (lacks) throw new lib.Skip(lacks);
   const page = await context.newPage();
-  const run = { said: '', erred: '', stop: () => page.close() };
+  const run = { page, said: '', erred: '', stop: () => page.close() };
   page.on('console', message => {
     run[message.type() === 'log' ? 'said' : 'erred'] += `${message.text()}\n`;
   });
   page.on('pageerror', error => { run.erred += `${error.message}\n`; });
-  run.reload = () => page.reload();
   await page.goto(`http://127.0.0.1:${host.address().port}/${pages.push(html) - 1}`);
   return run;
 }
@@ -140,7 +141,7 @@ async function reloads({ begin, server }) {
   await lib.until('it listens', async () => (await lib.about(server.base, 'news')).subscribers === 1);
   await lib.publish(server.base, 'news', 'one');
   await lib.until('it hears', () => run.said === 'one\n' || run.said);
-  await run.reload();
+  await run.page.reload();
   await lib.publish(server.base, 'news', 'two'); // before, while or after it has loaded
   await lib.until('it goes on', () => run.said === 'one\ntwo\n' || run.said);
   return 'loaded again';
@@ -175,6 +176,10 @@ async function websocatTyped({ begin, server }) {
 
 const aside = why => ({ aside: why });
 const run = (runner, test) => ({ runner, test });
+const META = 'holdline.v1.meta';
+const text = word => new TextEncoder().encode(word); // so that no type is given
+const HELLO = [text('hello')];
+const BYTES = [Uint8Array.of(0x00, 0xff), { 'Content-Type': 'application/octet-stream' }];
 const BUILDS = 'builds, or measures for long';
 
 // Each: a document, a part of the snippet's text (of one only), how it is run and what must come of it. `on` has more than
@@ -187,6 +192,10 @@ const KNOWN = [
   ['README.md', 'hello, everyone', run('page', listens('chat', { own: 'hello, everyone', resumes: false }))],
   ['README.md', '/poll?channel=news&since=${since}', run(['page', 'node'], listens('news', { resumes: false }))],
   ['PROTOCOL.md', 'while sleep 0.1', run('sh', listens('news'))],
+  ['PROTOCOL.md', '> (binary) 00 ff', run('websocket', talks({ channel: 'lobby' }))],
+  ['PROTOCOL.md', '< (binary) id:', run('websocket', talks({ channel: 'lobby', protocol: META, after: [HELLO, BYTES] }))],
+  ['PROTOCOL.md', '< gap: reason', run('websocket', talks({ channel: 'lobby', path: 'channels/lobby?since=k3J9xQ-42', protocol: META, after: [HELLO] }))],
+  ['PROTOCOL.md', '< {"op":"hello"', run('websocket', talks({ path: 'ws', protocol: 'holdline.v1.json', before: ['hello', 'soup', 'x'].map(word => ['news', text(word)]) }))],
   ['docs/clients.md', 'await line.publish("news", { gold: 2431 });', run('html', listens('news', { first: true, own: '2431', gap: 'missed something' }))],
   ['docs/clients.md', '/client.iife.js', run('html', listens('news'))],
   ['docs/clients.md', 'from "holdline"', run('node', listens('news'))],
