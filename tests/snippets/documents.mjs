@@ -4,7 +4,8 @@
 import fs from 'node:fs';
 import path from 'node:path';
 
-const RUNNABLE = ['bash', 'console', 'frames', 'html', 'javascript', 'js', 'mjs', 'py', 'python', 'sh', 'shell', 'ts', 'typescript'];
+const RUNNABLE = ['bash', 'console', 'frames', 'html', 'javascript', 'js', 'mjs', 'py', 'python', 'sh', 'shell', 'ts',
+  'typescript'];
 const FOLDERS = ['.', 'capi', 'client', 'console', 'load'];
 
 // All documents that people read, from the top folder.

@@ -15,8 +15,10 @@ function frames(text) {
   return found;
 }
 
-// How it is done: the path, the subprotocol, and what others publish, `before` it and `after` it is open.
-export function talks({ channel, path = `channels/${channel}`, protocol, before = [], after = [] }) {
+// How it is done: on the channel's own path, or on `/ws`; what others publish, `before` it and `after` it is open.
+export function talks({ channel, since = 'latest', protocol, before = [], after = [] }) {
+  if (!channel) protocol = 'holdline.v1.json';
+  const path = channel ? `channels/${channel}?since=${since}` : 'ws';
   return async ({ text, begin, server }) => {
     const { page } = await begin();
     for (const [its, payload] of before) await lib.publish(server.base, its, payload);

@@ -1,5 +1,5 @@
-// A transcript of the protocol's page: its commands are run, and what they say must be what the page says that they say,
-// but for what differs each time: ids, times, random numbers, and what the page has shortened (`…`).
+// A transcript of the protocol's page: its commands are run, and what they say must be what the page says that they
+// say, but for what differs each time: ids, times, random numbers, and what the page has shortened (`…`).
 
 import fs from 'node:fs';
 import path from 'node:path';
@@ -56,7 +56,8 @@ export async function transcript(text, server, home) {
     try {
       await meanwhile(command, server);
       const wanted = patterns(says);
-      await lib.until(command, () => wanted.every(one => one.test(said())) || `${said()} ${run.erred} is not ${wanted}`, 8_000);
+      const isSo = () => wanted.every(one => one.test(said())) || `${said()} ${run.erred} is not ${wanted}`;
+      await lib.until(command, isSo);
     } finally {
       await run.stop();
     }
