@@ -13,7 +13,9 @@ const BINARY = [Uint8Array.of(0x00, 0xff), { 'Content-Type': 'application/octet-
 export const ASIDE = {
   'CONTRIBUTING.md': 'builds and tests',
   'capi/README.md': 'builds; capi/test runs it',
+  'docs/browser.md': 'tests/browser makes it',
   'docs/performance.md': 'measures for long',
+  'docs/proxies.md': 'tests/proxies tries what it says',
   'load/README.md': 'builds, and measures for long',
 };
 
