@@ -6,6 +6,7 @@ import * as lib from '../snippets/lib.mjs';
 
 const [programs, shots] = process.argv.slice(2);
 const HOSTILE = '<img src=x onerror="document.title=\'broken in\'"><script>document.title="broken in"</script>';
+const HOSTILE_NAME = HOSTILE.replaceAll(' ', '/').slice(0, 64);
 
 const { chromium, lacks } = await lib.browser();
 // What Ann and Bob have before them.
@@ -45,7 +46,8 @@ async function come(context, base, people) {
   page.on('console', message => {
     // A wire that is cut is told there by the browser itself, and the icon that no example has.
     const own = /net::ERR_|WebSocket connection to|favicon\.ico/;
-    if (message.type() === 'error' && !own.test(message.text() + message.location().url)) page.errors.push(message.text());
+    const isOwn = own.test(message.text() + message.location().url);
+    if (message.type() === 'error' && !isOwn) page.errors.push(message.text());
   });
   page.on('request', request => page.asked.push(new URL(request.url()).pathname));
   page.on('websocket', socket => page.asked.push(new URL(socket.url()).pathname));
@@ -55,7 +57,8 @@ async function come(context, base, people) {
 }
 
 async function shoot(page, what) {
-  if (shots) await page.screenshot({ path: path.join(shots, `${(await page.title()).toLowerCase()}-${what}.png`), animations: 'disabled' });
+  const name = `${(await page.title()).toLowerCase()}-${what}.png`;
+  if (shots) await page.screenshot({ path: path.join(shots, name), animations: 'disabled' });
 }
 
 const state = page => page.getAttribute('#state', 'data-state');
@@ -147,7 +150,7 @@ async function dashboard(room) {
     });
   }
   for (const odd of [HOSTILE, '', 'NaN', '1e999', '{"value":{}}', 'true']) {
-    await lib.publish(server.base, 'sensors', odd, odd[0] === '<' ? { Event: HOSTILE.replace(/ /g, '/').slice(0, 64) } : {});
+    await lib.publish(server.base, 'sensors', odd, odd === HOSTILE ? { Event: HOSTILE_NAME } : {});
   }
   await measure('<i>attic</i>', '31');
   for (const page of [ann, bob]) {
@@ -201,17 +204,17 @@ async function scoreboard(room) {
 
 async function cursors(room) {
   const { ann, bob, server } = room;
-  const place = page => page.locator('.cursor').first().evaluate(element =>
-    ['--x', '--y'].map(name => Number(element.style.getPropertyValue(name)).toFixed(1)).join(' '), null, { timeout: 1000 });
-  const marks = page => page.locator('.mark').evaluateAll(all =>
-    all.map(mark => Number(mark.style.getPropertyValue('--x')).toFixed(1)));
+  // Where they are, as `x y`, to a tenth of the board.
+  const places = (page, kind) => page.locator(kind).evaluateAll(all => all.map(({ style }) =>
+    ['--x', '--y'].map(name => Number(style.getPropertyValue(name)).toFixed(1)).join(' ')));
+  const marks = async page => (await places(page, '.mark')).join(', ');
   const move = async (page, x, y, press) => {
-    const { left, top, width, height } = await page.locator('main').evaluate(element => element.getBoundingClientRect());
-    await page.mouse.move(left + width * x, top + height * y);
+    const board = await page.locator('main').boundingBox();
+    await page.mouse.move(board.x + board.width * x, board.y + board.height * y);
     if (press) await page.mouse.down().then(() => page.mouse.up());
   };
   const at = (page, wanted) => lib.until(`a cursor at ${wanted}`, async () => {
-    const now = await place(page);
+    const [now] = await places(page, '.cursor');
     return now === wanted || now;
   });
   await move(ann, 0.3, 0.4);
@@ -224,8 +227,10 @@ async function cursors(room) {
   });
   await at(bob, '0.8 0.2');
   await ann.reload(); // the board is there for who comes late
-  for (const page of [ann, bob]) await lib.until('three marks', async () => `${await marks(page)}` === '0.2,0.5,0.8' || marks(page));
-  const odd = [['x', '{"x":"1;background:red","y":[]}'], [HOSTILE.replace(/ /g, '/').slice(0, 64), 'null'], ['y', '"x"']];
+  for (const page of [ann, bob]) {
+    await lib.until('three marks', async () => await marks(page) === '0.2 0.2, 0.5 0.2, 0.8 0.2' || marks(page));
+  }
+  const odd = [['x', '{"x":"1;background:red","y":[]}'], [HOSTILE_NAME, 'null'], ['y', '"x"']];
   for (const [Event, body] of odd) {
     for (const channel of ['cursors', 'marks']) {
       await lib.publish(server.base, channel, body, { Event, 'Content-Type': 'application/json' });
@@ -233,8 +238,9 @@ async function cursors(room) {
   }
   for (const page of [ann, bob]) {
     await lib.until('odd ones are shown', async () => {
-      const names = (await texts(page, '.cursor')).join(' ');
-      return (await marks(page)).length === 6 && /\bx\b/.test(names) && /\by\b/.test(names) && names.includes('<img') || names;
+      const names = await texts(page, '.cursor');
+      const hasAll = ['x', 'y', HOSTILE_NAME.slice(0, 20)].every(name => names.includes(name));
+      return hasAll && await page.locator('.mark').count() === 6 || names;
     });
     if (await page.locator('img, main script').count()) throw new Error('text became HTML');
   }

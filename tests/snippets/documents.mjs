@@ -1,9 +1,11 @@
-// Takes the snippets out of the documents: fenced blocks in a language that something here can run.
+// Takes the snippets out of the documents: fenced blocks in a language that something here can run, and those of plain
+// text that say what goes over a WebSocket, in lines that begin with `>` and `<`.
 
 import fs from 'node:fs';
 import path from 'node:path';
 
-const RUNNABLE = ['bash', 'console', 'html', 'javascript', 'js', 'mjs', 'py', 'python', 'sh', 'shell', 'ts', 'typescript'];
+const RUNNABLE = ['bash', 'console', 'frames', 'html', 'javascript', 'js', 'mjs', 'py', 'python', 'sh', 'shell', 'ts',
+  'typescript'];
 const FOLDERS = ['.', 'capi', 'client', 'console', 'load'];
 
 // All documents that people read, from the top folder.
@@ -29,9 +31,9 @@ export function snippets(text) {
     if (!open && fence) {
       open = { fence: fence[2], indent: fence[1].length, language: fence[3].toLowerCase(), line: at + 2, lines: [] };
     } else if (open && line.trim() === open.fence) {
-      if (RUNNABLE.includes(open.language)) {
-        found.push({ language: open.language, line: open.line, text: `${open.lines.join('\n')}\n` });
-      }
+      const text = `${open.lines.join('\n')}\n`;
+      const language = open.language === 'text' && /^[<>] /m.test(text) ? 'frames' : open.language;
+      if (RUNNABLE.includes(language)) found.push({ language, line: open.line, text });
       open = undefined;
     } else if (open) {
       open.lines.push(line.slice(Math.min(open.indent, line.search(/\S|$/))));

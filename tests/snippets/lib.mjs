@@ -28,8 +28,9 @@ export async function check(name, run) {
   const begun = Date.now();
   try {
     const detail = await run();
+    const took = `${((Date.now() - begun) / 1000).toFixed(1)} s`;
     tally.passed++;
-    console.log(`ok    ${name} (${[detail, `${((Date.now() - begun) / 1000).toFixed(1)} s`].filter(Boolean).join(', ')})`);
+    console.log(`ok    ${name} (${detail ? `${detail}, ` : ''}${took})`);
   } catch (error) {
     const verdict = error instanceof Skip ? 'SKIPPED' : 'FAIL ';
     tally[error instanceof Skip ? 'skipped' : 'failed']++;

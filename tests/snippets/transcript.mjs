@@ -1,5 +1,5 @@
-// A transcript of the protocol's page: its commands are run, and what they say must be what the page says that they say,
-// but for what differs each time: ids, times, random numbers, and what the page has shortened (`…`).
+// A transcript of the protocol's page: its commands are run, and what they say must be what the page says that they
+// say, but for what differs each time: ids, times, random numbers, and what the page has shortened (`…`).
 
 import fs from 'node:fs';
 import path from 'node:path';
@@ -11,7 +11,7 @@ const MEANWHILE = [
   ['/events?channel=news&channel=chat', 'chat', 'hi'],
   ['/poll?channel=news&channel=chat&since=', 'news', 'soup'],
 ];
-const CURSOR = /\b[A-Za-z0-9]{8}-\d+\b/;
+export const CURSOR = /\b[A-Za-z0-9]{8}-\d+\b/;
 
 // The commands of a transcript, each with what it says.
 function commands(text) {
@@ -31,11 +31,12 @@ function patterns(says) {
   return [...head.split('\n').map(line => pattern(line, '^', '$', 'm')), pattern(body.trim(), '\n\n', '$')];
 }
 
-function pattern(text, before, after = '', flags = '') {
+export function pattern(text, before, after = '', flags = '') {
   const loose = text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
     .replace(/\n +/g, '\\s*') // one line, broken for the page
     .replace(new RegExp(CURSOR, 'g'), '\\w{8}-\\d+')
-    .replace(/\d{13}|(?<=retry: )\d+/g, '\\d+')
+    .replace(/\d{13}|(?<=retry: |"spread_ms":)\d+/g, '\\d+')
+    .replace(/(?<="connection":")[0-9a-f]{16}/g, '[0-9a-f]{16}')
     .replace(/(?<=Date: ).*/g, '.*')
     .replace(/…/g, '.*');
   return new RegExp(before + loose + after, flags);
@@ -55,7 +56,8 @@ export async function transcript(text, server, home) {
     try {
       await meanwhile(command, server);
       const wanted = patterns(says);
-      await lib.until(command, () => wanted.every(one => one.test(said())) || `${said()} ${run.erred} is not ${wanted}`, 8_000);
+      const isSo = () => wanted.every(one => one.test(said())) || `${said()} ${run.erred} is not ${wanted}`;
+      await lib.until(command, isSo);
     } finally {
       await run.stop();
     }
