@@ -20,10 +20,11 @@ const GRACE_MS = 10000;
 /** After so many failures, none of them after a steady connection, a transport that has worked is left for the next. */
 const FAILURES_MAX = 3;
 const MINUTE_MS = 60000;
-/** Channels that are asked for within this time are asked for together where that takes a new connection. */
+/** Channels that are asked for within this time are asked for together: some transports must reopen for them. */
 const SETTLE_MS = 20;
 const TICK_MS = 5000;
 const QUEUE_MAX = 100;
+const IDLE = "nothing to listen to";
 const LOST = "lost";
 const BYTES = "application/octet-stream";
 
@@ -44,7 +45,7 @@ export function compare(a, b) {
  */
 export function delay(attempt, least = 0) {
   const own = attempt < 0 ? random(100, 1500) : random(0, Math.min(30000, 1000 * 2 ** attempt));
-  return Math.ceil(Math.max(100, own, least * random(1, 1.5)));
+  return Math.max(100, own, least * random(1, 1.5));
 }
 
 /**
@@ -80,6 +81,7 @@ const failure = (reason, code = 0, retry) => Object.assign(new Error(reason), { 
 
 const closed = () => failure("the line is closed", "closed");
 const lost = () => failure("the connection ended before the answer", LOST);
+const silent = () => failure("the connection is silent");
 const farewell = (retry) => failure("the server shuts down", 1012, retry);
 
 /** An HTTP answer that is an error; `word` is the server's name for it. */
@@ -136,10 +138,8 @@ class Target extends EventTarget {
     this.dispatchEvent(Object.assign(new Event(type), detail, { detail }));
   }
   _emitMessage(message) {
-    const { channel, id, event = "", time } = message;
-    const [data, contentType] = content(message);
-    const fields = { channel, event, time, contentType };
-    this.dispatchEvent(Object.assign(new MessageEvent("message", { data, lastEventId: id }), fields));
+    const { channel, id: lastEventId, event = "", time } = message, [data, contentType] = content(message);
+    this.dispatchEvent(Object.assign(new MessageEvent("message", { data, lastEventId }), { channel, event, time, contentType }));
   }
 }
 
@@ -199,6 +199,10 @@ class Channel {
     this._isPending = true;
     this._since = since;
   }
+  _end(detail) {
+    this._subscriptions.forEach((target) => target._end(detail));
+    this._subscriptions.clear();
+  }
   /** What lies before is not for those who listen from now on. */
   _begin(cursor) {
     for (const each of [this, ...this._subscriptions]) each._last = each._last || cursor;
@@ -241,7 +245,7 @@ class Link {
   _expect() {
     const patience = Math.min(30000, WORD_MS * 2 ** this._line._rounds);
     this._heard();
-    this._timer = setInterval(() => now() - this._stamp < patience || this._lost(failure("the connection is silent")), 200);
+    this._timer = setInterval(() => now() - this._stamp < patience || this._lost(silent()), 200);
   }
   /** The first word: this transport works. */
   _word() {
@@ -305,6 +309,7 @@ class HttpLink extends Link {
     await this._read(await this._get("poll", channels, since, "wait", wait), (piece) => (text += piece));
     const { gap, messages, ...answer } = JSON.parse(text);
     if (this._isDone) throw 0;
+    if (channels == this._channels) this._word();
     for (const each of gap || []) line._gap(channels, each);
     for (const each of messages) {
       if (channels == this._channels) line.cursor = each.id;
@@ -332,7 +337,8 @@ class HttpLink extends Link {
   }
   /** Channels that begin elsewhere are brought up to now by polls; all go on from the oldest position. */
   async _align() {
-    const line = this._line, records = [...line._channels.values()];
+    const line = this._line, channels = new Map(line._channels), records = [...channels.values()];
+    if (!records[0]) throw failure(IDLE); // closed meanwhile
     const isResumed = records.some((record) => !record._isPending);
     let since = isResumed ? line.cursor : null;
     const groups = grouped(records.filter((record) => record._isPending && !(isResumed && record._since == since)));
@@ -341,7 +347,7 @@ class HttpLink extends Link {
       const reached = await this._catchUp(group);
       if (!since || compare(since, reached) > 0) since = reached;
     }
-    this._channels = new Map(records.map((record) => [record._name, record]));
+    this._channels = channels;
     return since;
   }
   async _catchUp(group) {
@@ -384,8 +390,7 @@ class PollLink extends HttpLink {
     this._interval = wait * 1000;
     // The first answer comes at once: it shows that this works.
     let answer = await this._ask((since) => poll(since, 0));
-    for (;;) {
-      this._word();
+    while (!this._isDone) {
       this._reach(line.cursor = answer.cursor);
       if (answer.retry_ms) throw farewell(answer.retry_ms);
       this._heard();
@@ -438,12 +443,9 @@ class WsLink extends Link {
     if (op == "unsubscribed") line._refuse(this._channels.get(channel), failure("the server ended it", message.code));
     if (op == "ok") {
       if (!asked) return;
-      if (asked._resolve) {
-        this._asked.delete(ref);
-        asked._resolve({ id, subscribers: message.subscribers });
-      }
-      const record = asked.find?.((record) => record._name == channel);
-      if (record) this._channels.set(channel, record);
+      if (asked._resolve) asked._resolve({ id, subscribers: message.subscribers });
+      else this._channels.set(channel, asked.splice(asked.findIndex((record) => record._name == channel), 1)[0]);
+      if (!asked.length) this._asked.delete(ref);
       return;
     }
     // What had to catch up is resumed with the rest from the first position that comes after its ok.
@@ -474,7 +476,7 @@ class WsLink extends Link {
       this._sent.delete(name);
       if (!wanted.has(name)) this._channels.delete(name);
     }
-    if (gone.length) this._command("unsubscribe", JSON.stringify({ channels: gone }), []);
+    if (gone.length) this._command("unsubscribe", JSON.stringify({ channels: gone }));
     const records = [...wanted.values()].filter((record) => !this._sent.has(record._name));
     for (const record of records) {
       if (!record._isPending) record._since = line.cursor;
@@ -493,7 +495,8 @@ class WsLink extends Link {
     return new Promise((_resolve, _reject) => this._command("publish", text, { _resolve, _reject }));
   }
   _command(op, fields, asked) {
-    this._asked.set(++this._ref, asked);
+    this._ref++;
+    if (asked) this._asked.set(this._ref, asked);
     this._socket.send(`{"op":"${op}","ref":${this._ref},${fields.slice(1)}`);
   }
   _ping() {
@@ -516,7 +519,7 @@ const LINKS = { ws: WsLink, sse: SseLink, poll: PollLink };
 export class Holdline extends Target {
   constructor(url = ".", options = {}) {
     super();
-    const base = this._base = new URL(url, globalThis.document?.baseURI ?? globalThis.location);
+    const base = this._base = new URL(url, globalThis.document?.baseURI || globalThis.location);
     base.pathname = base.pathname.replace(/\/*$/, "/");
     this._WebSocket = options.WebSocket || globalThis.WebSocket;
     this._fetcher = options.fetch || fetch;
@@ -545,7 +548,7 @@ export class Holdline extends Target {
   }
 
   get transport() {
-    return this._link?._name ?? null;
+    return this._link?._name || null;
   }
   get readyState() {
     return this.state == "open" ? 1 : this.state == "closed" ? 2 : 0;
@@ -645,7 +648,7 @@ export class Holdline extends Target {
     const record = channels.get(message.channel);
     if (!record?._subscriptions.size) return; // closed meanwhile
     for (const target of record._subscriptions) {
-      if (isFresh(target, message.id)) target._emitMessage(message);
+      if (target.state != "closed" && isFresh(target, message.id)) target._emitMessage(message);
     }
     if (isFresh(record, message.id)) this._emitMessage(message);
   }
@@ -659,7 +662,7 @@ export class Holdline extends Target {
     this._emit("gap", detail);
   }
   _live(record, cursor) {
-    if (!record || record._isLive) return;
+    if (!record?._subscriptions.size || record._isLive) return;
     record._begin(cursor);
     record._isLive = true;
     record._subscriptions.forEach((target) => target._live());
@@ -670,7 +673,7 @@ export class Holdline extends Target {
     if (!record || this._channels.get(record._name) != record) return;
     this._channels.delete(record._name);
     const detail = { channel: record._name, code: word || code, reason };
-    record._subscriptions.forEach((target) => target._end(detail));
+    record._end(detail);
     this._emit("error", detail);
     this._changed();
   }
@@ -691,11 +694,10 @@ export class Holdline extends Target {
       } else if (link._sync) link._sync();
       else if (!this._channels.size) this._idle();
       else if (!this._next && !this._isCarried(link)) this._open(this._at);
-    }, this._link?._sync ? 0 : SETTLE_MS);
+    }, SETTLE_MS);
   }
   _isCarried({ _channels: carried }) {
-    const wanted = [...this._channels.values()];
-    return carried.size == wanted.length && wanted.every((record) => carried.get(record._name) == record);
+    return carried.size == this._channels.size && [...this._channels].every(([name, record]) => carried.get(name) == record);
   }
 
   // ---- the ladder
@@ -773,12 +775,13 @@ export class Holdline extends Target {
     clearTimeout(this._timer);
     this._why = why;
     this._timer = setTimeout(() => this._connect(), ms);
-    this._turn(globalThis.navigator?.onLine === false ? "offline" : "waiting", why, now() + ms);
+    this._turn(globalThis.navigator?.onLine === false ? "offline" : "waiting", why, Math.ceil(now() + ms));
   }
   /** Something says that it may work now. Only what the server asked for is waited for all the same. */
   _hurry() {
     if (this._link || this._next || this._isIdle || this._why.retry || this.state == "closed") return;
-    this._wait(Math.min(random(0, 1000), (this.retryAt || Infinity) - now()), this._why);
+    // Once: whoever draws again and again draws a small number.
+    if ((this.retryAt || Infinity) - now() > 1000) this._wait(random(0, 1000), this._why);
   }
   _drop() {
     clearTimeout(this._timer);
@@ -793,7 +796,7 @@ export class Holdline extends Target {
   }
   _idle() {
     this._isIdle = true;
-    this._rest("nothing to listen to");
+    this._rest(IDLE);
   }
   _stop(why) {
     if (this.state == "closed") return;
@@ -803,10 +806,7 @@ export class Holdline extends Target {
     this._turn("closed", why);
     const detail = { code: why.code, reason: why.message };
     for (const { _reject } of this._queue.splice(0)) _reject(closed());
-    for (const record of this._channels.values()) {
-      record._subscriptions.forEach((target) => target._end(detail));
-      record._subscriptions.clear();
-    }
+    this._channels.forEach((record) => record._end(detail));
     this._channels.clear();
     this._emit("close", { ...detail, final: true });
   }
@@ -842,9 +842,8 @@ export class Holdline extends Target {
     on(document, "visibilitychange", wake);
     on(document, "resume", wake);
     on(globalThis, "pageshow", (event) => event.persisted && this._hurry());
-    on(globalThis, "pagehide", () => this._isIdle || this._rest("the page is put aside"));
+    on(globalThis, "pagehide", () => this._rest("the page is put aside"));
     on(globalThis, "offline", () => {
-      if (this._isIdle) return;
       this._drop();
       this._wait(30000, failure("the browser is offline"));
     });
@@ -857,7 +856,7 @@ export class Holdline extends Target {
     this._tickAt = time;
     if (!link) return;
     if (passed > 2 * link._interval) this._check();
-    else if (time - link._stamp > link._interval + GRACE_MS) link._lost(failure("the connection is silent"));
+    else if (time - link._stamp > link._interval + GRACE_MS) link._lost(silent());
     else if (this._at && time > this._probeAt && !this._next) {
       this._probeAt = time + 10 * MINUTE_MS;
       this._open(0);
@@ -868,7 +867,7 @@ export class Holdline extends Target {
     const link = this._link, stamp = link?._stamp;
     if (!link || now() - stamp < link._interval) return;
     link._ping?.();
-    setTimeout(() => link._stamp == stamp && link._lost(failure("the connection is silent")), WORD_MS);
+    setTimeout(() => link._stamp == stamp && link._lost(silent()), WORD_MS);
   }
   /** The transport that worked on this tab's last page; sets it if there is one to set. */
   _memory(transport) {
