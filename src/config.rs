@@ -21,6 +21,11 @@ pub struct Config {
     /// Addresses: `7070` (both loopback addresses), `ADDR:PORT`, `:7070` or `[::]:7070` (every
     /// interface), port 0 (a free one), `unix:PATH`. Empty: `7070`.
     pub listen: Vec<String>,
+    /// Permissions of the socket files of `unix:PATH`, for example `0o660`; to connect is to write. They
+    /// have them before anybody can connect. Default none: those that the umask leaves.
+    pub unix_mode: Option<u32>,
+    /// The group of these files: a name of `/etc/group`, or a number. Default none: the process's.
+    pub unix_group: Option<String>,
     /// Anyone may do everything: no check of Origin, Host or address. Limits of size stay. Default off.
     pub open: bool,
     /// Loopback and unix peers may publish without an [`App`](crate::App) that allows it. Off in the
@@ -236,6 +241,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: Vec::new(),
+            unix_mode: None,
+            unix_group: None,
             open: false,
             local_publish: false,
             origins: Vec::new(),
@@ -416,9 +423,11 @@ pub struct Routes {
     pub protocol: bool,
     /// `/`: the console.
     pub console: bool,
+    /// `/client.js` and `/client.iife.js`: the client for browsers.
+    pub client: bool,
     /// `/health` and `/ready`.
     pub health: bool,
-    /// `/stats`.
+    /// `/stats` and `/channels`.
     pub stats: bool,
 }
 
@@ -426,13 +435,27 @@ impl Routes {
     /// No built-in route at all.
     #[must_use]
     pub const fn none() -> Self {
-        Self { channels: false, protocol: false, console: false, health: false, stats: false }
+        Self {
+            channels: false,
+            protocol: false,
+            console: false,
+            client: false,
+            health: false,
+            stats: false,
+        }
     }
 }
 
 impl Default for Routes {
     fn default() -> Self {
-        Self { channels: true, protocol: true, console: true, health: true, stats: true }
+        Self {
+            channels: true,
+            protocol: true,
+            console: true,
+            client: true,
+            health: true,
+            stats: true,
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use super::client::Form;
 use super::policy::Policy;
 use super::query::{Channels, NO_CHANNEL, Options};
 use super::reply::Refused;
@@ -23,14 +24,21 @@ pub(crate) enum What {
     Ready,
     Stats,
     Console,
+    Channels,
+    /// The browser's client.
+    Client(Form),
     Info,
     Presence,
     Clear,
     Publish,
     Batch,
     Ws(WsMode),
-    Sse { is_raw: bool },
-    Poll { is_raw: bool },
+    Sse {
+        is_raw: bool,
+    },
+    Poll {
+        is_raw: bool,
+    },
 }
 
 /// A request that has a meaning here.
@@ -53,6 +61,7 @@ pub(crate) struct Handshake {
 enum Path {
     Any,
     Console,
+    Client(Form),
     Health,
     Ready,
     Stats,
@@ -60,6 +69,7 @@ enum Path {
     Poll,
     Ws,
     Publish,
+    Channels,
     Channel,
     Presence,
 }
@@ -70,9 +80,12 @@ impl Path {
         let (found, is_on) = match path {
             _ if is_asterisk => (Self::Any, true),
             b"/" => (Self::Console, routes.console),
+            b"/client.js" => (Self::Client(Form::Module), routes.client),
+            b"/client.iife.js" => (Self::Client(Form::Script), routes.client),
             b"/health" => (Self::Health, routes.health),
             b"/ready" => (Self::Ready, routes.health),
             b"/stats" => (Self::Stats, routes.stats),
+            b"/channels" => (Self::Channels, routes.stats),
             b"/events" => (Self::Events, routes.protocol),
             b"/poll" => (Self::Poll, routes.protocol),
             b"/ws" => (Self::Ws, routes.protocol),
@@ -95,12 +108,14 @@ impl Path {
             Self::Any | Self::Channel => "Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS\r\n",
             Self::Publish => "Allow: POST, OPTIONS\r\n",
             Self::Console
+            | Self::Client(_)
             | Self::Health
             | Self::Ready
             | Self::Stats
             | Self::Events
             | Self::Poll
             | Self::Ws
+            | Self::Channels
             | Self::Presence => "Allow: GET, HEAD, OPTIONS\r\n",
         }
     }
@@ -198,6 +213,7 @@ fn meaning(path: Path, parsed: &Head) -> What {
     match path {
         Path::Any => What::Allow(path.allow()),
         Path::Console => What::Console,
+        Path::Client(form) => What::Client(form),
         Path::Health => What::Health,
         Path::Ready => What::Ready,
         Path::Stats => What::Stats,
@@ -205,6 +221,7 @@ fn meaning(path: Path, parsed: &Head) -> What {
         Path::Poll => What::Poll { is_raw: false },
         Path::Ws => What::Ws(WsMode::Json),
         Path::Publish => What::Batch,
+        Path::Channels => What::Channels,
         Path::Presence => What::Presence,
         Path::Channel if parsed.method == Method::Delete => What::Clear,
         Path::Channel if !is_get => What::Publish,
@@ -239,8 +256,10 @@ fn read_names<'b>(
     config: &Config,
     options: &mut Options<'b>,
 ) -> Result<What, Refused> {
-    if matches!(what, What::Health | What::Ready | What::Stats) {
-        return Ok(what); // no option means anything there
+    let has_no_options =
+        matches!(what, What::Health | What::Ready | What::Stats | What::Client(_) | What::Channels);
+    if has_no_options {
+        return Ok(what); // or only some of its own
     }
     if !matches!(path, Path::Channel | Path::Presence) {
         options.read(head, parsed, config)?;
