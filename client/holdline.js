@@ -80,7 +80,7 @@ export function parser(onBlock) {
 const failure = (reason, code = 0, retry) => Object.assign(new Error(reason), { code, retry });
 
 const closed = () => failure("the line is closed", "closed");
-const lost = () => failure("the connection ended before the answer", LOST);
+const lost = () => failure("no answer came", LOST);
 const silent = () => failure("the connection is silent");
 const farewell = (retry) => failure("the server shuts down", 1012, retry);
 
@@ -94,8 +94,10 @@ async function refusal(response) {
 /** What a publisher is told. */
 const named = (error) => error.code ? Object.assign(error, { code: error.word || error.code }) : lost();
 
-/** Whether it is no use to come back. (4401 is looked at elsewhere.) */
-const isFinal = (code) => /^(10(0[23789]|10)|4(204|501|505|4(?!01|08|09|25|29)\d\d))$/.test(code);
+/** Whether it is no use to come back. After 4401 it is, once, with another token. */
+const isFinal = (code) => /^(10(0[23789]|10)|4(204|501|505|4(?!08|09|25|29)\d\d))$/.test(code);
+/** Whether it may be for one channel of several. */
+const isPartly = (code) => code == 4400 || code == 4403;
 
 function base64(bytes) {
   let text = "";
@@ -325,10 +327,10 @@ class HttpLink extends Link {
     } catch (error) {
       // Perhaps only some are refused: these are found, and left out.
       const records = [...line._channels.values()];
-      if (error.code != 4400 && error.code != 4403 || !records[1]) throw error;
+      if (!isPartly(error.code) || !records[1]) throw error;
       for (const record of records) {
         await this._poll(new Map([[record._name, record]]), null, 0).catch((error) => {
-          if (!isFinal(error.code) || line._channels.size < 2) throw error;
+          if (!isPartly(error.code) || line._channels.size < 2) throw error;
           line._refuse(record, error);
         });
       }
@@ -428,7 +430,7 @@ class WsLink extends Link {
     };
   }
   _take(message) {
-    const line = this._line, { op, ref, id, channel, cursor } = message, asked = this._asked.get(ref);
+    const line = this._line, { op, ref, id, channel, cursor, subscribers } = message, asked = this._asked.get(ref);
     if (op == "hello") {
       this._interval = message.heartbeat_ms;
       this._bytesMax = message.message_bytes_max;
@@ -443,7 +445,7 @@ class WsLink extends Link {
     if (op == "unsubscribed") line._refuse(this._channels.get(channel), failure("the server ended it", message.code));
     if (op == "ok") {
       if (!asked) return;
-      if (asked._resolve) asked._resolve({ id, subscribers: message.subscribers });
+      if (asked._resolve) asked._resolve({ id, subscribers });
       else this._channels.set(channel, asked.splice(asked.findIndex((record) => record._name == channel), 1)[0]);
       if (!asked.length) this._asked.delete(ref);
       return;
@@ -602,7 +604,8 @@ export class Holdline extends Target {
       return this._publish(text, true);
     }
     if (!response.ok) throw await refusal(response);
-    return response.json();
+    const { id, subscribers } = await response.json();
+    return { id, subscribers };
   }
   /** One after the other, so that they keep their order. What the server did not settle is sent again. */
   async _flush() {
@@ -614,7 +617,7 @@ export class Holdline extends Target {
       try {
         item._resolve(await this._publish(item._text));
       } catch (error) {
-        if (error.word ? error.retry : !isFinal(error.code) && error.code != 4401) {
+        if (error.word ? error.retry : !isFinal(error.code)) {
           await new Promise((resolve) => setTimeout(resolve, delay(attempt++, error.retry)));
           continue;
         }
@@ -725,7 +728,7 @@ export class Holdline extends Target {
     this._memory(transport);
     if (old?._name != transport) {
       this._openedAt = now();
-      this._probeAt = now() + (this._worked[0] ? 1 : 10) * MINUTE_MS;
+      this._probeAt = now() + MINUTE_MS; // perhaps the server was only being restarted; then every ten
       this._turn("open", { transport });
       this._emit("open", { transport });
     }
@@ -748,7 +751,7 @@ export class Holdline extends Target {
     if (why.code == 4401 && this._token?.call && !this._wasRefused) {
       this._wasRefused = this._isRefused = true;
       this._connect();
-    } else if (why.code == 4401 || isFinal(why.code)) this._stop(why);
+    } else if (isFinal(why.code)) this._stop(why);
     else this._step(wasOpen, why);
   }
   /** Which transport is next, and when. */
