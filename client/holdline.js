@@ -11,7 +11,7 @@
  * Names with a leading underscore are no interface: they are shortened when this is built.
  */
 
-/** How long a transport may be silent before its first word. */
+/** How long a transport may be silent before its first word; twice as long in each further round of all. */
 const WORD_MS = 5000;
 /** Who lasted this long was no failure: what comes after begins anew. */
 const STEADY_MS = 10000;
@@ -28,7 +28,6 @@ const LOST = "lost";
 const BYTES = "application/octet-stream";
 
 const random = (low, high) => low + Math.random() * (high - low);
-const isFunction = (what) => typeof what == "function";
 
 const now = () => Date.now();
 
@@ -45,7 +44,7 @@ export function compare(a, b) {
  */
 export function delay(attempt, least = 0) {
   const own = attempt < 0 ? random(100, 1500) : random(0, Math.min(30000, 1000 * 2 ** attempt));
-  return Math.max(100, own, least * random(1, 1.5));
+  return Math.ceil(Math.max(100, own, least * random(1, 1.5)));
 }
 
 /**
@@ -240,19 +239,15 @@ class Link {
   }
   /** Gives up when nothing is heard before the first word. Bytes are something: a slow line is none that is cut. */
   _expect() {
+    const patience = Math.min(30000, WORD_MS * 2 ** this._line._rounds);
     this._heard();
-    const check = () => {
-      const left = this._stamp + WORD_MS - now();
-      if (left > 0) this._timer = setTimeout(check, left);
-      else this._lost(failure("the connection is silent"));
-    };
-    check();
+    this._timer = setInterval(() => now() - this._stamp < patience || this._lost(failure("the connection is silent")), 200);
   }
   /** The first word: this transport works. */
   _word() {
     if (this._isOpen) return;
     this._isOpen = true;
-    clearTimeout(this._timer);
+    clearInterval(this._timer);
     this._line._opened(this);
   }
   /** What means the same on a WebSocket and on a stream. */
@@ -264,7 +259,7 @@ class Link {
   }
   _close() {
     this._isDone = true;
-    clearTimeout(this._timer);
+    clearInterval(this._timer);
     this._abort.abort();
   }
   _lost(why) {
@@ -319,18 +314,18 @@ class HttpLink extends Link {
   }
   /** Brings all channels to one position, and asks for them from there by `ask`. */
   async _ask(ask) {
+    const line = this._line;
     try {
       return await ask(await this._align());
     } catch (error) {
       // Perhaps only some are refused: these are found, and left out.
-      if (error.code != 4400 && error.code != 4403 || this._line._channels.size < 2) throw error;
-      for (const record of [...this._line._channels.values()]) {
-        try {
-          await this._poll(new Map([[record._name, record]]), undefined, 0);
-        } catch (error) {
-          if (!isFinal(error.code) || this._line._channels.size < 2) throw error;
-          this._line._refuse(record, error);
-        }
+      const records = [...line._channels.values()];
+      if (error.code != 4400 && error.code != 4403 || !records[1]) throw error;
+      for (const record of records) {
+        await this._poll(new Map([[record._name, record]]), null, 0).catch((error) => {
+          if (!isFinal(error.code) || line._channels.size < 2) throw error;
+          line._refuse(record, error);
+        });
       }
       return ask(await this._align());
     }
@@ -414,7 +409,8 @@ class WsLink extends Link {
     /** The channels that were asked for. */
     this._sent = new Map();
     this._ref = 0;
-    socket.onerror = () => {}; // its close follows
+    // A close follows, in browsers in the same turn; in Node 20 none does if there was no connection.
+    socket.onerror = () => setTimeout(() => this._lost(failure("the connection ended")));
     socket.onclose = ({ code, reason }) => this._lost(this._farewell || failure(reason || "the connection ended", code));
     socket.onmessage = ({ data }) => {
       if (this._isDone) return;
@@ -462,7 +458,7 @@ class WsLink extends Link {
     else if (code == "unauthorized") this._lost(failure(message, 4401));
     else if (retry || code == "overloaded") {
       setTimeout(() => {
-        for (const record of asked) this._sent.delete(record._name);
+        asked.forEach((record) => this._sent.delete(record._name));
         this._sync();
       }, (retry || 1000) * random(1, 1.5));
     } else if (asked.length > 1) asked.forEach((record) => this._subscribe([record])); // one is refused, not all
@@ -539,7 +535,7 @@ export class Holdline extends Target {
     this.retryAt = null;
     this._channels = new Map();
     this._queue = [];
-    this._attempt = 0;
+    this._attempt = this._rounds = 0;
     this._failures = {};
     this._why = {};
     this._worked = {};
@@ -598,7 +594,7 @@ export class Holdline extends Target {
     if (text.length * 3 < link?._bytesMax) return link._publish(text);
     const init = { method: "POST", headers: { "Content-Type": "application/json" }, body: text };
     const response = await this._fetch("publish", await this._credential(), init);
-    if (response.status == 401 && isFunction(this._token) && !isSecond) {
+    if (response.status == 401 && this._token?.call && !isSecond) {
       this._isRefused = true;
       return this._publish(text, true);
     }
@@ -635,12 +631,12 @@ export class Holdline extends Target {
   async _credential() {
     const isRefused = !!this._isRefused;
     this._isRefused = false;
-    return isFunction(this._token) ? this._token(isRefused) : this._token;
+    return this._token?.call ? this._token(isRefused) : this._token;
   }
   _fetch(path, token, init, query = "") {
-    const fetcher = this._fetcher, headers = { ...init.headers };
-    if (token) headers.Authorization = "Bearer " + token;
-    return fetcher(this._url(path, query), { cache: "no-store", ...init, headers });
+    const fetcher = this._fetcher;
+    if (token) init.headers = { ...init.headers, Authorization: "Bearer " + token };
+    return fetcher(this._url(path, query), { cache: "no-store", ...init });
   }
 
   // ---- what connections tell
@@ -658,7 +654,7 @@ export class Holdline extends Target {
       const record = channels.get(name);
       if (!record) continue;
       if (record._isPending) record._since = detail.resumed; // told once
-      for (const target of record._subscriptions) target._emit("gap", detail);
+      record._subscriptions.forEach((target) => target._emit("gap", detail));
     }
     this._emit("gap", detail);
   }
@@ -666,7 +662,7 @@ export class Holdline extends Target {
     if (!record || record._isLive) return;
     record._begin(cursor);
     record._isLive = true;
-    for (const target of record._subscriptions) target._live();
+    record._subscriptions.forEach((target) => target._live());
     this._emit("live", { channel: record._name });
   }
   /** A channel may not be listened to; the others go on. */
@@ -674,7 +670,7 @@ export class Holdline extends Target {
     if (!record || this._channels.get(record._name) != record) return;
     this._channels.delete(record._name);
     const detail = { channel: record._name, code: word || code, reason };
-    for (const target of record._subscriptions) target._end(detail);
+    record._subscriptions.forEach((target) => target._end(detail));
     this._emit("error", detail);
     this._changed();
   }
@@ -744,9 +740,10 @@ export class Holdline extends Target {
     if (wasOpen && now() - this._openedAt >= STEADY_MS) {
       this._attempt = -1;
       this._failures = {};
+      this._rounds = 0;
       this._wasRefused = false;
     }
-    if (why.code == 4401 && isFunction(this._token) && !this._wasRefused) {
+    if (why.code == 4401 && this._token?.call && !this._wasRefused) {
       this._wasRefused = this._isRefused = true;
       this._connect();
     } else if (why.code == 4401 || isFinal(why.code)) this._stop(why);
@@ -759,7 +756,8 @@ export class Holdline extends Target {
     if (this._failures[at] >= FAILURES_MAX || !wasOpen && !why.retry && !this._worked[at]) {
       this._failures[at] = 0;
       this._at = (at + 1) % this._ladder.length;
-      if (!wasOpen && !isAnswered && this._at) return this._connect();
+      if (!this._at) this._rounds++;
+      else if (!wasOpen && !isAnswered) return this._connect();
     } else if (!wasOpen) this._at = this._home;
     this._wait(delay(this._attempt++, why.retry), why);
   }
@@ -806,7 +804,7 @@ export class Holdline extends Target {
     const detail = { code: why.code, reason: why.message };
     for (const { _reject } of this._queue.splice(0)) _reject(closed());
     for (const record of this._channels.values()) {
-      for (const target of record._subscriptions) target._end(detail);
+      record._subscriptions.forEach((target) => target._end(detail));
       record._subscriptions.clear();
     }
     this._channels.clear();
@@ -818,7 +816,7 @@ export class Holdline extends Target {
     if (state != "open") {
       for (const record of this._channels.values()) {
         record._isLive = false;
-        for (const target of record._subscriptions) target.state = "pending";
+        record._subscriptions.forEach((target) => target.state = "pending");
       }
     }
     this._emit("state", { state, transport, reason, code, retryAt });

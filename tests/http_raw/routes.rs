@@ -5,11 +5,14 @@ use super::http::Req;
 use super::lint::METHODS;
 
 /// Target, methods, status of GET.
-const ROUTES: [(&str, &[&str], u16); 10] = [
+const ROUTES: [(&str, &[&str], u16); 13] = [
     ("/", READ, 200),
+    ("/client.js", READ, 200),
+    ("/client.iife.js", READ, 200),
     ("/health", READ, 200),
     ("/ready", READ, 200),
     ("/stats", READ, 200),
+    ("/channels", READ, 200),
     ("/channels/routes", &["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"], 200),
     ("/channels/routes/presence", READ, 200),
     ("/events?channel=routes-stream", READ, 200),
@@ -27,6 +30,7 @@ pub fn table() -> Vec<Case> {
     heads(&mut table);
     missing(&mut table);
     contents(&mut table);
+    clients(&mut table);
     streams(&mut table);
     table
 }
@@ -122,7 +126,7 @@ fn missing(table: &mut Vec<Case>) {
         "/health//",
         "/health/x",
         "/health;a=b",
-        "/channels",
+        "/Channels",
         "/channels/a/b",
         "/channels/a/presence/",
         "/channels/a/presence/x",
@@ -166,10 +170,11 @@ fn contents(table: &mut Vec<Case>) {
     let json =
         || status(200).has("content-type", "application/json").has("cache-control", "no-store");
     let none = "/channels/routes-none";
-    let rows: [(&str, Req, Want); 10] = [
+    let rows: [(&str, Req, Want); 11] = [
         ("health", get("/health"), status(200).has("cache-control", "no-store")),
         ("ready", get("/ready"), status(200).has("cache-control", "no-store")),
         ("stats", get("/stats"), json().says("\"epoch\"").says("\"uptime_s\"")),
+        ("channels", get("/channels?limit=1"), json().says("\"total\":").says("\"channels\":[")),
         ("channel", get(none), json().says("\"channel\":\"routes-none\"").says("\"subscribers\"")),
         ("console", get("/"), status(200).has("content-type", "text/html")),
         (
@@ -214,6 +219,34 @@ fn contents(table: &mut Vec<Case>) {
     let case = Case::new("a page of a publisher is sandboxed", publish);
     let case = case.and(get("/channels/routes-html?since=earliest"));
     table.push(case.want(status(202)).want(sandboxed).kept());
+}
+
+/// The client for browsers: a page of any origin may take it, and is told if it has it already.
+fn clients(table: &mut Vec<Case>) {
+    let common = |want: Want| {
+        want.has("access-control-allow-origin", "*").has("cache-control", "no-cache").lacks("vary")
+    };
+    let script = || {
+        common(status(200))
+            .has("content-type", "text/javascript; charset=utf-8")
+            .has("x-content-type-options", "nosniff")
+            .has("etag", "\"")
+    };
+    let (module, iife) = (get("/client.js"), get("/client.iife.js"));
+    let same = || common(status(304)).has("etag", "\"").body("").lacks("content-type");
+    let any = |request: &Req| request.clone().field("If-None-Match: *");
+    let origin = "Origin: http://evil.example";
+    let rows: [(&str, Req, Want); 8] = [
+        ("client as a module", module.clone(), script().says("export{").says("asdefault}")),
+        ("client as a script", iife.clone(), script().says("varHoldline=(()=>{")),
+        ("client for another origin", module.clone().field(origin), script()),
+        ("client with a query of whatever kind", get("/client.js?v=1.2&%zz"), script()),
+        ("client that is there", any(&module), same()),
+        ("client that is there, as a script", any(&iife).field(origin), same()),
+        ("client of another build", module.field("If-None-Match: \"0\", W/\"1\""), script()),
+        ("client by a path that begins like it", get("/client.jsx"), error(404, "not_found")),
+    ];
+    table.extend(rows.map(|(name, request, want)| Case::new(name, request).want(want).kept()));
 }
 
 fn streams(table: &mut Vec<Case>) {

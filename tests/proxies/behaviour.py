@@ -239,6 +239,10 @@ async def second_version(world, kind):
     event = await soon(stream.stdout.readuntil(b"\n\n"), SHORT)
     assert b'"text":"by h2"' in event, event
     await world.end(stream)
+    if kind != "haproxy":  # which finds out by writing, as `gone` shows
+        start = time.monotonic()
+        await server.listeners("a", 0)
+        assert time.monotonic() - start < SHORT, "a client that has gone is not noticed"
     poll = await world.spawn(
         proxy.directory, *curl, "-w", "\n%{http_version}", f"{base}/poll?channel=a&since=earliest",
         stdout=asyncio.subprocess.PIPE,
