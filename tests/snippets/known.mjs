@@ -2,12 +2,13 @@
 // must come of it. A snippet that stands here nowhere, or a part that stands in no snippet, fails.
 
 import { talks } from './frames.mjs';
-import { ends, firstLineListens, listens, reloads, websocatTyped } from './trials.mjs';
+import { after, ends, firstLineListens, listens, reloads, takesCopy, websocatTyped } from './trials.mjs';
 
 const META = 'holdline.v1.meta';
 const bytes = word => new TextEncoder().encode(word); // so that no type is given
 const HELLO = [bytes('hello')];
 const BINARY = [Uint8Array.of(0x00, 0xff), { 'Content-Type': 'application/octet-stream' }];
+const PAGE = 'const show = () => {};\n';
 
 // Whole documents whose snippets are no clients.
 export const ASIDE = {
@@ -34,6 +35,10 @@ export const KNOWN = {
     ['< (binary) id:', 'websocket', talks({ channel: 'lobby', protocol: META, after: [HELLO, BINARY] })],
     ['< gap: reason', 'websocket', talks({ channel: 'lobby', since: 'k3J9xQ-42', protocol: META, after: [HELLO] })],
     ['< {"op":"hello"', 'websocket', talks({ before: ['hello', 'soup', 'x'].map(word => ['news', bytes(word)]) })],
+  ],
+  'client/README.md': [
+    ['fetchAllAgain', 'page', after(PAGE, listens('news', { first: true, own: '2431', gap: false }))],
+    ['integrity', 'html', takesCopy],
   ],
   'docs/clients.md': [
     ['news.ongap', 'html', listens('news', { first: true, own: '2431' })],
