@@ -50,7 +50,7 @@ export const KNOWN = {
     ['function connect()', 'page', listens('chat', { own: 'here I am' })],
     ['hello, everyone', 'page', listens('chat', { first: true, own: 'hello, everyone', resumes: false })],
     ['const { cursor, gap, messages }', ['page', 'node'], listens('news')],
-    ['crypto.randomUUID()', ['page', 'node'], ends(/^202 .*\bid"?: ?["']\w+-2["']/m)],
+    ['`gold-${Date.now()}', ['page', 'node'], ends(/^202 .*\bid"?: ?["']\w+-2["']/m)],
     ['# publish', 'sh', ends(/"id":"\w+-2"/, /"id":"\w+-3"/, /\}hello\{/, /"event":"price","data":\{"gold":2431\}/)],
     ["'id: '*", 'bash', listens('news', { gap: false })],
     ["websocat 'ws:", 'sh', websocatTyped],
