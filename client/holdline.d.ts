@@ -15,7 +15,7 @@ export interface HoldlineOptions {
    */
   token?: string | ((isRefused: boolean) => string | undefined | Promise<string | undefined>);
   /** The class to make WebSockets of. Default: the global one; without it the ladder begins at `sse`. */
-  WebSocket?: new (url: string, protocols?: string[]) => WebSocket;
+  WebSocket?: new (url: string, protocols?: string[]) => any;
   /** Default: the global one. */
   fetch?: typeof fetch;
   /**
@@ -65,8 +65,11 @@ export interface PublishError extends Error {
   retry?: number;
 }
 
-/** A message. `data` is what was published: JSON parsed, a string, or a `Uint8Array`. */
-export interface HoldlineMessage<T = any> extends MessageEvent<T> {
+/** A `MessageEvent`. `data` is what was published: JSON parsed, a string, or a `Uint8Array`. */
+export interface HoldlineMessage<T = any> extends Event {
+  readonly data: T;
+  /** The message's id: the position just after it. */
+  readonly lastEventId: string;
   readonly channel: string;
   /** The event's name; empty if the publisher gave none. */
   readonly event: string;
@@ -133,6 +136,9 @@ export interface HoldlineEvents {
   error: Told<Refused>;
 }
 
+// Named here, since Node's types have no such names.
+type ListenerOptions = boolean | { capture?: boolean; once?: boolean; passive?: boolean; signal?: AbortSignal };
+type AnyListener = ((event: Event) => void) | { handleEvent(event: Event): void } | null;
 type Listener<Self, E> = ((this: Self, event: E) => unknown) | { handleEvent(event: E): unknown } | null;
 
 /** One listener to a channel; made by `Holdline.subscribe`. */
@@ -147,15 +153,15 @@ export interface Subscription<T = any> extends EventTarget, AsyncIterable<Holdli
   addEventListener<K extends keyof SubscriptionEvents>(
     type: K,
     listener: Listener<Subscription<T>, SubscriptionEvents<T>[K]>,
-    options?: boolean | AddEventListenerOptions,
+    options?: ListenerOptions,
   ): void;
-  addEventListener(type: string, listener: EventListenerOrEventListenerObject | null, options?: boolean | AddEventListenerOptions): void;
+  addEventListener(type: string, listener: AnyListener, options?: ListenerOptions): void;
   removeEventListener<K extends keyof SubscriptionEvents>(
     type: K,
     listener: Listener<Subscription<T>, SubscriptionEvents<T>[K]>,
-    options?: boolean | EventListenerOptions,
+    options?: ListenerOptions,
   ): void;
-  removeEventListener(type: string, listener: EventListenerOrEventListenerObject | null, options?: boolean | EventListenerOptions): void;
+  removeEventListener(type: string, listener: AnyListener, options?: ListenerOptions): void;
 }
 
 /** A line to a server: any number of channels, over whichever transport works, held until `close()`. */
@@ -184,15 +190,15 @@ export class Holdline extends EventTarget {
   addEventListener<K extends keyof HoldlineEvents>(
     type: K,
     listener: Listener<Holdline, HoldlineEvents[K]>,
-    options?: boolean | AddEventListenerOptions,
+    options?: ListenerOptions,
   ): void;
-  addEventListener(type: string, listener: EventListenerOrEventListenerObject | null, options?: boolean | AddEventListenerOptions): void;
+  addEventListener(type: string, listener: AnyListener, options?: ListenerOptions): void;
   removeEventListener<K extends keyof HoldlineEvents>(
     type: K,
     listener: Listener<Holdline, HoldlineEvents[K]>,
-    options?: boolean | EventListenerOptions,
+    options?: ListenerOptions,
   ): void;
-  removeEventListener(type: string, listener: EventListenerOrEventListenerObject | null, options?: boolean | EventListenerOptions): void;
+  removeEventListener(type: string, listener: AnyListener, options?: ListenerOptions): void;
 }
 
 export default Holdline;
