@@ -1,0 +1,210 @@
+// The browser tests: see `run` beside this for how to call it.
+
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { MATRIX } from './faults.mjs';
+import { Chromium, Firefox, Node } from './peers.mjs';
+import { SCENARIOS } from './scenarios.mjs';
+import { Stage } from './stage.mjs';
+import { written } from './table.mjs';
+import { Server, sleep } from './world.mjs';
+
+const TRANSPORTS = ['ws', 'sse', 'poll'];
+const HOMES = {
+  chromium: () => Chromium.launch(),
+  firefox: () => Firefox.launch(),
+  node: async () => new Node({ injects: false }),
+  'node+ws': async () => new Node({ injects: true }),
+};
+
+const given = { peers: Object.keys(HOMES), rounds: 1, width: 6, seed: Date.now() % 1_000_000 };
+const args = process.argv.slice(2);
+while (args.length > 0) {
+  const name = args.shift();
+  switch (name) {
+    case '--short': given.short = true; break;
+    case '--write': given.write = args.shift(); break;
+    case '--only': given.only = args.shift(); break;
+    case '--peers': given.peers = args.shift().split(','); break;
+    case '--seed': given.seed = Number(args.shift()); break;
+    case '--rounds': given.rounds = Number(args.shift()); break;
+    case '--width': given.width = Number(args.shift()); break;
+    case '--client': given.client = fs.readFileSync(args.shift()); break;
+    default: given.binary = path.resolve(name);
+  }
+}
+
+// ---------------------------------------------------------------- what is to be run
+
+/** { name, peer, seed, run(tools) } for each, in the order in which they are begun. */
+function jobs() {
+  const all = [];
+  for (const peer of given.peers) {
+    for (const fault of MATRIX) {
+      for (const transport of TRANSPORTS) {
+        if (peer === 'node' && transport === 'ws') continue; // it has none
+        if (peer === 'node+ws' && transport !== 'ws') continue; // the same as node
+        all.push({ peer, transport, fault, name: `${transport} · ${fault.name}`, short: isShort(peer, fault, transport), run: tools => cell(tools, transport, fault) });
+      }
+    }
+    for (const scenario of SCENARIOS) {
+      if (!scenario.peers.includes(peer)) continue;
+      all.push({ peer, scenario, name: scenario.name, short: scenario.short?.includes(peer), alone: scenario.alone, run: scenario.run });
+    }
+  }
+  const chosen = all.filter(job => (!given.short || job.short) && (!given.only || `${job.peer}: ${job.name}`.includes(given.only)));
+  const repeated = Array.from({ length: given.rounds }, (_, round) => chosen.map(job => ({ ...job, round }))).flat();
+  // Its seed follows from its name, so that `--only` with the same `--seed` is the same test.
+  for (const job of repeated) job.seed = hash(`${given.seed} ${job.peer} ${job.name} ${job.round}`);
+  return repeated;
+}
+
+/** Each fault once in Chromium, over the transports in turn; the blows also elsewhere. */
+function isShort(peer, fault, transport) {
+  const at = MATRIX.indexOf(fault);
+  if (fault.name === 'rst' || fault.name === 'cuts') return peer !== 'firefox' || fault.name === 'rst';
+  if (peer === 'chromium') return TRANSPORTS[at % 3] === transport;
+  if (peer === 'firefox') return fault.name === 'crash' && transport === 'ws';
+  return fault.name === '503' || (fault.name === 'half-open' && transport === 'sse');
+}
+
+function hash(text) {
+  let h = 2166136261;
+  for (const c of text) h = Math.imul(h ^ c.codePointAt(0), 16777619) >>> 0;
+  return h;
+}
+
+// ---------------------------------------------------------------- one cell of the matrix
+
+async function cell(tools, transport, fault) {
+  const server = fault.own ? await tools.server(fault.own) : tools.shared;
+  const stage = await tools.stage({ server, every: fault.every, rhythm: fault.rhythm });
+  stage.transport = transport;
+  await stage.start({ options: { transports: [transport] } });
+  await stage.live();
+  stage.publisher.start();
+  await sleep(700 + stage.random() * 400);
+  const began = Date.now();
+  stage.mark(`fault begins: ${fault.name}`);
+  await fault.begin(stage);
+  let from = began;
+  if (fault.lasts) {
+    await sleep(fault.lasts);
+    await fault.end(stage);
+    from = Date.now();
+    stage.mark('fault ends');
+  }
+  await stage.caughtUp(from, fault.limit);
+  const reached = Date.now();
+  await stage.settle();
+  if (stage.proxy.hits === 0) throw new Error('the fault hit nobody: this tested nothing');
+  const verdict = stage.judged({ gaps: fault.gap ?? null });
+  return { ...summary(verdict), recover: stage.recovery(fault.fromBegin ? began : from, { until: reached }) };
+}
+
+const summary = ({ received, lost, doubled, announced }) => ({ received, lost: lost.length, doubled: doubled.length, announced });
+
+// ---------------------------------------------------------------- running them
+
+/** What a test may ask for; all of it is taken away at its end. */
+function toolsOf(job, home, shared) {
+  const undo = [];
+  const tools = {
+    home, shared, seed: job.seed,
+    async server(options = []) {
+      const own = [...options];
+      if (own.at(-1) === '--data') {
+        const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'holdline-data-'));
+        undo.push(() => fs.rmSync(folder, { recursive: true, force: true }));
+        own.push(folder);
+      }
+      const server = new Server(given.binary, own);
+      undo.push(() => server.end('SIGKILL'));
+      await server.start();
+      return server;
+    },
+    async stage(options = {}) {
+      const stage = await Stage.open({ home: tools.home, server: shared, seed: job.seed, name: job.name, client: given.client, ...options });
+      undo.push(() => stage.close());
+      tools.last = stage;
+      return stage;
+    },
+    async launch(options) {
+      const own = await Chromium.launch(options);
+      undo.push(() => own.close());
+      return own;
+    },
+    async undo() {
+      for (const act of undo.reverse()) await Promise.resolve(act()).catch(() => {});
+    },
+  };
+  return tools;
+}
+
+const results = [];
+
+async function perform(job, home, shared) {
+  const tools = toolsOf(job, home, shared);
+  const began = Date.now();
+  const result = { ...job, ok: true };
+  try {
+    Object.assign(result, await job.run(tools));
+  } catch (error) {
+    Object.assign(result, { ok: false, error: String(error.message ?? error), story: tools.last?.story() ?? [String(error.stack)] });
+    const verdict = tools.last?.verdict();
+    if (verdict) Object.assign(result, summary(verdict));
+  } finally {
+    await tools.undo();
+  }
+  result.took = Date.now() - began;
+  results.push(result);
+  tell(result);
+}
+
+function tell({ ok, peer, name, received, recover, note, error, story, seed, took }) {
+  const facts = [received === undefined ? '' : `${received} messages`, recover === undefined ? '' : `recovered in ${(recover / 1000).toFixed(1)} s`, note ?? ''].filter(Boolean);
+  if (ok) return console.log(`ok    ${peer}: ${name}${facts.length > 0 ? ` (${facts.join(', ')})` : ''}`);
+  console.log(`FAIL  ${peer}: ${name}: ${error.slice(0, 600)}`);
+  console.log(`      seed ${seed}, after ${(took / 1000).toFixed(1)} s; again: tests/browser/run --seed ${given.seed} --peers ${peer} --only '${name}'`);
+  for (const line of story) console.log(`      | ${line}`);
+  return undefined;
+}
+
+/** Those that may run at the same time do, `width` of them. */
+async function performAll(list, homes, shared) {
+  const together = list.filter(job => !job.alone);
+  const workers = Array.from({ length: Math.min(given.width, together.length) }, async () => {
+    while (together.length > 0) {
+      const job = together.shift();
+      await perform(job, homes[job.peer], shared);
+    }
+  });
+  await Promise.all(workers);
+  for (const job of list.filter(job => job.alone)) await perform(job, homes[job.peer], shared);
+}
+
+const list = jobs();
+console.log(`seed ${given.seed}`);
+const homes = {};
+let skipped = 0;
+for (const peer of new Set(list.map(job => job.peer))) {
+  try {
+    homes[peer] = await HOMES[peer]();
+  } catch (error) {
+    skipped++;
+    console.log(`SKIPPED ${peer}: ${error.message.split('\n')[0]}`);
+  }
+}
+const shared = new Server(given.binary);
+await shared.start();
+try {
+  await performAll(list.filter(job => homes[job.peer]), homes, shared);
+} finally {
+  await Promise.all(Object.values(homes).map(home => home.close()));
+  await shared.end();
+}
+if (given.write) written(given.write, results, Object.values(homes).map(home => home.version));
+const failed = results.filter(result => !result.ok).length;
+console.log(`${results.length - failed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`);
+process.exit(failed > 0 ? 1 : 0);
