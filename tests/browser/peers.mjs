@@ -103,7 +103,10 @@ class ChromiumPage {
   async awayAndBack(origin, away) {
     await this.page.goto(`${origin}/_test/elsewhere`);
     await away();
-    await this.page.goBack();
+    // Not goBack(), which waits for a page to be loaded.
+    await this.page.evaluate(() => { setTimeout(() => history.back()); });
+    await this.page.waitForURL(/seed=/, { waitUntil: 'commit' }).catch(() => {});
+    await this.page.waitForFunction(() => window.subject);
   }
 
   close() {
@@ -184,6 +187,7 @@ class FirefoxPage {
     await this.bidi.navigate(this.context, `${origin}/_test/elsewhere`);
     await away();
     await this.bidi.send('browsingContext.traverseHistory', { context: this.context, delta: -1 });
+    await this.ready();
   }
 
   async close() {

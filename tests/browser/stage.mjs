@@ -149,6 +149,7 @@ export class Stage {
     };
     for (const entry of all) {
       if (entry.k === 'message') { run.push(entry); continue; }
+      if (entry.kind === 'poll' && entry.status === 200 && run.length > 0) continue;
       fold();
       const { k, t, ...rest } = entry;
       told.push(`${t - zero}: ${k} ${JSON.stringify(rest)}`);
