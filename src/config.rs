@@ -416,6 +416,8 @@ pub struct Routes {
     pub protocol: bool,
     /// `/`: the console.
     pub console: bool,
+    /// `/client.js` and `/client.iife.js`: the client for browsers.
+    pub client: bool,
     /// `/health` and `/ready`.
     pub health: bool,
     /// `/stats`.
@@ -426,13 +428,27 @@ impl Routes {
     /// No built-in route at all.
     #[must_use]
     pub const fn none() -> Self {
-        Self { channels: false, protocol: false, console: false, health: false, stats: false }
+        Self {
+            channels: false,
+            protocol: false,
+            console: false,
+            client: false,
+            health: false,
+            stats: false,
+        }
     }
 }
 
 impl Default for Routes {
     fn default() -> Self {
-        Self { channels: true, protocol: true, console: true, health: true, stats: true }
+        Self {
+            channels: true,
+            protocol: true,
+            console: true,
+            client: true,
+            health: true,
+            stats: true,
+        }
     }
 }
 

@@ -107,6 +107,7 @@
 mod addresses;
 mod answer;
 mod app;
+mod client;
 mod common;
 mod core;
 mod deliver;

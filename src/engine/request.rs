@@ -154,6 +154,7 @@ impl Engine {
             What::Console => {
                 self.core.answer_console(index, answering, !plan.options.channels.is_empty())?
             }
+            What::Client(form) => self.core.answer_client(index, answering, head, form),
             What::Info => {
                 let channel = &*plan.options.channels[0];
                 let request = asked.without_body();

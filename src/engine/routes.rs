@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use super::client::Form;
 use super::policy::Policy;
 use super::query::{Channels, NO_CHANNEL, Options};
 use super::reply::Refused;
@@ -23,6 +24,8 @@ pub(crate) enum What {
     Ready,
     Stats,
     Console,
+    /// The browser's client.
+    Client(Form),
     Info,
     Presence,
     Clear,
@@ -53,6 +56,7 @@ pub(crate) struct Handshake {
 enum Path {
     Any,
     Console,
+    Client(Form),
     Health,
     Ready,
     Stats,
@@ -70,6 +74,8 @@ impl Path {
         let (found, is_on) = match path {
             _ if is_asterisk => (Self::Any, true),
             b"/" => (Self::Console, routes.console),
+            b"/client.js" => (Self::Client(Form::Module), routes.client),
+            b"/client.iife.js" => (Self::Client(Form::Script), routes.client),
             b"/health" => (Self::Health, routes.health),
             b"/ready" => (Self::Ready, routes.health),
             b"/stats" => (Self::Stats, routes.stats),
@@ -95,6 +101,7 @@ impl Path {
             Self::Any | Self::Channel => "Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS\r\n",
             Self::Publish => "Allow: POST, OPTIONS\r\n",
             Self::Console
+            | Self::Client(_)
             | Self::Health
             | Self::Ready
             | Self::Stats
@@ -198,6 +205,7 @@ fn meaning(path: Path, parsed: &Head) -> What {
     match path {
         Path::Any => What::Allow(path.allow()),
         Path::Console => What::Console,
+        Path::Client(form) => What::Client(form),
         Path::Health => What::Health,
         Path::Ready => What::Ready,
         Path::Stats => What::Stats,
@@ -239,7 +247,7 @@ fn read_names<'b>(
     config: &Config,
     options: &mut Options<'b>,
 ) -> Result<What, Refused> {
-    if matches!(what, What::Health | What::Ready | What::Stats) {
+    if matches!(what, What::Health | What::Ready | What::Stats | What::Client(_)) {
         return Ok(what); // no option means anything there
     }
     if !matches!(path, Path::Channel | Path::Presence) {
