@@ -23,9 +23,7 @@ const PREFERENCES = {
   'extensions.update.enabled': false,
   'extensions.getAddons.cache.enabled': false,
   'browser.safebrowsing.update.enabled': false,
-  'dom.ipc.processCount': 2,
   'dom.ipc.processPrelaunch.enabled': false,
-  'fission.autostart': false,
   'privacy.reduceTimerPrecision': false,
 };
 

@@ -196,6 +196,7 @@ for (const peer of new Set(list.map(job => job.peer))) {
     console.log(`SKIPPED ${peer}: ${error.message.split('\n')[0]}`);
   }
 }
+const versions = Object.values(homes).map(home => home.version); // as long as they live
 const shared = new Server(given.binary);
 await shared.start();
 try {
@@ -204,7 +205,7 @@ try {
   await Promise.all(Object.values(homes).map(home => home.close()));
   await shared.end();
 }
-if (given.write) written(given.write, results, Object.values(homes).map(home => home.version));
+if (given.write) written(given.write, results, versions, given.seed);
 const failed = results.filter(result => !result.ok).length;
 console.log(`${results.length - failed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`);
 process.exit(failed > 0 ? 1 : 0);

@@ -466,13 +466,14 @@ scenario('the server is gone: it says when it comes again, and does', { short: [
     assert.ok(retryAt >= t && retryAt <= t + 46_000, `retryAt is ${retryAt - t} ms from then`);
     assert.ok(typeof reason === 'string' && reason.length > 3, `the reason is ${JSON.stringify(reason)}`);
   }
-  // Nobody comes before the time that was said.
-  const tries = stage.proxy.refused.filter(t => t > began);
+  // It does not come before the time that it said. Its own attempts are counted: Firefox makes ten of each.
+  const tries = stage.states().filter(e => e.t > began && e.state === 'connecting').map(e => e.t);
   for (const { t, retryAt } of waits) {
-    const early = tries.filter(at => at > t + 150 && at < retryAt - 150);
+    const early = tries.filter(at => at > t + 50 && at < retryAt - 150);
     assert.equal(early.length, 0, `it said ${retryAt - t} ms and came after ${early.map(at => at - t)}`);
   }
-  assert.ok(tries.length >= 2 && tries.length <= 30, `${tries.length} attempts in 11 s`);
+  assert.ok(tries.length >= 2 && tries.length <= 20, `${tries.length} attempts in 11 s`);
+  assert.ok(stage.proxy.refused.length > 0, 'the fault hit nobody');
   stage.proxy.accepts(true);
   const back = Date.now();
   stage.publisher.start();
