@@ -25,6 +25,8 @@ const PREFERENCES = {
   'browser.safebrowsing.update.enabled': false,
   'dom.ipc.processPrelaunch.enabled': false,
   'privacy.reduceTimerPrecision': false,
+  'fission.bfcacheInParent': true,
+  'browser.sessionhistory.max_total_viewers': 8,
 };
 
 export class Bidi {
@@ -42,6 +44,7 @@ export class Bidi {
     const child = spawn(executable, ['--headless', '--no-remote', '--profile', bidi.#profile, '--remote-debugging-port', '0', 'about:blank'],
       { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, MOZ_HEADLESS: '1', HOME: bidi.#profile, MOZ_CRASHREPORTER_DISABLE: '1' } });
     bidi.#process = child;
+    process.on('exit', () => child.kill('SIGKILL'));
     const url = await new Promise((resolve, reject) => {
       const said = [];
       const timer = setTimeout(() => reject(new Error(`no BiDi after 60 s: ${said.join(' | ').slice(-500)}`)), 60_000);
@@ -63,14 +66,16 @@ export class Bidi {
     return this.session.capabilities.browserVersion;
   }
 
-  get pid() {
-    return this.#process.pid;
-  }
-
-  send(method, params) {
+  send(method, params, ms = 60_000) {
     const id = this.#next++;
     return new Promise((resolve, reject) => {
-      this.#waiting.set(id, { resolve, reject, method });
+      // A page that goes while it is asked never answers.
+      const timer = setTimeout(() => {
+        this.#waiting.delete(id);
+        reject(new Error(`${method}: no answer within ${ms / 1000} s`));
+      }, ms);
+      timer.unref();
+      this.#waiting.set(id, { resolve, reject, method, timer });
       this.#socket.send(JSON.stringify({ id, method, params }));
     });
   }
@@ -79,6 +84,7 @@ export class Bidi {
     const waiting = this.#waiting.get(id);
     if (!waiting) return;
     this.#waiting.delete(id);
+    clearTimeout(waiting.timer);
     if (type === 'error') waiting.reject(new Error(`${waiting.method}: ${error}: ${message}`));
     else waiting.resolve(result);
   }
@@ -109,7 +115,7 @@ export class Bidi {
   async close() {
     const gone = once(this.#process, 'exit');
     try {
-      await Promise.race([this.send('browser.close', {}), new Promise(resolve => { setTimeout(resolve, 3000); })]);
+      await this.send('browser.close', {}, 5000);
     } catch { /* it is going */ }
     const timer = setTimeout(() => this.#process.kill('SIGKILL'), 5000);
     await gone;

@@ -8,7 +8,7 @@ import { Chromium, Firefox, Node } from './peers.mjs';
 import { SCENARIOS } from './scenarios.mjs';
 import { Stage } from './stage.mjs';
 import { written } from './table.mjs';
-import { Server, sleep } from './world.mjs';
+import { Server, patience, sleep } from './world.mjs';
 
 const TRANSPORTS = ['ws', 'sse', 'poll'];
 const HOMES = {
@@ -143,19 +143,31 @@ function toolsOf(job, home, shared) {
 }
 
 const results = [];
+const HANGS_AFTER = 240_000;
+
+/** What hangs fails, and does not hold up the others. */
+async function within(what, ms, promise) {
+  let timer;
+  const late = new Promise((_, reject) => { timer = setTimeout(() => reject(new Error(`${what} hangs: not done within ${ms / 1000} s`)), ms); });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
 
 async function perform(job, home, shared) {
   const tools = toolsOf(job, home, shared);
   const began = Date.now();
   const result = { ...job, ok: true };
   try {
-    Object.assign(result, await job.run(tools));
+    Object.assign(result, await within(job.name, HANGS_AFTER * patience(), job.run(tools)));
   } catch (error) {
     Object.assign(result, { ok: false, error: String(error.message ?? error), story: tools.last?.story() ?? [String(error.stack)] });
     const verdict = tools.last?.verdict();
     if (verdict) Object.assign(result, summary(verdict));
   } finally {
-    await tools.undo();
+    await within('its end', 30_000 * patience(), tools.undo()).catch(() => {});
   }
   result.took = Date.now() - began;
   results.push(result);
@@ -185,7 +197,8 @@ async function performAll(list, homes, shared) {
 }
 
 const list = jobs();
-console.log(`seed ${given.seed}`);
+console.log(`seed ${given.seed}${patience() > 1 ? `; the machine is busy, so times may be ${patience().toFixed(1)} times as long` : ''}`);
+for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.once(signal, () => process.exit(1)); // children end with us
 const homes = {};
 let skipped = 0;
 for (const peer of new Set(list.map(job => job.peer))) {
@@ -202,7 +215,7 @@ await shared.start();
 try {
   await performAll(list.filter(job => homes[job.peer]), homes, shared);
 } finally {
-  await Promise.all(Object.values(homes).map(home => home.close()));
+  await Promise.all(Object.values(homes).map(home => within('the browser', 20_000, home.close()).catch(() => {})));
   await shared.end();
 }
 if (given.write) written(given.write, results, versions, given.seed);
