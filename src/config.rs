@@ -21,6 +21,11 @@ pub struct Config {
     /// Addresses: `7070` (both loopback addresses), `ADDR:PORT`, `:7070` or `[::]:7070` (every
     /// interface), port 0 (a free one), `unix:PATH`. Empty: `7070`.
     pub listen: Vec<String>,
+    /// Permissions of the socket files of `unix:PATH`, for example `0o660`; to connect is to write. They
+    /// have them before anybody can connect. Default none: those that the umask leaves.
+    pub unix_mode: Option<u32>,
+    /// The group of these files: a name of `/etc/group`, or a number. Default none: the process's.
+    pub unix_group: Option<String>,
     /// Anyone may do everything: no check of Origin, Host or address. Limits of size stay. Default off.
     pub open: bool,
     /// Loopback and unix peers may publish without an [`App`](crate::App) that allows it. Off in the
@@ -236,6 +241,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: Vec::new(),
+            unix_mode: None,
+            unix_group: None,
             open: false,
             local_publish: false,
             origins: Vec::new(),

@@ -45,6 +45,26 @@ const OPTIONS: &[Opt] = &[
         },
     },
     Opt {
+        name: "unix-mode",
+        value: "MODE",
+        help: "who may connect to unix:PATH, in octal, for example 660\n\
+               [default: whom the umask leaves, mostly its owner alone]",
+        set: |s, v| octal(v).map(|mode| s.config.unix_mode = Some(mode)),
+    },
+    Opt {
+        name: "unix-group",
+        value: "GROUP",
+        help: "the group of unix:PATH: a name in /etc/group or a number; the\n\
+               server has to be a member of it [default: the server's]",
+        set: |s, v| match v {
+            "" => Err("the value is empty".to_owned()),
+            group => {
+                s.config.unix_group = Some(group.to_owned());
+                Ok(())
+            }
+        },
+    },
+    Opt {
         name: "open",
         value: "",
         help: "anyone who can reach it may do everything: no Origin, Host or\n\
@@ -182,6 +202,19 @@ const OPTIONS: &[Opt] = &[
         },
     },
     Opt {
+        name: "keep-alive",
+        value: "TIME",
+        help: "how long a connection stays between two requests: longer than a\n\
+               proxy in front keeps its own idle ones [default: 75s]",
+        set: |s, v| match time(v)? {
+            time if (1..=3600).contains(&time.as_secs()) => {
+                s.config.keep_alive = time;
+                Ok(())
+            }
+            _ => Err("1s to 1h".to_owned()),
+        },
+    },
+    Opt {
         name: "drain",
         value: "TIME",
         help: "after a signal: how long clients may take to go; they are told one\n\
@@ -240,7 +273,19 @@ pub(crate) fn read(
         forget_environment(&mut settings, option.name, &mut given);
         (option.set)(&mut settings, &value).map_err(|why| format!("--{name} {value}: {why}"))?;
     }
+    check_unix(&settings.config)?;
     Ok(Asked::Serve(Box::new(settings.config), settings.level))
+}
+
+/// What only means something with another option.
+fn check_unix(config: &Config) -> Result<(), String> {
+    let is_asked = config.unix_mode.is_some() || config.unix_group.is_some();
+    if !is_asked || config.listen.iter().any(|listen| listen.starts_with("unix:")) {
+        return Ok(());
+    }
+    let text = "--unix-mode and --unix-group are for --listen unix:PATH, and there is none (a \
+                socket of a service manager has the mode that is set there)";
+    Err(text.to_owned())
 }
 
 /// The first flag of a repeatable option replaces what the environment listed.
@@ -352,6 +397,14 @@ fn switch(value: &str) -> Result<bool, String> {
 
 fn whole<T: std::str::FromStr>(value: &str) -> Result<T, String> {
     value.parse().map_err(|_| "a whole number is needed".to_owned())
+}
+
+/// Permissions as chmod takes them.
+fn octal(value: &str) -> Result<u32, String> {
+    let is_octal =
+        (3..=4).contains(&value.len()) && value.bytes().all(|b| matches!(b, b'0'..=b'7'));
+    let mode = u32::from_str_radix(value, 8).ok().filter(|mode| is_octal && *mode <= 0o777);
+    mode.ok_or_else(|| "a mode is three octal digits, for example 660".to_owned())
 }
 
 fn size(value: &str) -> Result<usize, String> {
@@ -476,6 +529,18 @@ mod tests {
     }
 
     #[test]
+    fn a_mode_is_octal_whatever_its_zeros() {
+        for text in ["660", "0660"] {
+            let read = config(&["--listen=unix:/x", "--unix-mode", text], &[]).expect("valid");
+            assert_eq!((read.unix_mode, read.unix_group), (Some(0o660), None));
+        }
+        let environment =
+            [("HOLDLINE_LISTEN", "7070,unix:/x"), ("HOLDLINE_UNIX_GROUP", "www-data")];
+        let read = config(&[], &environment).expect("valid");
+        assert_eq!((read.unix_mode, read.unix_group.as_deref()), (None, Some("www-data")));
+    }
+
+    #[test]
     fn loops_are_counted() {
         assert_eq!(config(&[], &[]).expect("valid").loops, 1);
         let environment = [("HOLDLINE_LOOPS", "3")];
@@ -508,6 +573,16 @@ mod tests {
             &["--trusted-proxy", "10.0.0.0/33"],
             &["--trusted-proxy", "proxy.example"],
             &["--trusted-proxy", ""],
+            &["--unix-mode", "660"],
+            &["--unix-group=0", "--listen=7070"],
+            &["--unix-mode", "66", "--listen=unix:/x"],
+            &["--unix-mode", "1777", "--listen=unix:/x"],
+            &["--unix-mode", "0o660", "--listen=unix:/x"],
+            &["--unix-mode", "u=rw", "--listen=unix:/x"],
+            &["--unix-mode", "680", "--listen=unix:/x"],
+            &["--unix-group", "", "--listen=unix:/x"],
+            &["--keep-alive", "0s"],
+            &["--keep-alive", "2h"],
             &["--limit", "connections"],
             &["--host", "a b"],
             &["--host", "app.example:8080"],

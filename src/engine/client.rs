@@ -68,9 +68,9 @@ impl Core {
 
 /// Whether an `If-None-Match` names this tag (RFC 9110 §13.1.2: weakly compared).
 fn names(tags: &[u8], tag: &[u8]) -> bool {
-    tags.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).any(|one| {
-        one == b"*" || one.strip_prefix(b"W/").unwrap_or(one) == tag
-    })
+    tags.split(|byte| *byte == b',')
+        .map(<[u8]>::trim_ascii)
+        .any(|one| one == b"*" || one.strip_prefix(b"W/").unwrap_or(one) == tag)
 }
 
 /// The client as a module: a body, and one statement that exports the class.

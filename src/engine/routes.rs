@@ -32,8 +32,12 @@ pub(crate) enum What {
     Publish,
     Batch,
     Ws(WsMode),
-    Sse { is_raw: bool },
-    Poll { is_raw: bool },
+    Sse {
+        is_raw: bool,
+    },
+    Poll {
+        is_raw: bool,
+    },
 }
 
 /// A request that has a meaning here.

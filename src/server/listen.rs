@@ -4,7 +4,6 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, TcpKeepalive, Type
 
 use super::explained::explain;
 use super::socket::Socket;
+use super::unix::{self, Access};
 use crate::config::Config;
 use crate::engine::{Listening, Peer};
 
@@ -220,8 +220,9 @@ pub(super) fn bind_all(
         }
         addresses.push(address);
     }
+    let access = Access::of(config)?;
     for address in addresses {
-        bind(&address, config.backlog, &mut listeners)?;
+        bind(&address, access, config.backlog, &mut listeners)?;
     }
     Ok(listeners)
 }
@@ -238,10 +239,15 @@ fn refuse_public(text: &str, address: &Address) -> io::Result<()> {
     Err(io::Error::new(ErrorKind::InvalidInput, message))
 }
 
-fn bind(address: &Address, backlog: i32, listeners: &mut Vec<Listener>) -> io::Result<()> {
+fn bind(
+    address: &Address,
+    access: Access,
+    backlog: i32,
+    listeners: &mut Vec<Listener>,
+) -> io::Result<()> {
     match address {
         Address::One(address) => listeners.push(bind_tcp(*address, backlog)?),
-        Address::Unix(path) => listeners.push(bind_unix(path)?),
+        Address::Unix(path) => listeners.push(bind_unix(path, access, backlog)?),
         Address::Both { port, is_public } => bind_both(*port, *is_public, backlog, listeners)?,
     }
     Ok(())
@@ -336,27 +342,11 @@ fn set_tcp_options(socket: SockRef<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// A socket file that nobody answers on is left over: it is replaced. Any other file is not ours.
-fn bind_unix(path: &Path) -> io::Result<Listener> {
-    let named = |error: io::Error, advice: &str| {
-        let text = format!("cannot listen on unix:{}: {error}{advice}", path.display());
-        explain(error, text)
-    };
-    if let Ok(found) = fs::symlink_metadata(path) {
-        if !found.file_type().is_socket() {
-            let error =
-                io::Error::new(ErrorKind::AlreadyExists, "a file that is no socket is there");
-            return Err(named(error, ": choose another path with --listen"));
-        }
-        if std::os::unix::net::UnixStream::connect(path).is_ok() {
-            let error = io::Error::from(ErrorKind::AddrInUse);
-            return Err(named(error, ": another program listens there; choose another path"));
-        }
-        fs::remove_file(path).map_err(|error| named(error, ""))?;
-    }
-    let listener = UnixListener::bind(path).map_err(|error| named(error, ""))?;
+fn bind_unix(path: &Path, access: Access, backlog: i32) -> io::Result<Listener> {
+    let listener = unix::listen(path, access, backlog)?;
     let address = LocalAddr::Unix(path.to_owned());
-    Ok(Listener { socket: Acceptor::Unix(listener), address, is_inherited: false })
+    let socket = Acceptor::Unix(UnixListener::from_std(listener));
+    Ok(Listener { socket, address, is_inherited: false })
 }
 
 #[cfg(test)]

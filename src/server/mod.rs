@@ -16,6 +16,7 @@ mod sleep;
 mod socket;
 mod subscription;
 mod turn;
+mod unix;
 
 use std::fmt;
 use std::io::{self, ErrorKind};

@@ -87,12 +87,12 @@ struct Talker(WebSocket<std::net::TcpStream>);
 
 impl Talker {
     fn come(at: SocketAddr) -> Self {
-        let mut request = format!("ws://{at}/chat").into_client_request().expect("a request");
-        let offer = "chat.v1".parse().expect("a value");
+        let mut request = format!("ws://{at}/rooms").into_client_request().expect("a request");
+        let offer = "rooms.v1".parse().expect("a value");
         request.headers_mut().insert("Sec-WebSocket-Protocol", offer);
         let (socket, response) = tungstenite::client(request, connect(at)).expect("it connects");
-        assert_eq!(response.headers()["Sec-WebSocket-Protocol"], "chat.v1");
-        assert_eq!(response.headers()["X-Chat"], "welcome");
+        assert_eq!(response.headers()["Sec-WebSocket-Protocol"], "rooms.v1");
+        assert_eq!(response.headers()["X-Rooms"], "welcome");
         let mut talker = Self(socket);
         assert!(talker.hears().starts_with("hello guest"));
         talker
@@ -109,8 +109,8 @@ impl Talker {
 
 #[test]
 fn people_talk_in_rooms() {
-    let chat = Example::start("chat");
-    let [mut ann, mut bob, mut eve] = [(); 3].map(|()| Talker::come(chat.address));
+    let rooms = Example::start("rooms");
+    let [mut ann, mut bob, mut eve] = [(); 3].map(|()| Talker::come(rooms.address));
     ann.says("/name ann");
     ann.says("anybody?");
     assert_eq!(ann.hears(), "join a room first");
@@ -132,6 +132,70 @@ fn people_talk_in_rooms() {
     assert_eq!(ann.hears(), "* guest2 is gone");
     // Without the subprotocol nobody is let in.
     assert!(
-        tungstenite::client(format!("ws://{}/chat", chat.address), connect(chat.address)).is_err()
+        tungstenite::client(format!("ws://{}/rooms", rooms.address), connect(rooms.address))
+            .is_err()
     );
+}
+
+/// The messages of a channel, in order.
+fn kept(at: SocketAddr, channel: &str) -> Vec<serde_json::Value> {
+    let answer = ask(at, &get(&format!("/poll?channel={channel}&since=earliest&wait=0")));
+    body(&answer)["messages"].as_array().expect("a list").clone()
+}
+
+#[test]
+fn pages_that_use_the_client_let_nobody_do_more_than_they_need() {
+    let allowed = [
+        ("chat", "chat", false),
+        ("cursors", "marks", false),
+        ("scoreboard", "goals", true),  // what has been counted may go
+        ("dashboard", "sensors", true), // this machine's own programs may
+    ];
+    for (name, channel, may_delete) in allowed {
+        let example = Example::start(name);
+        let at = example.address;
+        let page = ask(at, &get("/"));
+        assert!(page.starts_with("HTTP/1.1 200 "), "{name}: {page}");
+        assert!(page.contains("require-trusted-types-for 'script'"), "{name}: {page}");
+        assert!(page.contains("import Holdline from \"./client.js\";"), "{name}: {page}");
+        assert!(ask(at, &get("/client.js")).starts_with("HTTP/1.1 200 "), "{name}");
+        let published = ask(at, &post(&format!("/channels/{channel}"), "17"));
+        assert!(published.starts_with("HTTP/1.1 20"), "{name}: {published}");
+        let elsewhere = ask(at, &post("/channels/score", "17"));
+        assert_eq!(elsewhere.starts_with("HTTP/1.1 403 "), name != "dashboard", "{elsewhere}");
+        let delete = format!(
+            "DELETE /channels/{channel} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        );
+        let status = if may_delete { "HTTP/1.1 204 " } else { "HTTP/1.1 403 " };
+        let deleted = ask(at, &delete);
+        assert!(deleted.starts_with(status), "{name}: {deleted}");
+    }
+}
+
+#[test]
+fn the_referee_counts_what_makes_sense() {
+    let board = Example::start("scoreboard");
+    let at = board.address;
+    let bad = ["", "null", "[]", "{\"team\":\"Red\",\"by\":7}", "{\"team\":\"Grey\",\"by\":1}"];
+    for bad in bad {
+        assert!(ask(at, &post("/channels/goals", bad)).starts_with("HTTP/1.1 201 "));
+    }
+    for goal in ["{\"team\":\"Blue\",\"by\":-1}", "{\"team\":\"Blue\",\"by\":1}"] {
+        assert!(ask(at, &post("/channels/goals", goal)).starts_with("HTTP/1.1 201 "));
+    }
+    // It counts on a thread of its own: the newest of each team is what the channel keeps.
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        let scores = kept(at, "score");
+        let points = |team: &str| {
+            let score = scores.iter().find(|score| score["event"] == team);
+            score.expect("each team has a score")["data"]["points"].clone()
+        };
+        if scores.len() == 4 && points("Blue") == 1 {
+            assert_eq!(points("Red"), 0);
+            break;
+        }
+        assert!(std::time::Instant::now() < end, "{scores:?}");
+        std::thread::yield_now();
+    }
 }

@@ -9,6 +9,7 @@ use crate::support::{Running, exit_code, terminate};
 use serde_json::json;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -210,6 +211,38 @@ fn a_unix_socket_leaves_other_files_and_living_sockets_alone() {
     UnixStream::connect(&path).expect("the living socket is still there");
     drop(living);
     let _ = std::fs::remove_file(&path);
+}
+
+#[test]
+fn a_unix_socket_lets_in_whom_it_is_told_to() {
+    let path = socket_path("mode");
+    let listen = format!("unix:{}", path.display());
+    let group = std::fs::metadata(std::env::current_exe().expect("this")).expect("a file").gid();
+    let group = group.to_string();
+    for mode in ["600", "0666"] {
+        let args = ["--listen", &listen, "--unix-mode", mode, "--unix-group", &group];
+        let binary = Binary::start(&args);
+        assert_eq!(binary.line(), format!("listening on {listen}"));
+        let file = std::fs::symlink_metadata(&path).expect("its file");
+        assert_eq!(format!("{:o}", file.mode() & 0o777), mode.trim_start_matches('0'));
+        assert_eq!(file.gid().to_string(), group);
+        let health =
+            ask_unix(&path, "GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        assert!(health.starts_with("HTTP/1.1 200"), "came {health:?}");
+    }
+    let _ = std::fs::remove_file(&path);
+    let mistakes: [(&[&str], &str); 3] = [
+        (&["--unix-group", "no such group"], "number"),
+        (&["--unix-mode", "rw-rw----"], "octal"),
+        (&["--unix-mode", "660", "--listen", "127.0.0.1:0"], "unix:PATH"),
+    ];
+    for (args, hint) in mistakes {
+        let is_elsewhere = args.contains(&"--listen");
+        let listen: &[&str] = if is_elsewhere { &[] } else { &["--listen", &listen] };
+        let (code, out, err) = Binary::start(&[listen, args].concat()).end();
+        assert!(code == 2 && err.contains(hint), "for {args:?}, came {code} {out:?} {err:?}");
+        assert!(!path.exists(), "nothing is left behind");
+    }
 }
 
 #[test]

@@ -1,0 +1,196 @@
+// Each transport against a real server: what is told, the order, positions, gaps, and coming back.
+import assert from "node:assert/strict";
+import test from "node:test";
+import { Holdline } from "../holdline.js";
+import { event, proxy, publish, record, serve, until } from "./lib.mjs";
+
+const options = { concurrency: true };
+
+for (const transport of ["ws", "sse", "poll"]) {
+  const open = (t, base, more) => {
+    const line = new Holdline(base, { transports: [transport], ...more });
+    t.after(() => line.close());
+    return line;
+  };
+
+  test(transport, options, async (t) => {
+    const { base } = await serve(t);
+    let channels = 0;
+    const fresh = () => "c" + ++channels;
+    const run = (name, body) => t.test(`${transport}: ${name}`, body);
+
+    await Promise.all([
+      run("what is published comes as it was", async (t) => {
+        const name = fresh(), line = open(t, base), sub = line.subscribe(name);
+        const told = [];
+        sub.onmessage = (message) => told.push(message);
+        await event(sub, "live");
+        assert.equal(line.state, "open");
+        assert.equal(line.transport, transport);
+        assert.equal(line.readyState, 1);
+        const values = ["text", "", { a: [1, null] }, [], null, 0, false, new Uint8Array([0, 255, 10, 13])];
+        for (const value of values) {
+          const { id, subscribers } = await line.publish(name, value);
+          assert.match(id, /^\w+-\d+$/);
+          assert.equal(typeof subscribers, "number");
+        }
+        await line.publish(name, "<b>", { event: "tick", type: "text/html" });
+        await line.publish(name, new Uint16Array([1, 0x88]).subarray(1), { type: "image/png" });
+        await line.publish(name, new TextEncoder().encode("bytes that are letters").buffer);
+        await line.publish(name, new Uint8Array());
+        await until(() => told.length == values.length + 4, "all messages");
+        values.forEach((value, at) => assert.deepEqual(told[at].data, value));
+        assert.ok(told.every((message) => message instanceof MessageEvent && message.channel == name));
+        assert.ok(told.every((message) => message.time > 1.7e12));
+        assert.deepEqual(told.map((message) => message.contentType), ["text/plain", "text/plain", "application/json",
+          "application/json", "application/json", "application/json", "application/json", "application/octet-stream",
+          "text/html", "image/png", "application/octet-stream", "application/octet-stream"]);
+        assert.equal(told[8].event, "tick");
+        assert.equal(told[0].event, "");
+        assert.deepEqual([...told[9].data], [0x88, 0]);
+        assert.equal(new TextDecoder().decode(told[10].data), "bytes that are letters");
+        assert.deepEqual(told[11].data, new Uint8Array());
+        assert.equal(line.cursor, told[11].lastEventId);
+      }),
+
+      run("all channels of a line are in one order", async (t) => {
+        const names = [fresh(), fresh(), fresh()], line = open(t, base), log = record(line);
+        const subs = names.map((name) => line.subscribe(name));
+        await Promise.all(subs.map((sub) => event(sub, "live")));
+        for (let n = 0; n < 60; n++) await publish(base, names[n % 3], String(n));
+        await until(() => log.messages.length == 60, "60 messages");
+        assert.deepEqual(log.messages.map(({ data }) => +data), [...Array(60).keys()]);
+      }),
+
+      run("earliest replays, and a later channel may begin where it wants", async (t) => {
+        const [a, b, c] = [fresh(), fresh(), fresh()];
+        for (let n = 0; n < 5; n++) {
+          await publish(base, a, "a" + n);
+          await publish(base, b, "b" + n);
+          await publish(base, c, "c" + n);
+        }
+        const line = open(t, base), log = record(line);
+        const first = line.subscribe(a, { since: "earliest" });
+        await event(first, "live");
+        await until(() => log.messages.length == 5, "the first channel");
+        const second = line.subscribe(b, { since: "earliest" }), third = line.subscribe(c);
+        await Promise.all([event(second, "live"), event(third, "live")]);
+        await until(() => log.messages.length == 10, "the second channel");
+        await publish(base, a, "a5");
+        await publish(base, b, "b5");
+        await publish(base, c, "c5");
+        await until(() => log.messages.length == 13, "what is new");
+        assert.deepEqual(log.messages.map(({ data }) => data), ["a0", "a1", "a2", "a3", "a4", "b0", "b1", "b2", "b3",
+          "b4", "a5", "b5", "c5"]);
+        assert.equal(log.gaps.length, 0);
+      }),
+
+      run("several listeners to a channel, each from its own position", async (t) => {
+        const name = fresh();
+        for (let n = 0; n < 3; n++) await publish(base, name, String(n));
+        const line = open(t, base), log = record(line), told = [[], [], []];
+        const subs = [line.subscribe(name)];
+        subs[0].onmessage = ({ data }) => told[0].push(+data);
+        await event(subs[0], "live");
+        await publish(base, name, "3");
+        await until(() => told[0].length == 1, "the first listener's message");
+        subs.push(line.subscribe(name), line.subscribe(name, { since: "earliest" }));
+        subs[1].onmessage = ({ data }) => told[1].push(+data);
+        subs[2].onmessage = ({ data }) => told[2].push(+data);
+        await until(() => told[2].length == 4, "the replay");
+        await publish(base, name, "4");
+        await until(() => told.every((each) => each.at(-1) == 4), "the newest everywhere");
+        assert.deepEqual(told, [[3, 4], [4], [0, 1, 2, 3, 4]]);
+        assert.deepEqual(log.messages.map(({ data }) => +data), [3, 4]);
+        assert.ok(subs.every((sub) => sub.state == "live"));
+        subs[0].close();
+        subs[2].close();
+        assert.equal(subs[0].state, "closed");
+        await publish(base, name, "5");
+        await until(() => told[1].at(-1) == 5, "who is left");
+        assert.deepEqual(told[0], [3, 4]);
+      }),
+
+      run("for await gives messages, and ends with the subscription", async (t) => {
+        const name = fresh(), line = open(t, base), sub = line.subscribe(name), told = [];
+        const loop = (async () => {
+          for await (const message of sub) {
+            told.push(message.data);
+            if (told.length == 3) break;
+          }
+          for await (const message of sub) told.push("second loop: " + message.data);
+        })();
+        await event(sub, "live");
+        for (const text of ["a", "b", "c"]) await publish(base, name, text);
+        await until(() => told.length == 3, "three messages");
+        await publish(base, name, "d");
+        await until(() => told.length == 4, "a message for the second loop");
+        sub.close();
+        await loop;
+        assert.deepEqual(told, ["a", "b", "c", "second loop: d"]);
+      }),
+
+      run("a subscription can be closed, and its channel asked for again", async (t) => {
+        const [a, b] = [fresh(), fresh()], line = open(t, base), log = record(line);
+        const sub = line.subscribe(a), other = line.subscribe(b);
+        await Promise.all([event(sub, "live"), event(other, "live")]);
+        await publish(base, a, "1");
+        await until(() => log.messages.length == 1, "the first");
+        sub.close();
+        const again = line.subscribe(a, { since: "earliest" }), told = [];
+        again.onmessage = ({ data }) => told.push(data);
+        await until(() => told.length == 1, "the replay");
+        await publish(base, a, "2");
+        await until(() => told.length == 2, "the second");
+        assert.deepEqual(told, ["1", "2"]);
+        again.close();
+        other.close();
+        await publish(base, a, "3");
+        await publish(base, b, "3");
+        const last = line.subscribe(b);
+        await event(last, "live");
+        await publish(base, b, "4");
+        await until(() => log.messages.at(-1).data == "4", "the last");
+        assert.ok(!log.messages.some(({ data }) => data == "3"));
+      }),
+
+      run("nothing is lost or doubled or out of order while it is cut again and again", async (t) => {
+        const way = await proxy(t, +new URL(base).port), names = [fresh(), fresh()];
+        const line = open(t, way.base), log = record(line);
+        const subs = names.map((name) => line.subscribe(name));
+        await Promise.all(subs.map((sub) => event(sub, "live")));
+        const total = 120;
+        for (let n = 0; n < total; n++) {
+          await publish(base, names[n % 2], String(n));
+          if (n % 50 == 49) way.cut();
+          if (n % 4 == 0) await new Promise((resolve) => setTimeout(resolve, 5));
+        }
+        await until(() => log.messages.length >= total, "all messages", 60000);
+        assert.deepEqual(log.messages.map(({ data }) => +data), [...Array(total).keys()]);
+        assert.equal(log.gaps.length, 0);
+        assert.ok(log.states.some(({ state, retryAt, at }) => state == "waiting" && retryAt > at));
+      }),
+    ]);
+  });
+
+  test(`${transport}: a restart is a gap, told to whom it concerns, and the line goes on`, options, async (t) => {
+    const first = await serve(t);
+    const line = open(t, first.base), log = record(line), sub = line.subscribe("a"), gaps = [];
+    sub.ongap = ({ detail }) => gaps.push(detail);
+    await event(sub, "live");
+    await publish(first.base, "a", "1");
+    await until(() => log.messages.length == 1, "the first");
+    const before = line.cursor;
+    await first.stop();
+    await serve(t, "--listen", "127.0.0.1:" + first.port);
+    await publish(first.base, "a", "2");
+    await until(() => gaps.length, "a gap", 60000);
+    await until(() => log.messages.length == 2, "what was kept");
+    assert.deepEqual(log.messages.map(({ data }) => data), ["1", "2"]);
+    assert.equal(gaps.length, 1);
+    assert.equal(gaps[0].reason, "epoch");
+    assert.equal(gaps[0].since, before);
+    assert.deepEqual(gaps[0].channels, ["a"]);
+    assert.deepEqual(log.gaps, gaps);
+  });
+}

@@ -1,0 +1,884 @@
+/**
+ * holdline: the browser's end of a line to a holdline server. It listens to any number of channels
+ * over WebSocket, Server-Sent Events or long-polling, whichever the network lets through, comes back
+ * by itself, goes on where it was, and says so if something is missing.
+ *
+ * `Holdline`, below, owns what outlives a connection: the channels, the one position (`cursor`) that
+ * resumes all of them, and the ladder of transports. A `Link` is one connection. `WsLink`, `SseLink`
+ * and `PollLink` tell what comes over them in the same few words. A `Channel` is what the line knows
+ * about a channel, a `Subscription` one listener to it.
+ *
+ * Names with a leading underscore are no interface: they are shortened when this is built.
+ */
+
+/** How long a transport may be silent before its first word. */
+const WORD_MS = 5000;
+/** Who lasted this long was no failure: what comes after begins anew. */
+const STEADY_MS = 10000;
+/** Silence beyond the server's own interval, after which a connection counts as dead. */
+const GRACE_MS = 10000;
+/** After so many failures, none of them after a steady connection, a transport that has worked is left for the next. */
+const FAILURES_MAX = 3;
+const MINUTE_MS = 60000;
+/** Channels that are asked for within this time are asked for together where that takes a new connection. */
+const SETTLE_MS = 20;
+const TICK_MS = 5000;
+const QUEUE_MAX = 100;
+const LOST = "lost";
+
+const random = (low, high) => low + Math.random() * (high - low);
+const isFunction = (what) => typeof what == "function";
+
+/** The order of two positions, as a number; of different logs there is none (NaN). */
+export function compare(a, b) {
+  const [epoch, seq] = a.split("-"), [other, than] = b.split("-");
+  // Digits, not numbers: a double would not hold them all. There are no leading zeros.
+  return epoch != other ? NaN : seq.length - than.length || (seq < than ? -1 : +(seq > than));
+}
+
+/**
+ * Full jitter: a random time up to a bound that doubles with each attempt, and never less than the server
+ * asked for. Attempt -1 is the first after a connection that was steady: it may come soon.
+ */
+export function delay(attempt, least = 0) {
+  const own = attempt < 0 ? random(100, 1500) : random(0, Math.min(30000, 1000 * 2 ** attempt));
+  return Math.max(100, own, least * random(1, 1.5));
+}
+
+/**
+ * A parser of event streams by the HTML standard: takes text in any pieces, and tells of each block its
+ * `event`, `data` (undefined if there was none: its id counts all the same), `id` and `retry`. A block
+ * that is cut off is never told.
+ */
+export function parser(onBlock) {
+  let rest = "", wasCr, block = {};
+  const onLine = (line) => {
+    if (!line) {
+      onBlock(block);
+      block = {};
+    }
+    const [, name, value = ""] = /^([^:]*)(?:: ?([^]*))?$/.exec(line);
+    if (name == "data") block.data = block.data == null ? value : block.data + "\n" + value;
+    if (name == "event") block.event = value;
+    if (name == "id" && !value.includes("\0")) block.id = value;
+    if (name == "retry" && /^\d+$/.test(value)) block.retry = +value;
+  };
+  return (text) => {
+    if (!text) return;
+    // A CR ends its line at once; a LF that follows in the next piece belongs to it.
+    const lines = (rest + (wasCr && text[0] == "\n" ? text.slice(1) : text)).split(/\r\n|\r|\n/);
+    wasCr = text.endsWith("\r");
+    rest = lines.pop();
+    lines.forEach(onLine);
+  };
+}
+
+/** What went wrong. `code`: that of a WebSocket's end, or 4000 and the HTTP status, or a word. */
+const failure = (reason, code = 0, retry) => Object.assign(new Error(reason), { code, retry });
+
+const farewell = (retry) => failure("the server shuts down", 1012, retry);
+
+/** An HTTP answer that is an error; `word` is the server's name for it. */
+async function refusal(response) {
+  const { status } = response, { error: word, message } = await response.json().catch(() => ({}));
+  const retry = response.headers.get("retry-after") * 1000 || 0;
+  return Object.assign(failure(message || "HTTP " + status, 4000 + status, retry), { word });
+}
+
+/** The error of a publication, for its publisher. */
+const named = (error) => Object.assign(error, { code: error.word || error.code || LOST });
+
+/** Whether it is no use to come back. (4401 is looked at elsewhere.) */
+const isFinal = (code) => /^(10(0[23789]|10)|4(204|501|505|4(?!01|08|09|25|29)\d\d))$/.test(code);
+
+function base64(bytes) {
+  return btoa(bytes.reduce((text, byte) => text + String.fromCharCode(byte), ""));
+}
+
+/** The payload's field of a publication. */
+function payload(data) {
+  if (typeof data == "string") return { text: data };
+  if (data instanceof ArrayBuffer) data = new Uint8Array(data);
+  if (!ArrayBuffer.isView(data)) return { data };
+  return { b64: base64(new Uint8Array(data.buffer, data.byteOffset, data.byteLength)) };
+}
+
+/** The payload of a message and its media type. */
+function content({ data, text, b64 }) {
+  if (b64 != null) return [Uint8Array.from(atob(b64), (char) => char.charCodeAt(0)), "application/octet-stream"];
+  return text != null ? [text, "text/plain"] : [data, "application/json"];
+}
+
+/** Whether a message is no copy of one that this has been told of. It counts as told from now on. */
+function isFresh(target, id) {
+  if (target._last && compare(id, target._last) <= 0) return false;
+  target._last = id;
+  return true;
+}
+
+/** An EventTarget with `on…` properties, whose events carry their fields, and all of them as `detail`. */
+class Target extends EventTarget {
+  constructor() {
+    super();
+    for (const type of ["open", "message", "gap", "live", "state", "close", "error"]) {
+      // As a listener, so that what it throws is reported and stops nothing.
+      this.addEventListener(type, (event) => this["on" + type]?.(event));
+    }
+  }
+  _emit(type, detail) {
+    this.dispatchEvent(Object.assign(new Event(type), detail, { detail }));
+  }
+  _emitMessage(message) {
+    const { channel, id, event = "", time, type } = message;
+    const [data, contentType] = content(message);
+    const fields = { channel, event, time, contentType: type || contentType };
+    this.dispatchEvent(Object.assign(new MessageEvent("message", { data, lastEventId: id }), fields));
+  }
+}
+
+class Subscription extends Target {
+  constructor(line, channel, last) {
+    super();
+    this._line = line;
+    this.channel = channel;
+    this.state = "pending";
+    /** The newest message that it was told of. */
+    this._last = last;
+  }
+  close() {
+    this._end({ code: 1000, reason: "closed" });
+    this._line._leave(this);
+  }
+  _live() {
+    if (this.state != "pending") return;
+    this.state = "live";
+    this._emit("live", { channel: this.channel });
+  }
+  _end(detail) {
+    if (this.state == "closed") return;
+    this.state = "closed";
+    this._emit("close", { ...detail, final: true });
+  }
+  async *[Symbol.asyncIterator]() {
+    const events = [];
+    let wake;
+    const take = (event) => {
+      events.push(event);
+      wake?.();
+    };
+    this.addEventListener("message", take);
+    this.addEventListener("close", take);
+    try {
+      while (events.length || this.state != "closed") {
+        if (!events.length) await new Promise((resolve) => (wake = resolve));
+        const event = events.shift();
+        if (event.type == "close") return;
+        yield event;
+      }
+    } finally {
+      this.removeEventListener("message", take);
+      this.removeEventListener("close", take);
+    }
+  }
+}
+
+class Channel {
+  constructor(name, since, gap, subscriptions, last) {
+    this._name = name;
+    this._gap = gap;
+    this._subscriptions = subscriptions;
+    this._last = last;
+    /** Until a connection has taken it over it begins at `_since`, then with all others at the cursor. */
+    this._isPending = true;
+    this._since = since;
+  }
+  /** What lies before is not for those who listen from now on. */
+  _begin(cursor) {
+    for (const each of [this, ...this._subscriptions]) each._last = each._last || cursor;
+  }
+}
+
+/** Records by where and how they begin. */
+function grouped(records) {
+  const groups = new Map();
+  for (const record of records) {
+    const key = record._since + " " + record._gap;
+    groups.set(key, [...(groups.get(key) || []), record]);
+  }
+  return [...groups.values()];
+}
+
+/** One connection, from the attempt to its end. It ends once: by `_close` here, or as `_lost` there. */
+class Link {
+  constructor(line, name) {
+    this._line = line;
+    this._name = name;
+    /** What it carries, by name. */
+    this._channels = new Map();
+    this._abort = new AbortController();
+    this._interval = (line._heartbeat || 15) * 1000;
+    this._heard();
+    line._credential()
+      .then((token) => {
+        if (this._isDone) return;
+        this._token = token;
+        this._expect();
+        return this._start();
+      })
+      .catch((error) => this._lost(error));
+  }
+  _heard() {
+    this._stamp = Date.now();
+  }
+  /** Gives up when nothing is heard before the first word. Bytes are something: a slow line is none that is cut. */
+  _expect() {
+    this._heard();
+    const check = () => {
+      const left = this._stamp + WORD_MS - Date.now();
+      if (left > 0) this._timer = setTimeout(check, left);
+      else this._lost(failure("no answer"));
+    };
+    check();
+  }
+  /** The first word: this transport works. */
+  _word() {
+    if (this._isOpen) return;
+    this._isOpen = true;
+    clearTimeout(this._timer);
+    this._line._opened(this);
+  }
+  _close() {
+    this._isDone = true;
+    clearTimeout(this._timer);
+    this._abort.abort();
+  }
+  _lost(why) {
+    if (this._isDone) return;
+    this._close();
+    this._line._lost(this, why);
+  }
+}
+
+/** What streams and polls share: HTTP, and one position for all channels. */
+class HttpLink extends Link {
+  async _get(path, records, since, more) {
+    const line = this._line, query = new URLSearchParams(more);
+    let isLive = true;
+    for (const record of records) {
+      query.append("channel", record._name);
+      isLive = isLive && record._gap == "live";
+    }
+    if (since) query.append("since", since);
+    if (isLive) query.append("gap", "live");
+    query.append("v", 1);
+    const response = await line._fetch(path, this._token, { signal: this._abort.signal }, query);
+    this._heard();
+    if (response.status != 200) throw await refusal(response);
+    return response;
+  }
+  async _read(response, onText) {
+    const reader = response.body.getReader(), decoder = new TextDecoder();
+    for (;;) {
+      const { done, value } = await reader.read();
+      this._heard();
+      onText(decoder.decode(value, { stream: !done }));
+      if (done) return;
+    }
+  }
+  /** A position that holds for all channels. */
+  _reach(cursor) {
+    for (const record of this._channels.values()) {
+      record._isPending = false;
+      this._line._live(record, cursor);
+    }
+  }
+  async _poll(channels, since, wait) {
+    const line = this._line;
+    let text = "";
+    await this._read(await this._get("poll", channels.values(), since, { wait }), (piece) => (text += piece));
+    const { gap, messages, ...answer } = JSON.parse(text);
+    if (this._isDone) throw 0;
+    for (const each of gap || []) line._gap(channels, each);
+    for (const each of messages) {
+      if (channels == this._channels) line.cursor = each.id;
+      line._message(channels, each);
+    }
+    return answer;
+  }
+  /** Brings all channels to one position, and asks for them from there by `ask`. */
+  async _ask(ask) {
+    try {
+      return await ask(await this._align());
+    } catch (error) {
+      // Perhaps only some are refused: these are found, and left out.
+      if (error.code != 4400 && error.code != 4403 || this._line._channels.size < 2) throw error;
+      for (const record of [...this._line._channels.values()]) {
+        try {
+          await this._poll(new Map([[record._name, record]]), undefined, 0);
+        } catch (error) {
+          if (!isFinal(error.code) || this._line._channels.size < 2) throw error;
+          this._line._refuse(record, error);
+        }
+      }
+      return ask(await this._align());
+    }
+  }
+  /** Channels that begin elsewhere are brought up to now by polls; all go on from the oldest position. */
+  async _align() {
+    const line = this._line, records = [...line._channels.values()];
+    const isResumed = records.some((record) => !record._isPending);
+    let since = isResumed ? line.cursor : null;
+    const groups = grouped(records.filter((record) => record._isPending && !(isResumed && record._since == since)));
+    if (!isResumed && groups.length == 1) since = records[0]._since;
+    else for (const group of groups) {
+      const reached = await this._catchUp(group);
+      if (!since || compare(since, reached) > 0) since = reached;
+    }
+    this._channels = new Map(records.map((record) => [record._name, record]));
+    return since;
+  }
+  async _catchUp(group) {
+    const channels = new Map(group.map((record) => [record._name, record]));
+    for (let since = group[0]._since; ; ) {
+      const { cursor, more } = await this._poll(channels, since, 0);
+      since = cursor;
+      for (const record of group) {
+        record._since = cursor;
+        record._begin(cursor);
+      }
+      if (!more) return cursor;
+    }
+  }
+}
+
+class SseLink extends HttpLink {
+  async _start() {
+    const line = this._line, more = line._heartbeat && { heartbeat: line._heartbeat };
+    const response = await this._ask((since) => this._get("events", this._channels.values(), since, more));
+    if (!/^text\/event-stream/.test(response.headers.get("content-type"))) throw failure("no event stream");
+    let retry, isLeaving;
+    await this._read(response, parser(({ event, data, id, retry: ms }) => {
+      if (this._isDone) return;
+      retry = ms || retry;
+      this._word();
+      line.cursor = id || line.cursor;
+      if (data) {
+        const message = JSON.parse(data);
+        if (event == "message") line._message(this._channels, message);
+        if (event == "gap") line._gap(this._channels, message);
+        if (event == "bye") [isLeaving, retry] = [true, message.retry_ms];
+      }
+      // The block before a gap has none: until the gap has come too, this would come back to where it was.
+      if (id) this._reach(id);
+    }));
+    throw isLeaving ? farewell(retry) : failure("the stream ended", 0, retry);
+  }
+}
+
+class PollLink extends HttpLink {
+  async _start() {
+    const line = this._line, wait = Math.min(line._heartbeat || 25, 55);
+    const poll = (since, wait) => this._poll(this._channels, since, wait);
+    this._interval = wait * 1000;
+    // The first answer comes at once: it shows that this works.
+    let answer = await this._ask((since) => poll(since, 0));
+    for (;;) {
+      this._word();
+      this._reach(line.cursor = answer.cursor);
+      if (answer.retry_ms) throw farewell(answer.retry_ms);
+      this._heard();
+      answer = await poll(answer.cursor, answer.more ? 0 : wait);
+    }
+  }
+}
+
+class WsLink extends Link {
+  async _start() {
+    const line = this._line, protocols = ["holdline.v1.json"], { _token: token } = this;
+    // Where a browser can put a token: a handshake has no other header that a page may set.
+    if (token) {
+      const text = base64(new TextEncoder().encode(token));
+      protocols.push("holdline.bearer." + text.replace(/[+/=]/g, (char) => ({ "+": "-", "/": "_" })[char] || ""));
+    }
+    const url = line._url("ws", line._heartbeat ? "heartbeat=" + line._heartbeat : "");
+    const socket = this._socket = new line._WebSocket(url.replace("http", "ws"), protocols);
+    /** Commands that wait for an answer, by `ref`: lists of channels, or publications. */
+    this._asked = new Map();
+    /** The channels that were asked for. */
+    this._sent = new Map();
+    this._ref = 0;
+    socket.onerror = () => {}; // its close follows
+    socket.onclose = ({ code, reason }) => this._lost(this._farewell || failure(reason || "the WebSocket closed", code));
+    socket.onmessage = ({ data }) => {
+      if (this._isDone) return;
+      this._heard();
+      try {
+        this._take(JSON.parse(data));
+      } catch (error) {
+        this._lost(error);
+      }
+    };
+  }
+  _take(message) {
+    const line = this._line, { op, ref, id, channel, cursor } = message, asked = this._asked.get(ref);
+    if (op == "hello") {
+      this._interval = message.heartbeat_ms;
+      this._bytesMax = message.message_bytes_max;
+      // It is where the others are: no place to come back to for who has one.
+      line.cursor = line.cursor || cursor;
+      this._sync();
+      return this._word();
+    }
+    if (cursor || op == "message") line.cursor = cursor || id;
+    if (op == "message") line._message(this._channels, message);
+    if (op == "gap") line._gap(this._channels, message);
+    if (op == "bye") this._farewell = farewell(message.retry_ms);
+    if (op == "error") this._refused(message, asked);
+    if (op == "unsubscribed") line._refuse(this._channels.get(channel), failure("the server ended it", message.code));
+    if (op == "ok") {
+      if (!asked) return;
+      if (asked._resolve) {
+        this._asked.delete(ref);
+        asked._resolve({ id, subscribers: message.subscribers });
+      }
+      const record = asked.find?.((record) => record._name == channel);
+      if (record) this._channels.set(channel, record);
+      return;
+    }
+    // What had to catch up is resumed with the rest from the first position that comes after its ok.
+    if (cursor) this._channels.forEach((record) => (record._isPending = false));
+    if (op == "live") line._live(this._channels.get(channel), cursor);
+  }
+  _refused({ ref, code, message, retry_ms: retry }, asked) {
+    const line = this._line, error = Object.assign(failure(message, code, retry), { word: code });
+    this._asked.delete(ref);
+    if (!asked) line._emit("error", { code, reason: message });
+    else if (asked._reject) asked._reject(error);
+    else if (code == "unauthorized") this._lost(failure(message, 4401));
+    else if (retry || code == "overloaded") {
+      setTimeout(() => {
+        for (const record of asked) this._sent.delete(record._name);
+        this._sync();
+      }, (retry || 1000) * random(1, 1.5));
+    } else if (asked.length > 1) asked.forEach((record) => this._subscribe([record])); // one is refused, not all
+    else line._refuse(asked[0], error);
+  }
+  /** Asks for what is wanted and not asked for, and gives up what is no longer wanted. */
+  _sync() {
+    if (this._isDone) return;
+    const line = this._line, gone = [], wanted = line._channels;
+    for (const [name, record] of this._sent) {
+      if (wanted.get(name) == record) continue;
+      gone.push(name);
+      this._sent.delete(name);
+      if (!wanted.has(name)) this._channels.delete(name);
+    }
+    if (gone.length) this._command("unsubscribe", JSON.stringify({ channels: gone }), []);
+    const records = [...wanted.values()].filter((record) => !this._sent.has(record._name));
+    for (const record of records) {
+      if (!record._isPending) record._since = line.cursor;
+      record._isPending = true;
+    }
+    // In one command, so that they are replayed in one order.
+    grouped(records).forEach((group) => this._subscribe(group));
+  }
+  _subscribe(records) {
+    const [{ _since: since, _gap: gap }] = records;
+    for (const record of records) this._sent.set(record._name, record);
+    const channels = records.map((record) => record._name);
+    this._command("subscribe", JSON.stringify({ channels, since: since || undefined, gap }), records);
+  }
+  _publish(text) {
+    return new Promise((_resolve, _reject) => this._command("publish", text, { _resolve, _reject }));
+  }
+  _command(op, fields, asked) {
+    this._asked.set(++this._ref, asked);
+    this._socket.send(`{"op":"${op}","ref":${this._ref},${fields.slice(1)}`);
+  }
+  _ping() {
+    this._socket.send('{"op":"ping"}');
+  }
+  _close() {
+    super._close();
+    const socket = this._socket;
+    if (!socket) return;
+    socket.onclose = null;
+    socket.close(1000);
+    for (const { _reject } of this._asked.values()) {
+      _reject?.(failure("the connection was lost: published, or not", LOST));
+    }
+  }
+}
+
+const LINKS = { ws: WsLink, sse: SseLink, poll: PollLink };
+
+export class Holdline extends Target {
+  constructor(url = ".", options = {}) {
+    super();
+    const base = this._base = new URL(url, globalThis.document?.baseURI ?? globalThis.location);
+    base.pathname = base.pathname.replace(/\/*$/, "/");
+    this._WebSocket = options.WebSocket || globalThis.WebSocket;
+    this._fetcher = options.fetch || ((...args) => fetch(...args));
+    this._token = options.token;
+    this._since = options.since;
+    this._gapDefault = options.gap;
+    this._heartbeat = options.heartbeat;
+    this._queueMax = Math.min(options.queue || 0, QUEUE_MAX);
+    this._ladder = (options.transports || Object.keys(LINKS)).filter((name) => {
+      if (!LINKS[name]) throw new TypeError("no such transport: " + name);
+      return name != "ws" || this._WebSocket;
+    });
+    if (!this._ladder.length) throw new TypeError("no WebSocket here");
+    this.cursor = /^\w+-\d+$/.test(this._since) ? this._since : null;
+    this.state = "connecting";
+    this.retryAt = null;
+    this._channels = new Map();
+    this._queue = [];
+    this._attempt = 0;
+    this._failures = {};
+    this._worked = {};
+    this._at = this._home = Math.max(0, this._ladder.indexOf(this._memory()));
+    this._watch();
+    this._timer = setTimeout(() => this._connect());
+  }
+
+  get transport() {
+    return this._link?._name ?? null;
+  }
+  get readyState() {
+    return this.state == "open" ? 1 : this.state == "closed" ? 2 : 0;
+  }
+
+  subscribe(name, { since = this._since, gap = this._gapDefault } = {}) {
+    if (this.state == "closed") throw failure("the line is closed", "closed");
+    if (since == "latest") since = undefined;
+    const known = this._channels.get(name);
+    const subscription = new Subscription(this, name, since ? undefined : known?._last);
+    if (known && !since) {
+      known._subscriptions.add(subscription);
+      if (known._isLive) queueMicrotask(() => subscription._live());
+    } else {
+      // Who listens already has what comes again now, the newcomer has not.
+      const all = [...(known?._subscriptions || []), subscription];
+      this._channels.set(name, new Channel(name, since, gap, new Set(all), known?._last));
+      this._changed();
+    }
+    return subscription;
+  }
+
+  async publish(channel, data, { event, type, ttl, idempotencyKey: key } = {}) {
+    if (this._queueMax && !key) key = Math.random() + "-" + Math.random();
+    const fields = { channel, event, type, ttl, idempotency_key: key, ...payload(data) };
+    const text = JSON.stringify(fields); // now: the caller may change it later
+    if (this.state == "closed") throw failure("the line is closed", "closed");
+    if (!this._queueMax) return this._publish(text).catch((error) => { throw named(error); });
+    if (this._queue.length == this._queueMax) throw failure("the queue is full", "queue_full");
+    return new Promise((_resolve, _reject) => {
+      this._queue.push({ _text: text, _resolve, _reject });
+      this._flush();
+    });
+  }
+
+  close() {
+    this._stop(failure("closed", 1000));
+  }
+
+  // ---- publishing
+
+  /** On the WebSocket if there is one and it fits, else by POST. */
+  async _publish(text, isSecond) {
+    const link = this._link;
+    // A frame has a limit for all of it, a POST only for its payload. A character has up to 3 bytes.
+    if (text.length * 3 < link?._bytesMax) return link._publish(text);
+    const init = { method: "POST", headers: { "Content-Type": "application/json" }, body: text };
+    const response = await this._fetch("publish", await this._credential(), init);
+    if (response.status == 401 && isFunction(this._token) && !isSecond) {
+      this._isRefused = true;
+      return this._publish(text, true);
+    }
+    if (!response.ok) throw await refusal(response);
+    return response.json();
+  }
+  /** One after the other, so that they keep their order. What the server did not settle is sent again. */
+  async _flush() {
+    if (this._isFlushing) return;
+    this._isFlushing = true;
+    let attempt = 0;
+    while (this.state == "open" && this._queue.length) {
+      const [item] = this._queue;
+      try {
+        item._resolve(await this._publish(item._text));
+      } catch (error) {
+        if (error.word ? error.retry : !isFinal(error.code) && error.code != 4401) {
+          await new Promise((resolve) => setTimeout(resolve, delay(attempt++, error.retry)));
+          continue;
+        }
+        item._reject(named(error));
+      }
+      attempt = 0;
+      this._queue.shift();
+    }
+    this._isFlushing = false;
+  }
+
+  // ---- what connections need
+
+  _url(path, query) {
+    const url = new URL(path, this._base);
+    url.search = query;
+    return url.href;
+  }
+  async _credential() {
+    const isRefused = !!this._isRefused;
+    this._isRefused = false;
+    return isFunction(this._token) ? this._token(isRefused) : this._token;
+  }
+  _fetch(path, token, init, query = "") {
+    const fetcher = this._fetcher, headers = { ...init.headers };
+    if (token) headers.Authorization = "Bearer " + token;
+    return fetcher(this._url(path, query), { cache: "no-store", ...init, headers });
+  }
+
+  // ---- what connections tell
+
+  _message(channels, message) {
+    const record = channels.get(message.channel);
+    if (!record?._subscriptions.size) return; // closed meanwhile
+    for (const target of record._subscriptions) {
+      if (isFresh(target, message.id)) target._emitMessage(message);
+    }
+    if (isFresh(record, message.id)) this._emitMessage(message);
+  }
+  _gap(channels, { op, ...detail }) {
+    for (const name of detail.channels) {
+      const record = channels.get(name);
+      if (!record) continue;
+      if (record._isPending) record._since = detail.resumed; // told once
+      for (const target of record._subscriptions) target._emit("gap", detail);
+    }
+    this._emit("gap", detail);
+  }
+  _live(record, cursor) {
+    if (!record || record._isLive) return;
+    record._begin(cursor);
+    record._isLive = true;
+    for (const target of record._subscriptions) target._live();
+    this._emit("live", { channel: record._name });
+  }
+  /** A channel may not be listened to; the others go on. */
+  _refuse(record, { message: reason, code, word }) {
+    if (!record || this._channels.get(record._name) != record) return;
+    this._channels.delete(record._name);
+    const detail = { channel: record._name, code: word || code, reason };
+    for (const target of record._subscriptions) target._end(detail);
+    this._emit("error", detail);
+    this._changed();
+  }
+  _leave(subscription) {
+    const record = this._channels.get(subscription.channel);
+    if (!record || !record._subscriptions.delete(subscription) || record._subscriptions.size) return;
+    this._channels.delete(subscription.channel);
+    this._changed();
+  }
+  /** The channels are others: told on a WebSocket; else a new connection is opened before the old one ends. */
+  _changed() {
+    clearTimeout(this._change);
+    this._change = setTimeout(() => {
+      const link = this._link;
+      if (this.state == "closed") return;
+      if (!link) {
+        if (this._isIdle) this._connect();
+      } else if (link._sync) link._sync();
+      else if (!this._channels.size) this._idle();
+      else if (!this._next && !this._isCarried(link)) this._open(this._at);
+    }, this._link?._sync ? 0 : SETTLE_MS);
+  }
+  _isCarried({ _channels: carried }) {
+    const wanted = [...this._channels.values()];
+    return carried.size == wanted.length && wanted.every((record) => carried.get(record._name) == record);
+  }
+
+  // ---- the ladder
+
+  _connect() {
+    clearTimeout(this._timer);
+    if (this.state == "closed" || this._next) return;
+    const transport = this._ladder[this._at];
+    if (transport != "ws" && !this._channels.size) return this._idle();
+    this._isIdle = false;
+    this._turn("connecting", { transport });
+    this._open(this._at);
+  }
+  _open(at) {
+    const name = this._ladder[at];
+    this._next = new LINKS[name](this, name);
+  }
+  _opened(link) {
+    const old = this._link, now = Date.now(), transport = link._name;
+    this._link = link;
+    this._next = null;
+    old?._close();
+    this._at = this._home = this._ladder.indexOf(transport);
+    this._worked[this._at] = true;
+    this._memory(transport);
+    if (old?._name != transport) {
+      this._openedAt = now;
+      this._probeAt = now + (this._worked[0] ? 1 : 10) * MINUTE_MS;
+      this._turn("open", { transport });
+      this._emit("open", { transport });
+    }
+    this._changed(); // since it began
+    this._flush();
+  }
+  _lost(link, why) {
+    const wasOpen = link == this._link;
+    if (wasOpen) this._link = null;
+    else if (link == this._next) this._next = null;
+    else return;
+    if (this._link) return this._stay(this._ladder.indexOf(link._name), why);
+    if (this._next) return this._turn("connecting", { transport: this._next._name });
+    if (wasOpen && Date.now() - this._openedAt >= STEADY_MS) {
+      this._attempt = -1;
+      this._failures = {};
+      this._wasRefused = false;
+    }
+    if (why.code == 4401 && isFunction(this._token) && !this._wasRefused) {
+      this._wasRefused = this._isRefused = true;
+      this._connect();
+    } else if (why.code == 4401 || isFinal(why.code)) this._stop(why);
+    else this._step(wasOpen, why);
+  }
+  /** Which transport is next, and when. */
+  _step(wasOpen, why) {
+    const at = this._at, isAnswered = why.code > 4000;
+    if (why.code != 1012) this._failures[at] = (this._failures[at] || 0) + 1;
+    if (this._failures[at] >= FAILURES_MAX || !wasOpen && !why.retry && !this._worked[at]) {
+      this._failures[at] = 0;
+      this._at = (at + 1) % this._ladder.length;
+      if (!wasOpen && !isAnswered && this._at) return this._connect();
+    } else if (!wasOpen) this._at = this._home;
+    this._wait(delay(this._attempt++, why.retry), why);
+  }
+  /** A second connection failed, the first goes on. */
+  _stay(at, why) {
+    if (at < this._at) {
+      if (at + 1 < this._at) this._open(at + 1); // a better one was tried: perhaps the next
+      else this._changed();
+    } else if (isFinal(why.code)) this._stop(why);
+    else setTimeout(() => this._changed(), delay(this._attempt++, why.retry));
+  }
+  _wait(ms, why) {
+    clearTimeout(this._timer);
+    this._why = why;
+    this._timer = setTimeout(() => this._connect(), ms);
+    this._turn(globalThis.navigator?.onLine === false ? "offline" : "waiting", why, Date.now() + ms);
+  }
+  /** Something says that it may work now. Only what the server asked for is waited for all the same. */
+  _hurry() {
+    if (this._link || this._next || this._isIdle || this._why?.retry || this.state == "closed") return;
+    this._wait(Math.min(random(0, 1000), (this.retryAt || Infinity) - Date.now()), this._why);
+  }
+  _drop() {
+    clearTimeout(this._timer);
+    this._next?._close();
+    this._link?._close();
+    this._link = this._next = null;
+  }
+  /** Does nothing before it is woken. */
+  _rest(message) {
+    this._drop();
+    this._turn("waiting", this._why = { message });
+  }
+  _idle() {
+    this._isIdle = true;
+    this._rest("nothing to listen to");
+  }
+  _stop(why) {
+    if (this.state == "closed") return;
+    this._drop();
+    clearInterval(this._ticker);
+    this._unwatch();
+    this._turn("closed", why);
+    const detail = { code: why.code, reason: why.message };
+    for (const { _reject } of this._queue.splice(0)) _reject(failure("the line is closed", "closed"));
+    for (const record of this._channels.values()) {
+      for (const target of record._subscriptions) target._end(detail);
+      record._subscriptions.clear();
+    }
+    this._channels.clear();
+    this._emit("close", { ...detail, final: true });
+  }
+  _turn(state, { transport = null, code = 0, message: reason = "" }, retryAt = null) {
+    this.state = state;
+    this.retryAt = retryAt;
+    if (state != "open") {
+      for (const record of this._channels.values()) {
+        record._isLive = false;
+        for (const target of record._subscriptions) target.state = "pending";
+      }
+    }
+    this._emit("state", { state, transport, reason, code, retryAt });
+  }
+
+  // ---- what the page sees
+
+  _watch() {
+    const { document, navigator } = globalThis, undo = [];
+    const on = (target, type, listener) => {
+      target?.addEventListener?.(type, listener);
+      undo.push(() => target?.removeEventListener?.(type, listener));
+    };
+    const wake = () => {
+      if (document?.hidden) return;
+      this._hurry();
+      this._check();
+    };
+    const onNetwork = () => {
+      this._probeAt = 0;
+      wake();
+    };
+    on(globalThis, "online", onNetwork);
+    on(navigator?.connection, "change", onNetwork);
+    on(document, "visibilitychange", wake);
+    on(document, "resume", wake);
+    on(globalThis, "pageshow", (event) => event.persisted && this._hurry());
+    on(globalThis, "pagehide", () => this._isIdle || this._rest("the page is put aside"));
+    on(globalThis, "offline", () => {
+      if (this._isIdle) return;
+      this._drop();
+      this._wait(30000, failure("the browser is offline"));
+    });
+    this._unwatch = () => undo.forEach((each) => each());
+    this._tickAt = Date.now();
+    this._ticker = setInterval(() => this._tick(), TICK_MS);
+  }
+  /** Compares clocks: timers sleep with the machine, and in hidden pages. */
+  _tick() {
+    const now = Date.now(), link = this._link, passed = now - this._tickAt;
+    this._tickAt = now;
+    if (!link) return;
+    if (passed > 2 * link._interval) this._check();
+    else if (now - link._stamp > link._interval + GRACE_MS) link._lost(failure("nothing was heard"));
+    else if (this._at && now > this._probeAt && !this._next) {
+      this._probeAt = now + 10 * MINUTE_MS;
+      this._open(0);
+    }
+  }
+  /** Whether a connection that has been silent still lives: it has a moment to say something. */
+  _check() {
+    const link = this._link, stamp = link?._stamp;
+    if (!link || Date.now() - stamp < link._interval) return;
+    link._ping?.();
+    setTimeout(() => link._stamp == stamp && link._lost(failure("nothing was heard")), WORD_MS);
+  }
+  /** The transport that worked on this tab's last page; sets it if there is one to set. */
+  _memory(transport) {
+    const key = "holdline " + this._base;
+    try {
+      if (transport) sessionStorage.setItem(key, transport);
+      return sessionStorage.getItem(key);
+    } catch {} // there is none here, or it is forbidden
+  }
+}
+
+export default Holdline;
