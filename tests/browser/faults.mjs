@@ -20,7 +20,7 @@ export const MATRIX = [
   { name: 'fin', title: 'connection closed in mid-stream', limit: 6000,
     begin: stage => stage.proxy.cut(kind(stage), 'fin') },
   { name: 'cuts', title: 'cut again and again, at any byte', lasts: 9000, limit: BACKOFF,
-    ...lasting({ type: 'cut', within: 9000 }) },
+    ...lasting({ type: 'cut', within: 5000 }) },
   { name: 'reset-at-accept', title: 'reset at accept', lasts: 5000, limit: BACKOFF,
     begin: stage => { stage.proxy.accepts(false); stage.proxy.cut(); },
     end: stage => stage.proxy.accepts(true) },

@@ -37,12 +37,12 @@ export class Chromium {
   isBrowser = true;
   #browser;
 
-  static async launch({ bfcache = false } = {}) {
+  static async launch() {
     const executablePath = found(process.env.CHROMIUM, CHROMIUM);
     if (!executablePath) throw new Error(`no Chromium: looked for ${CHROMIUM.join(', ')}`);
     const own = new Chromium();
     own.#browser = await required('playwright-core').chromium.launch({ executablePath, args: CHROMIUM_ARGS,
-      ...(bfcache ? { ignoreDefaultArgs: ['--disable-back-forward-cache'] } : {}) });
+      ignoreDefaultArgs: ['--disable-back-forward-cache'] });
     return own;
   }
 

@@ -1,13 +1,16 @@
 // The browser tests: see `run` beside this for how to call it.
 
+import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { BROKEN, broken } from './broken.mjs';
 import { MATRIX } from './faults.mjs';
 import { Chromium, Firefox, Node } from './peers.mjs';
 import { SCENARIOS } from './scenarios.mjs';
 import { Stage } from './stage.mjs';
-import { written } from './table.mjs';
+import { written, writtenBroken } from './table.mjs';
 import { Server, patience, sleep } from './world.mjs';
 
 const TRANSPORTS = ['ws', 'sse', 'poll'];
@@ -18,12 +21,13 @@ const HOMES = {
   'node+ws': async () => new Node({ injects: true }),
 };
 
-const given = { peers: Object.keys(HOMES), rounds: 1, width: 6, seed: Date.now() % 1_000_000 };
+const given = { peers: Object.keys(HOMES), rounds: 1, width: 8, seed: Date.now() % 1_000_000 };
 const args = process.argv.slice(2);
 while (args.length > 0) {
   const name = args.shift();
   switch (name) {
     case '--short': given.short = true; break;
+    case '--broken': given.broken = true; break;
     case '--write': given.write = args.shift(); break;
     case '--only': given.only = args.shift(); break;
     case '--peers': given.peers = args.shift().split(','); break;
@@ -50,23 +54,49 @@ function jobs() {
     }
     for (const scenario of SCENARIOS) {
       if (!scenario.peers.includes(peer)) continue;
-      all.push({ peer, scenario, name: scenario.name, short: scenario.short?.includes(peer), alone: scenario.alone, run: scenario.run });
+      all.push({ peer, scenario, name: scenario.name, short: scenario.short?.includes(peer), run: scenario.run });
     }
   }
+  if (given.broken) return brokenJobs(all);
   const chosen = all.filter(job => (!given.short || job.short) && (!given.only || `${job.peer}: ${job.name}`.includes(given.only)));
   const repeated = Array.from({ length: given.rounds }, (_, round) => chosen.map(job => ({ ...job, round }))).flat();
   // Its seed follows from its name, so that `--only` with the same `--seed` is the same test.
+  repeated.sort((x, y) => Number(isLong(y)) - Number(isLong(x)));
   for (const job of repeated) job.seed = hash(`${given.seed} ${job.peer} ${job.name} ${job.round}`);
   return repeated;
 }
 
-/** Each fault once in Chromium, over the transports in turn; the blows also elsewhere. */
-function isShort(peer, fault, transport) {
-  const at = MATRIX.indexOf(fault);
-  if (fault.name === 'rst' || fault.name === 'cuts') return peer !== 'firefox' || fault.name === 'rst';
-  if (peer === 'chromium') return TRANSPORTS[at % 3] === transport;
-  if (peer === 'firefox') return fault.name === 'crash' && transport === 'ws';
-  return fault.name === '503' || (fault.name === 'half-open' && transport === 'sse');
+/** What takes longest is begun first. */
+const isLong = ({ fault, scenario }) => fault?.limit > 32_000 || scenario?.long;
+
+/** Tests that must fail, each with a client of its own. */
+function brokenJobs(all) {
+  const source = fs.readFileSync(new URL('../../client/holdline.js', import.meta.url), 'utf8');
+  return BROKEN.filter(({ name }) => !given.only || name.includes(given.only)).map(fault => {
+    const job = all.find(({ peer, name }) => peer === fault.peer && name === fault.test);
+    return { ...job, name: `broken: ${fault.name}`, seed: hash(`${given.seed} ${fault.name}`), run: tools => seen(tools, job, fault, broken(source, fault)) };
+  });
+}
+
+async function seen(tools, job, fault, client) {
+  tools.client = client;
+  let said;
+  try {
+    await job.run(tools);
+  } catch (error) {
+    said = String(error.message);
+  }
+  if (said === undefined) throw new Error(`“${fault.test}” did not notice`);
+  if (!fault.sees.test(said)) throw new Error(`“${fault.test}” failed with something else: ${said}`);
+  return { note: `“${fault.test}”: ${said.replace(/; the client is.*/, '').replace(/\s+/g, ' ').slice(0, 110)}` };
+}
+
+/** Each fault once in Chromium, over the transports in turn; a few elsewhere. */
+function isShort(peer, { name }, transport) {
+  const at = MATRIX.findIndex(fault => fault.name === name);
+  if (peer === 'chromium') return name === 'rst' || TRANSPORTS[at % 3] === transport;
+  const elsewhere = { firefox: ['ws · rst', 'ws · crash'], node: ['sse · rst', 'poll · cuts', 'sse · half-open'], 'node+ws': ['ws · cuts'] };
+  return elsewhere[peer].includes(`${transport} · ${name}`);
 }
 
 function hash(text) {
@@ -111,7 +141,7 @@ const summary = ({ received, lost, doubled, announced }) => ({ received, lost: l
 function toolsOf(job, home, shared) {
   const undo = [];
   const tools = {
-    home, shared, seed: job.seed,
+    home, shared, seed: job.seed, client: given.client,
     async server(options = []) {
       const own = [...options];
       if (own.at(-1) === '--data') {
@@ -125,15 +155,10 @@ function toolsOf(job, home, shared) {
       return server;
     },
     async stage(options = {}) {
-      const stage = await Stage.open({ home: tools.home, server: shared, seed: job.seed, name: job.name, client: given.client, ...options });
+      const stage = await Stage.open({ home: tools.home, server: shared, seed: job.seed, name: job.name, client: tools.client, ...options });
       undo.push(() => stage.close());
       tools.last = stage;
       return stage;
-    },
-    async launch(options) {
-      const own = await Chromium.launch(options);
-      undo.push(() => own.close());
-      return own;
     },
     async undo() {
       for (const act of undo.reverse()) await Promise.resolve(act()).catch(() => {});
@@ -183,17 +208,24 @@ function tell({ ok, peer, name, received, recover, note, error, story, seed, too
   return undefined;
 }
 
-/** Those that may run at the same time do, `width` of them. */
+/** `width` at a time. */
 async function performAll(list, homes, shared) {
-  const together = list.filter(job => !job.alone);
-  const workers = Array.from({ length: Math.min(given.width, together.length) }, async () => {
-    while (together.length > 0) {
-      const job = together.shift();
+  const left = [...list];
+  await Promise.all(Array.from({ length: given.width }, async () => {
+    while (left.length > 0) {
+      const job = left.shift();
       await perform(job, homes[job.peer], shared);
     }
-  });
-  await Promise.all(workers);
-  for (const job of list.filter(job => job.alone)) await perform(job, homes[job.peer], shared);
+  }));
+}
+
+/** Who judges is judged first. */
+function judgeTheOracle() {
+  const file = fileURLToPath(new URL('oracle.test.mjs', import.meta.url));
+  const { status, stdout } = spawnSync(process.execPath, ['--test', file], { encoding: 'utf8' });
+  const count = /^# pass (\d+)/m.exec(stdout)?.[1] ?? 0;
+  results.push({ ok: status === 0 });
+  console.log(status === 0 ? `ok    the oracle (${count} tests of its own)` : `FAIL  the oracle\n${stdout}`);
 }
 
 const list = jobs();
@@ -209,7 +241,8 @@ for (const peer of new Set(list.map(job => job.peer))) {
     console.log(`SKIPPED ${peer}: ${error.message.split('\n')[0]}`);
   }
 }
-const versions = Object.values(homes).map(home => home.version); // as long as they live
+const versions = Object.fromEntries(Object.entries(homes).map(([peer, home]) => [peer, home.version])); // as long as they live
+judgeTheOracle();
 const shared = new Server(given.binary);
 await shared.start();
 try {
@@ -218,7 +251,8 @@ try {
   await Promise.all(Object.values(homes).map(home => within('the browser', 20_000, home.close()).catch(() => {})));
   await shared.end();
 }
-if (given.write) written(given.write, results, versions, given.seed);
+if (given.write && given.broken) writtenBroken(given.write, results);
+else if (given.write) written(given.write, results, versions, given);
 const failed = results.filter(result => !result.ok).length;
 console.log(`${results.length - failed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`);
 process.exit(failed > 0 ? 1 : 0);

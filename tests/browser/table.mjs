@@ -1,11 +1,8 @@
-// The matrix as Markdown, put between its markers into a page that has other things around it.
+// What was found as Markdown, put between its markers into a page that has other things around it.
 
 import fs from 'node:fs';
 import { MATRIX } from './faults.mjs';
 import { SCENARIOS } from './scenarios.mjs';
-
-const BEGIN = '<!-- matrix:begin -->';
-const END = '<!-- matrix:end -->';
 
 /** Node has event streams and polls by itself and WebSockets by what is injected: one column each. */
 const COLUMNS = [
@@ -16,24 +13,60 @@ const COLUMNS = [
 const HOMES = [['Chromium', 'chromium'], ['Firefox', 'firefox'], ['Node', 'node'], ['Node with ws', 'node+ws']];
 
 const seconds = ms => `${(ms / 1000).toFixed(1)} s`;
-const row = cells => `| ${cells.join(' | ')} |`;
+const row = cells => `| ${cells.map(text => text.replaceAll('|', '\\|')).join(' | ')} |`;
 const sum = (list, field) => list.reduce((total, result) => total + (result[field] ?? 0), 0);
 
-/** Writes what was found into `file`. What was not run this time is a dash. */
-export function written(file, results, versions, seed) {
-  const text = fs.readFileSync(file, 'utf8');
-  const [before, rest] = text.split(BEGIN);
-  const after = rest?.split(END)[1];
-  if (after === undefined) throw new Error(`${file} has no ${BEGIN} … ${END}`);
-  const made = [...headline(results, versions, seed), '', ...matrix(results), '', ...ladder(results)];
-  fs.writeFileSync(file, `${before}${BEGIN}\n\n${made.join('\n')}\n\n${END}${after}`);
+/**
+ * Writes what was found into `file`. What was not run this time stays as it was; the line of a browser is about its last
+ * whole run.
+ */
+export function written(file, results, homes, { seed, only }) {
+  const old = kept(file);
+  put(file, 'matrix', [...headlines(results, homes, seed, only, old), '', ...merged(matrix(results), old), '', ...merged(outcomes(results), old)]);
 }
 
-function headline(results, versions, seed) {
-  const failed = results.filter(result => !result.ok).length;
-  return [`${new Date().toISOString().slice(0, 10)}, ${versions.join(', ')}, seed ${seed}: ${results.length} tests, ${failed === 0 ? 'none' : failed} failed; `
-    + `${sum(results, 'received')} messages received, ${sum(results, 'lost')} lost, ${sum(results, 'doubled')} doubled, `
-    + `${sum(results, 'announced')} lost and announced.`];
+/** The same for clients that were broken on purpose. */
+export function writtenBroken(file, results) {
+  const rows = results.filter(result => result.name).map(({ ok, name, note, error }) => row([name.replace('broken: ', ''), ok ? note : `**not seen**: ${error}`]));
+  put(file, 'broken', [row(['a client that', 'is seen by']), row(['---', '---']), ...rows]);
+}
+
+function put(file, name, lines) {
+  const begin = `<!-- ${name}:begin -->`;
+  const end = `<!-- ${name}:end -->`;
+  const [before, rest] = fs.readFileSync(file, 'utf8').split(begin);
+  const after = rest?.split(end)[1];
+  if (after === undefined) throw new Error(`${file} has no ${begin} … ${end}`);
+  fs.writeFileSync(file, `${before}${begin}\n\n${lines.join('\n')}\n\n${end}${after}`);
+}
+
+/** What the page says by now: lines by how they begin, rows of tables as cells. */
+function kept(file) {
+  const text = fs.readFileSync(file, 'utf8').split('<!-- matrix:begin -->')[1].split('<!-- matrix:end -->')[0];
+  const lines = text.split('\n').filter(line => line.startsWith('|') || line.startsWith('* '));
+  return new Map(lines.map(line => [line.startsWith('* ') ? line.split(' ')[1] : cellsOf(line)[0], line]));
+}
+
+const cellsOf = line => line.slice(2, -2).split(' | ');
+
+function merged(lines, old) {
+  return lines.map(line => {
+    const cells = cellsOf(line);
+    const before = old.has(cells[0]) ? cellsOf(old.get(cells[0])) : [];
+    return row(cells.map((cell, at) => (cell === '–' ? before[at] ?? cell : cell)));
+  }).filter(line => cellsOf(line).some((cell, at) => at > 0 && cell !== '–'));
+}
+
+/** A line for each browser. */
+function headlines(results, homes, seed, only, old) {
+  return HOMES.flatMap(([, peer]) => {
+    const own = results.filter(result => result.peer === peer);
+    const name = `\`${peer}\``;
+    if (own.length === 0 || only) return old.has(name) ? [old.get(name)] : [];
+    const date = new Date().toISOString().slice(0, 10);
+    return [`* ${name} is ${homes[peer]}; ${date}, seed ${seed}: ${own.length} tests, ${sum(own, 'received')} messages received, ${sum(own, 'lost')} lost, `
+      + `${sum(own, 'doubled')} doubled, ${sum(own, 'announced')} lost and announced`];
+  });
 }
 
 function matrix(results) {
@@ -54,12 +87,12 @@ function cell(rounds) {
   return `${counts}, ${seconds(Math.max(...rounds.map(round => round.recover)))}`;
 }
 
-function ladder(results) {
+function outcomes(results) {
   const found = results.filter(result => result.scenario);
   const lines = [row(['', ...HOMES.map(([title]) => title)]), row(['---', ...HOMES.map(() => '---')])];
   for (const scenario of SCENARIOS) {
     const own = HOMES.map(([, peer]) => outcome(found.filter(r => r.scenario === scenario && r.peer === peer)));
-    if (own.some(text => text !== '–')) lines.push(row([scenario.name, ...own]));
+    lines.push(row([scenario.name, ...own]));
   }
   return lines;
 }

@@ -27,6 +27,9 @@ export async function until(what, probe, limit = 10_000, every = 50) {
   }
 }
 
+const running = new Set();
+process.once('exit', () => running.forEach(child => child.kill('SIGKILL')));
+
 export class Server {
   #binary;
   #options;
@@ -43,7 +46,8 @@ export class Server {
     const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('HOLDLINE_')));
     const child = spawn(this.#binary, ['--listen', '127.0.0.1:0', ...this.#options], { env, stdio: ['ignore', 'pipe', 'pipe'] });
     this.#process = child;
-    process.once('exit', () => child.kill('SIGKILL'));
+    running.add(child);
+    child.once('exit', () => running.delete(child));
     child.stderr.on('data', text => this.said.push(String(text)));
     const lines = readline.createInterface(child.stdout);
     const [line] = await Promise.race([once(lines, 'line'), once(child, 'exit').then(() => [''])]);
