@@ -19,8 +19,8 @@ from blocks import Blocks
 from clients import soon
 from world import KINDS, World
 
-AT_ONCE = 6  # checks; more would only wait for processors
-PATIENCE = 40  # seconds for a check
+AT_ONCE = 8  # checks: most of them wait
+PATIENCE = 60  # seconds for a check
 BUDGET = 150  # seconds for all of them
 
 

@@ -7,6 +7,7 @@ import grp
 import os
 import pathlib
 import pwd
+import random
 import re
 import shutil
 import signal
@@ -53,14 +54,14 @@ class World:
         return path
 
     def free_port(self):
-        """A port that nobody has, and that was not given here before."""
+        """A port that nobody has, that was not given here before, and that no connection is given by the system."""
         while True:
-            with socket.socket() as one:
-                one.bind(("127.0.0.1", 0))
-                port = one.getsockname()[1]
-            if port not in self.ports:
-                self.ports.add(port)
-                return port
+            port = random.randrange(10_000, 32_000)
+            with socket.socket() as one, contextlib.suppress(OSError):
+                one.bind(("127.0.0.1", port))
+                if port not in self.ports:
+                    self.ports.add(port)
+                    return port
 
     def make_certificate(self):
         """Certificate and key in one file, which all three proxies read."""
@@ -214,7 +215,7 @@ class Proxy:
         while True:
             assert self.process.returncode is None, f"{self.command()}: {self.log()}"
             with contextlib.suppress(OSError):
-                # Caddy listens before it has a certificate.
+                # With TLS: Caddy listens before it has a certificate.
                 (await self.site.connect())[1].transport.abort()
                 return
             assert asyncio.get_running_loop().time() < end, f"it does not listen: {self.log()}"
@@ -304,11 +305,12 @@ class Caddy(Proxy):
         return True
 
     def places(self):
-        return {NAME: NAME}
+        # A certificate of its own authority would be as good, but is not always there in time.
+        return {f"{NAME} {{": f"{NAME} {{\n\ttls {self.world.certificate} {self.world.certificate}"}
 
     def whole(self, text):
         self.admin = f"127.0.0.1:{self.world.free_port()}"
-        options = [f"admin {self.admin}", "local_certs", "skip_install_trust", f"https_port {self.port}"]
+        options = [f"admin {self.admin}", "skip_install_trust", f"https_port {self.port}"]
         options += [f"http_port {self.world.free_port()}", "default_bind 127.0.0.1", f"storage file_system {self.directory}"]
         options += ["servers {\nprotocols h1 h2\n}"]
         return "{\n" + "\n".join(options) + "\n}\n" + text
