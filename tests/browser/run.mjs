@@ -58,7 +58,7 @@ function jobs() {
     }
   }
   if (given.broken) return brokenJobs(all);
-  const chosen = all.filter(job => (!given.short || job.short) && (!given.only || `${job.peer}: ${job.name}`.includes(given.only)));
+  const chosen = all.filter(job => (!given.short || job.short) && (!given.only || given.only.split('|').some(text => `${job.peer}: ${job.name}`.includes(text))));
   const repeated = Array.from({ length: given.rounds }, (_, round) => chosen.map(job => ({ ...job, round }))).flat();
   // Its seed follows from its name, so that `--only` with the same `--seed` is the same test.
   repeated.sort((x, y) => Number(isLong(y)) - Number(isLong(x)));
@@ -189,8 +189,7 @@ async function perform(job, home, shared) {
     Object.assign(result, await within(job.name, HANGS_AFTER * patience(), job.run(tools)));
   } catch (error) {
     Object.assign(result, { ok: false, error: String(error.message ?? error), story: tools.last?.story() ?? [String(error.stack)] });
-    const verdict = tools.last?.verdict();
-    if (verdict) Object.assign(result, summary(verdict));
+    if (error.verdict) Object.assign(result, summary(error.verdict));
   } finally {
     await within('its end', 30_000 * patience(), tools.undo()).catch(() => {});
   }

@@ -130,7 +130,7 @@ export class Stage {
     if (gaps === null && reasons.length > 0) wrong.push(`a gap (${reasons}) where nothing was missing`);
     if (gaps !== null && (reasons.length !== 1 || !gaps.includes(reasons[0]))) wrong.push(`gaps ${reasons.join() || 'none'}, expected ${gaps}`);
     if (verdict.received === 0) wrong.push('nothing was received at all');
-    if (wrong.length > 0) throw new Error(wrong.join('; '));
+    if (wrong.length > 0) throw Object.assign(new Error(wrong.join('; ')), { verdict });
     return verdict;
   }
 

@@ -64,8 +64,8 @@ function headlines(results, homes, seed, only, old) {
     const name = `\`${peer}\``;
     if (own.length === 0 || only) return old.has(name) ? [old.get(name)] : [];
     const date = new Date().toISOString().slice(0, 10);
-    return [`* ${name} is ${homes[peer]}; ${date}, seed ${seed}: ${own.length} tests, ${sum(own, 'received')} messages received, ${sum(own, 'lost')} lost, `
-      + `${sum(own, 'doubled')} doubled, ${sum(own, 'announced')} lost and announced`];
+    return [`* ${name} is ${homes[peer]}; ${date}, seed ${seed}: ${own.length} tests, ${sum(own, 'received')} messages received, `
+      + `${sum(own, 'lost')} lost, ${sum(own, 'doubled')} doubled`];
   });
 }
 
@@ -83,7 +83,7 @@ function matrix(results) {
 function cell(rounds) {
   if (rounds.length === 0) return '–';
   const counts = `${sum(rounds, 'lost')} / ${sum(rounds, 'doubled')}`;
-  if (rounds.some(round => !round.ok)) return `**FAIL** ${counts}`;
+  if (rounds.some(round => !round.ok)) return `**FAIL**, ${counts}`;
   return `${counts}, ${seconds(Math.max(...rounds.map(round => round.recover)))}`;
 }
 
