@@ -1,40 +1,39 @@
-// Drives the console page of a running server in headless Chromium, as a person would.
+// Drives the console page in headless Chromium, as a person would: against a server of its own, through a proxy
+// below a path, without a server, and with one that refuses.
 //
-//   NODE_PATH=/some/node_modules node .ci/console.mjs http://127.0.0.1:7070 screenshots/
+//   NODE_PATH=/some/node_modules node .ci/console.mjs target/release/holdline screenshots/
 //
-// Needs playwright-core (from NODE_PATH or ./node_modules) and a Chromium (CHROMIUM, else the usual places).
-// The server must run with its defaults: on loopback, without --open. One line a check; exit code 1 if one failed.
+// Needs playwright-core and axe-core (from NODE_PATH or ./node_modules) and a Chromium (CHROMIUM, else the usual
+// places). One line a check; exit code 1 if one failed.
 
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import crypto from 'node:crypto';
 import fs from 'node:fs';
 import http from 'node:http';
 import { createRequire } from 'node:module';
+import net from 'node:net';
 import path from 'node:path';
 
-const [baseArgument, shots] = process.argv.slice(2);
-if (!baseArgument || !shots) {
-  console.error('usage: node .ci/console.mjs BASE_URL SCREENSHOT_DIRECTORY');
+const [binary, shots] = process.argv.slice(2);
+if (!binary || !shots) {
+  console.error('usage: node .ci/console.mjs BINARY SCREENSHOT_DIRECTORY');
   process.exit(2);
 }
-const base = baseArgument.replace(/\/+$/, '');
-const channel = `console-${Date.now().toString(36)}`;
-const at = `${base}/channels/${channel}`;
 const TRANSPORTS = ['ws', 'sse', 'poll'];
-const PATIENCE = 15_000;
-
+const PATIENCE = 20_000;
 const ARGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
   '--disable-component-update', '--disable-sync', '--host-resolver-rules=MAP evil.example 127.0.0.1'];
 
-function load(name) {
-  const require = createRequire(import.meta.url);
+function place(name) {
   const places = (process.env.NODE_PATH || '').split(path.delimiter).filter(Boolean).concat(path.resolve('node_modules'));
-  for (const place of places) {
-    const found = path.resolve(place, name);
-    if (fs.existsSync(found)) return require(found);
-  }
+  const found = places.map(p => path.resolve(p, name)).find(p => fs.existsSync(p));
+  if (found) return found;
   console.error(`${name} is not in ${places.join(' or ')}: npm install ${name} there`);
   process.exit(2);
 }
+const { chromium } = createRequire(import.meta.url)(place('playwright-core'));
+const axe = fs.readFileSync(path.join(place('axe-core'), 'axe.min.js'), 'utf8');
 
 function browserPath() {
   const usual = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
@@ -43,18 +42,22 @@ function browserPath() {
 
 // ---------------------------------------------------------------- checks
 
+const began = Date.now();
 let passed = 0;
 let failed = 0;
 
 async function check(name, run) {
+  const left = [], since = Date.now();
+  const took = () => `${((Date.now() - since) / 1000).toFixed(1)} s`;
   try {
-    const detail = await run();
+    const detail = await run(page => { left.push(page.page); return page.page; });
     passed++;
-    console.log(`ok    ${name}${detail ? ` (${detail})` : ''}`);
+    console.log(`ok    ${name} (${detail ? `${detail}; ` : ''}${took()})`);
   } catch (e) {
     failed++;
-    console.log(`FAIL  ${name}: ${String(e.message).split('\n').slice(0, 6).join(' | ')}`);
+    console.log(`FAIL  ${name}: ${String(e.message).split('\n').slice(0, 8).join(' | ')}`);
   }
+  await Promise.all(left.map(page => page.close()));
 }
 
 async function until(what, probe) {
@@ -68,16 +71,81 @@ async function until(what, probe) {
       last = e.message;
     }
     if (Date.now() > end) throw new Error(`not within ${PATIENCE / 1000} s: ${what}; last: ${JSON.stringify(last)}`);
-    await new Promise(r => setTimeout(r, 50));
+    await new Promise(r => setTimeout(r, 40));
   }
+}
+
+// ---------------------------------------------------------------- servers
+
+/** A server; `port` 0 takes a free one. */
+async function serve(port = 0) {
+  const child = spawn(binary, ['--listen', `127.0.0.1:${port}`], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const line = await new Promise((done, fail) => {
+    child.stdout.once('data', data => done(String(data)));
+    child.once('exit', code => fail(new Error(`the server ended: ${code}`)));
+  });
+  return { child, port: Number(line.match(/http:\/\/127\.0\.0\.1:(\d+)/)[1]) };
+}
+
+/** Ends it as a crash does. */
+const crash = server => new Promise(done => { server.child.once('exit', done); server.child.kill('SIGKILL'); });
+
+/** A proxy below `/realtime/`, whose `rewrite` may answer itself or change a page. */
+const PREFIX = '/realtime';
+function proxy(port) {
+  const own = { port: 0, asked: [], refuses: false, inject: '' };
+  const inner = url => (url.startsWith(`${PREFIX}/`) ? url.slice(PREFIX.length) : null);
+  const server = http.createServer((req, res) => {
+    const url = inner(req.url);
+    own.asked.push(`${req.method} ${req.url}`);
+    if (url === null) return res.writeHead(404).end('not below the path');
+    if (own.refuses && /^\/(events|poll|stats|channels\b.*|publish)\b/.test(url) && !/text\/html/.test(req.headers.accept)) {
+      res.writeHead(403, { 'Content-Type': 'application/json' });
+      return res.end('{"error":"forbidden","message":"this is <b>not</b> allowed to you here"}');
+    }
+    const onward = http.request({ host: '127.0.0.1', port, path: url, method: req.method, headers: req.headers }, answer => {
+      const isPage = /^text\/html/.test(answer.headers['content-type']) && own.inject;
+      if (isPage) delete answer.headers['content-length'];
+      res.writeHead(answer.statusCode, answer.headers);
+      if (isPage) res.write(own.inject);
+      answer.pipe(res);
+    });
+    onward.on('error', () => res.destroy());
+    res.on('close', () => onward.destroy());
+    req.pipe(onward);
+  });
+  server.on('upgrade', (req, socket, head) => {
+    own.asked.push(`UPGRADE ${req.url}`);
+    socket.on('error', () => {});
+    const fields = req.rawHeaders.reduce((all, v, i) => all + (i % 2 ? `: ${v}\r\n` : v), '');
+    if (own.refuses) return refuseSocket(req, socket);
+    const onward = net.connect(port, '127.0.0.1', () => {
+      onward.write(`GET ${inner(req.url)} HTTP/1.1\r\n${fields}\r\n`);
+      onward.write(head);
+      onward.pipe(socket).pipe(onward);
+    });
+    onward.on('error', () => socket.destroy());
+    socket.on('close', () => onward.destroy());
+  });
+  return new Promise(done => server.listen(0, '127.0.0.1', () => { own.port = server.address().port; own.close = () => server.close(); done(own); }));
+}
+
+/** As a server says it to a browser, which cannot see the status of a refused handshake: 101, Close 4403. */
+function refuseSocket(req, socket) {
+  const accept = crypto.createHash('sha1').update(`${req.headers['sec-websocket-key']}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest('base64');
+  socket.write(`HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\nSec-WebSocket-Protocol: holdline.v1.json\r\n\r\n`);
+  const reason = Buffer.from('forbidden');
+  socket.write(Buffer.concat([Buffer.from([0x88, 2 + reason.length, 4403 >> 8, 4403 & 255]), reason]));
 }
 
 // ---------------------------------------------------------------- what the page shows
 
 const column = (page, t) => page.locator(`section[data-transport="${t}"]`);
 const state = (page, t) => column(page, t).getAttribute('data-state');
+const note = (page, t) => column(page, t).locator('.note').textContent();
 const act = (page, t, action) => column(page, t).locator(`[data-action="${action}"]`).click();
 const agree = page => page.getAttribute('#agreement', 'data-agree');
+const facts = (page, t) => column(page, t).locator('.facts dd').allTextContents();
 
 /** Oldest first. */
 const rows = (page, t) => page.$$eval(`section[data-transport="${t}"] [data-id]`, list => list.reverse().map(r => ({
@@ -85,15 +153,15 @@ const rows = (page, t) => page.$$eval(`section[data-transport="${t}"] [data-id]`
 })));
 const ids = async (page, t) => (await rows(page, t)).map(r => r.id);
 
-async function publish(page, text) {
+async function publish(page, text, what = 'Published') {
   const before = await page.textContent('#answer');
   await page.fill('#payload', text);
   await page.press('#payload', 'Enter');
   await until(`an answer to ${text}`, async () => {
     const now = await page.textContent('#answer');
-    return now !== before || now;
+    return (now !== before && !now.startsWith('Still')) || now;
   });
-  assert.match(await page.textContent('#answer'), /^Published \S+-\d+/);
+  assert.match(await page.textContent('#answer'), new RegExp(`^${what} \\S+-\\d+`));
 }
 
 async function allLive(page) {
@@ -105,23 +173,39 @@ async function same(page, n) {
   for (const t of TRANSPORTS) {
     await until(`${n} messages on ${t}`, async () => { const l = await ids(page, t); return l.length >= n || l; });
   }
-  await page.waitForTimeout(250); // a doubled one would come now
+  await until('agreement', async () => (await agree(page)) === 'yes' || page.textContent('#agreement'));
   const all = await Promise.all(TRANSPORTS.map(t => ids(page, t)));
   for (const list of all) {
     assert.equal(new Set(list).size, list.length, `an id twice: ${list}`);
     assert.deepEqual(list, all[0]);
   }
   assert.equal(all[0].length, n);
-  await until('agreement', async () => (await agree(page)) === 'yes' || agree(page));
   return all[0];
+}
+
+async function accessible(page) {
+  await page.evaluate(axe); // by the debugger: the page's own policy would not let it in
+  const found = await page.evaluate(() => window.axe.run(document, { resultTypes: ['violations'] }));
+  const words = found.violations.map(v => `${v.id} (${v.impact}): ${v.nodes.slice(0, 3).map(one => one.target.join(' ')).join(', ')}`);
+  assert.deepEqual(words, []);
+  return `${found.passes.length} rules of axe-core hold`;
+}
+
+async function fits(page) {
+  const [wide, room] = await page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);
+  assert.ok(wide <= room, `${wide} px wide in ${room}`);
 }
 
 // ---------------------------------------------------------------- the run
 
-const { chromium } = load('playwright-core');
 fs.mkdirSync(shots, { recursive: true });
 const shoot = (page, name) => page.screenshot({ path: path.join(shots, `console-${name}.png`), fullPage: true });
 const watchdog = setTimeout(() => { console.log('FAIL  the run took longer than 5 minutes'); process.exit(1); }, 300_000);
+let server = await serve();
+process.on('exit', () => server.child.kill('SIGKILL'));
+const base = `http://127.0.0.1:${server.port}`;
+const channel = 'console-test';
+const at = `${base}/channels/${channel}`;
 const browser = await chromium.launch({ executablePath: browserPath(), args: ARGS });
 
 const troubles = [];
@@ -130,15 +214,17 @@ const strangers = [];
 async function open(url, options = {}) {
   const page = await browser.newPage({ viewport: { width: 1360, height: 1000 }, colorScheme: 'light', ...options });
   page.on('pageerror', e => troubles.push(String(e)));
-  page.on('console', m => { if (/Content Security Policy|Refused to/i.test(m.text())) troubles.push(m.text()); });
+  page.on('console', m => { if (/Content Security Policy|Refused to|TrustedHTML/i.test(m.text())) troubles.push(m.text()); });
   page.on('dialog', d => { troubles.push(`dialog: ${d.message()}`); d.dismiss(); });
   page.on('request', r => {
     const u = r.url();
-    if (!u.startsWith('data:') && new URL(u).host !== new URL(base).host) strangers.push(u);
+    if (!u.startsWith('data:') && new URL(u).host !== new URL(url).host) strangers.push(u);
   });
   const answer = await page.goto(url);
   return { page, answer };
 }
+
+const quiet = (await open(`${base}/channels/quiet`)).page; // nothing happens there: heartbeats are looked for at the end
 
 let count = 0;
 const { page, answer } = await open(at);
@@ -147,9 +233,12 @@ await check('the page is html with the policy', async () => {
   assert.equal(answer.status(), 200);
   const h = answer.headers();
   assert.match(h['content-type'], /^text\/html/);
-  for (const part of ["default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'"]) {
-    assert.ok((h['content-security-policy'] || '').includes(part), `no ${part}`);
+  const policy = h['content-security-policy'] || '';
+  for (const part of ["default-src 'none'", "script-src 'self' 'sha256-", "style-src 'sha256-", "connect-src 'self';", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'none'", "require-trusted-types-for 'script'"]) {
+    assert.ok(policy.includes(part), `no ${part}`);
   }
+  assert.ok(!policy.includes('unsafe'), policy);
+  return `${(await answer.body()).length} bytes`;
 });
 
 await check('it opens on the channel of its address', async () => {
@@ -169,6 +258,21 @@ await check('5 messages: the same ids in all three', async () => {
   return `${list[0]} … ${list.at(-1)}`;
 });
 
+await check('published over the WebSocket', async () => {
+  await page.selectOption('#over', 'ws');
+  await publish(page, 'by frame');
+  await page.selectOption('#over', 'http');
+  count += 1;
+  await same(page, count);
+});
+
+await check('latency and round trip are shown for each', async () => {
+  for (const t of TRANSPORTS) {
+    await until(`figures of ${t}`, async () => (await facts(page, t)).slice(1, 3).every(f => /^(< 1|[\d,]+) ms$/.test(f)) || facts(page, t));
+  }
+  return (await Promise.all(TRANSPORTS.map(async t => `${t} ${(await facts(page, t)).slice(1, 3).join(', ')}`))).join('; ');
+});
+
 for (const t of TRANSPORTS) {
   await check(`cut ${t}: 3 more, resumed: nothing lost, nothing doubled, 3 replayed`, async () => {
     await act(page, t, 'cut');
@@ -179,12 +283,13 @@ for (const t of TRANSPORTS) {
       await until(`${o} goes on`, async () => (await ids(page, o)).length === count + 3);
     }
     assert.equal((await ids(page, t)).length, count, 'the cut line received something');
-    if (t === 'sse') await shoot(page, 'light-cut');
+    await until('what was missed is counted', async () => /^3 messages missed/.test(await note(page, t)) || note(page, t));
     await act(page, t, 'resume');
     await until(`${t} live`, async () => (await state(page, t)) === 'live' || state(page, t));
     count += 3;
     const list = await same(page, count);
     assert.deepEqual((await rows(page, t)).filter(r => r.replayed).map(r => r.id), list.slice(-3));
+    await until('it says so', async () => /^Resumed from \S+, 3 messages replayed/.test(await note(page, t)) || note(page, t));
   });
 }
 
@@ -204,62 +309,93 @@ await check('all three cut, 10 published, all resumed', async () => {
     assert.deepEqual((await rows(page, t)).slice(-10).map(r => r.text), [...Array(10).keys()].map(i => `ten ${i + 1}`));
     assert.ok((await rows(page, t)).slice(-10).every(r => r.replayed), `${t} did not mark them as replayed`);
   }
-  return `${list.length} ids so far`;
-});
-
-await check('a live message after the replay is not marked', async () => {
   await publish(page, 'live again');
   count += 1;
   await same(page, count);
-  for (const t of TRANSPORTS) assert.equal((await rows(page, t)).at(-1).replayed, false, t);
+  for (const t of TRANSPORTS) assert.equal((await rows(page, t)).at(-1).replayed, false, `${t}: live after the replay`);
+  return `${list.length} ids so far`;
 });
 
+// ---------------------------------------------------------------- what others publish
+
+const EVIL = '<img src=x onerror="window.pwned=1"><script>window.pwned=1</script><svg onload=alert(1)>';
+
 await check('a hostile payload and event name are inert', async () => {
-  const evil = '<img src=x onerror="window.pwned=1"><script>window.pwned=1</script><svg onload=alert(1)>';
   const name = '<img/src=x/onerror=window.pwned=1>';
-  await publish(page, evil);
-  const sent = await fetch(at, { method: 'POST', headers: { Event: name, 'Content-Type': 'text/html' }, body: evil });
+  await act(page, 'ws', 'wire'); // there, too
+  await publish(page, EVIL);
+  const sent = await fetch(at, { method: 'POST', headers: { Event: name, 'Content-Type': 'text/html' }, body: EVIL });
   assert.ok(sent.ok, `publishing: ${sent.status}`);
   count += 2;
   await same(page, count);
-  await page.waitForTimeout(300);
+  await until('it is on the wire', async () => (await column(page, 'ws').locator('.frames').textContent()).includes('onerror'));
+  await act(page, 'ws', 'wire');
   for (const t of TRANSPORTS) {
-    assert.deepEqual((await rows(page, t)).slice(-2).map(r => r.text), [evil, evil]);
+    assert.deepEqual((await rows(page, t)).slice(-2).map(r => r.text), [EVIL, EVIL]);
     assert.ok((await column(page, t).textContent()).includes(name), 'the event name is not shown');
   }
   assert.equal(await page.evaluate(() => window.pwned), undefined);
   assert.equal(await page.locator('section img, section script, section svg').count(), 0);
 });
 
+await check('the policy keeps a string from becoming markup or script', async () => {
+  const outcome = await page.evaluate(html => {
+    const tried = [() => { document.body.innerHTML += html; }, () => document.write(html), () => setTimeout('window.pwned=1'), () => { document.createElement('script').text = 'window.pwned=1'; }];
+    return tried.map(one => { try { one(); return 'done'; } catch (e) { return e.name; } });
+  }, EVIL);
+  assert.deepEqual(outcome, ['TypeError', 'TypeError', 'TypeError', 'TypeError']);
+  assert.equal(await page.evaluate(() => window.pwned), undefined);
+  assert.ok(troubles.length > 0, 'nothing was reported');
+  troubles.length = 0;
+});
+
 await check('bytes, JSON and an empty payload are shown', async () => {
-  for (const [type, body] of [['application/octet-stream', new Uint8Array([255, 0, 254])], ['application/json', '{"a":[1,null]}'], ['text/plain', '']]) {
+  for (const [type, body] of [['application/octet-stream', new Uint8Array([255, 0, 254])], ['application/json', '{"a":[1,null]}'], ['application/json', '"<b>"'], ['text/plain', '']]) {
     assert.ok((await fetch(at, { method: 'POST', headers: { 'Content-Type': type }, body })).ok, type);
   }
-  count += 3;
+  count += 4;
   await same(page, count);
   for (const t of TRANSPORTS) {
-    assert.deepEqual((await rows(page, t)).slice(-3).map(r => r.text), ['binary, 3 bytes: /wD+', '{"a":[1,null]}', 'empty']);
+    assert.deepEqual((await rows(page, t)).slice(-4).map(r => r.text), ['binary, 3 bytes: ff 00 fe', '{"a":[1,null]}', '"<b>"', 'empty']);
   }
 });
 
-await check('the cursor a column shows is the newest it received', async () => {
-  for (const t of TRANSPORTS) {
-    const shown = await column(page, t).locator('.cursor code').textContent();
-    assert.match(shown, /^[A-Za-z0-9]{6,12}-\d+$/, t);
-  }
+await check('a gap is shown on the line that has it', async () => {
+  await act(page, 'sse', 'cut');
+  await publish(page, 'to be forgotten');
+  count += 1;
+  await page.click('[data-action="forget"]');
+  await page.click('[data-action="forget"]');
+  await until('forgotten', async () => /^Forgotten/.test(await page.textContent('#answer')) || page.textContent('#answer'));
+  await act(page, 'sse', 'resume');
+  await column(page, 'sse').locator('[data-gap="trimmed"]').waitFor({ timeout: PATIENCE });
+  assert.match(await column(page, 'sse').locator('[data-gap]').textContent(), /^Gap \(trimmed\): what was missed is no longer kept/);
+  await publish(page, 'after the gap');
+  count += 1;
+  await until('agreement', async () => (await agree(page)) === 'yes' || page.textContent('#agreement'));
+  assert.equal((await ids(page, 'sse')).length, count - 1);
 });
 
-await check('the numbers of /stats are shown', async () => {
-  await page.locator('#stats').waitFor({ state: 'visible', timeout: PATIENCE });
-  assert.match(await page.textContent('#stats'), /Published\d/);
+await check('what goes over the wire is shown', async () => {
+  for (const t of TRANSPORTS) await act(page, t, 'wire');
+  await publish(page, 'look at the wire');
+  for (const [t, marks] of [['ws', ['"op":"message"']], ['sse', ['event: message', 'id: ']], ['poll', ['GET /poll?', '200 OK', '"messages":[']]]) {
+    for (const mark of [...marks, 'look at the wire']) {
+      await until(`${mark} on ${t}`, async () => (await column(page, t).locator('.frames').textContent()).includes(mark));
+    }
+  }
+  for (const t of TRANSPORTS) await act(page, t, 'wire');
 });
+
+await check('nothing is to be complained of for screen readers', () => accessible(page));
 
 await check('a wrong channel name shows the rule and changes nothing', async () => {
+  const before = await ids(page, 'ws');
   await page.fill('#channel', 'no/slash');
   await page.press('#channel', 'Enter');
   assert.equal(await page.getAttribute('#channel', 'aria-invalid'), 'true');
   assert.match(await page.textContent('#channel-hint'), /letter or digit/);
-  assert.equal((await ids(page, 'ws')).length, count);
+  assert.deepEqual(await ids(page, 'ws'), before);
 });
 
 await check('another channel opens empty, and its address works', async () => {
@@ -276,15 +412,102 @@ await check('another channel opens empty, and its address works', async () => {
 });
 
 await check('the keyboard alone publishes, cuts and resumes', async () => {
-  await page.focus('#payload');
+  const focused = () => page.evaluate(() => document.activeElement.dataset.action || document.activeElement.id || document.activeElement.textContent);
+  const tabTo = async (what, least = 1) => {
+    for (let i = 0; i < 40; i++) {
+      await page.keyboard.press('Tab');
+      if (i + 1 >= least && (await focused()) === what) return;
+    }
+    throw new Error(`no way to ${what}, only to ${await focused()}`);
+  };
+  await page.evaluate(() => scrollTo(0, 0));
+  await page.keyboard.press('Tab');
+  assert.equal(await focused(), 'skip');
+  await tabTo('payload');
   await page.keyboard.press('Enter');
   await same(page, 1);
-  await column(page, 'ws').locator('[data-action="cut"]').focus();
+  await tabTo('cut');
   await page.keyboard.press('Enter');
   await until('cut', async () => (await state(page, 'ws')) === 'cut');
   await page.keyboard.press('Enter'); // the focus stays on the button
   await allLive(page);
+  await tabTo('match');
+  await tabTo(`${channel}.b`);
+  await page.keyboard.press('Enter');
+  await until('the members have the focus', async () => (await focused()) === 'members-title');
+  await until('members', async () => (await page.locator('#members tbody tr').count()) === 3 || page.textContent('#members'));
+  await page.keyboard.press('Escape');
+  assert.equal(await focused(), `${channel}.b`);
+  assert.equal(await page.isVisible('#members'), false);
 });
+
+// ---------------------------------------------------------------- for an operator
+
+await check('the numbers of /stats are shown, with plots', async () => {
+  await page.locator('#stats').waitFor({ state: 'visible', timeout: PATIENCE });
+  const { published } = await (await fetch(`${base}/stats`)).json();
+  await publish(page, 'one more');
+  await until('it counts', async () => (await page.textContent('#stats')).includes(`${published + 1} in all`) || page.textContent('#stats'));
+  const labels = await page.$$eval('#stats svg', all => all.map(s => s.getAttribute('aria-label')));
+  assert.equal(labels.length, 6);
+  assert.match(labels[1], /^Published per second over the last two minutes: now [\d.]+, at most [\d.]+$/);
+  const points = await page.$$eval('#stats path:last-child', all => all.map(p => p.getAttribute('d').split('L').length));
+  assert.ok(points.every(p => p > 1), `drawn: ${points}`);
+  assert.match(await page.textContent('#server'), /^version \S+ · epoch \S+ · up \d/);
+});
+
+const listeners = [];
+function listen(name) {
+  return new Promise(done => {
+    const req = http.get(`${base}/events?channel=${name}`, res => { res.resume(); done(); });
+    req.on('error', () => {});
+    listeners.push(req);
+  });
+}
+
+const names = () => page.$$eval('#list tbody button', all => all.map(b => b.textContent));
+
+await check('2,000 channels: the busiest first, never more rows than 50, or 200', async () => {
+  const line = i => JSON.stringify({ channel: `room.${i}`, text: 'x' });
+  for (const from of [0, 1000]) {
+    const body = [...Array(1000).keys()].map(i => line(from + i)).join('\n');
+    assert.equal((await fetch(`${base}/publish`, { method: 'POST', headers: { 'Content-Type': 'application/x-ndjson' }, body })).status, 200);
+  }
+  for (const [name, times] of [['busy.hall', 12], ['busy.kitchen', 7], ['room.77', 5]]) for (let i = 0; i < times; i++) await listen(name);
+  await page.locator('#channels').scrollIntoViewIfNeeded();
+  await page.mouse.move(5, 5);
+  await until('the busiest', async () => (await names()).slice(0, 3).join() === 'busy.hall,busy.kitchen,room.77' || names());
+  assert.equal((await names()).length, 50);
+  assert.match(await page.textContent('#channels-foot'), /^50 of 2,0\d\d channels, those with the most subscribers/);
+  assert.match(await page.textContent('#list tbody tr'), /^busy\.hall12/);
+  await page.click('[data-action="more"]');
+  await until('more', async () => (await names()).length === 200 || (await names()).length);
+});
+
+await check('a part of the name finds channels; what none can have is said', async () => {
+  await page.fill('#match', '.77');
+  await until('found', async () => (await names()).length === 11 || names());
+  assert.equal((await names())[0], 'room.77');
+  await page.fill('#match', 'no channel');
+  await until('said', async () => /^No channel can have such a name/.test(await page.textContent('#channels-foot')));
+  assert.deepEqual(await names(), []);
+  await page.fill('#match', '');
+  await until('all again', async () => (await names()).length === 200);
+});
+
+await check('members of a channel, and from there to it', async () => {
+  await page.click('#list tbody tr:first-child button');
+  await until('12 members', async () => (await page.locator('#members tbody tr').count()) === 12);
+  assert.match(await page.textContent('#members-sum'), /^12 subscribers: 12 streams\.$/);
+  await fits(page);
+  await page.click('[data-action="listen"]');
+  assert.equal(page.url(), `${base}/channels/busy.hall`);
+  await allLive(page);
+  await until('this page is among them', async () => /this page/.test(await page.textContent('#members tbody')) || page.textContent('#members'));
+  await until('15 members', async () => (await page.locator('#members tbody tr').count()) === 15);
+  await page.click('[data-action="close-members"]');
+});
+listeners.forEach(one => one.destroy());
 
 // ---------------------------------------------------------------- a page of another origin
 
@@ -346,9 +569,13 @@ await check('a WebSocket from another origin is refused', async () => {
   }
 });
 
+await check('the page does not load in a frame of another origin', async () => {
+  await evil.setContent(`<iframe src="${base}/"></iframe>`);
+  await until('blocked', async () => evil.frames().some(f => f.url().startsWith('chrome-error:')) || evil.frames().map(f => f.url()));
+});
+
 await check('the server under a foreign host name is refused with 421', async () => {
-  const { port, pathname } = new URL(base);
-  const r = await evil.goto(`http://evil.example:${port || 80}${pathname}`);
+  const r = await evil.goto(`http://evil.example:${server.port}/`);
   assert.equal(r.status(), 421);
 });
 
@@ -361,36 +588,126 @@ await page.close();
 const looks = {
   light: {},
   dark: { colorScheme: 'dark' },
-  phone: { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true },
-  narrow: { viewport: { width: 360, height: 740 }, colorScheme: 'dark' },
+  phone: { viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true },
 };
-for (const [name, options] of Object.entries(looks)) {
-  await check(`${name}: fits its width, screenshot taken`, async () => {
-    const { page: p } = await open(`${at}.${name}`, options);
-    await allLive(p);
-    await publish(p, 'hello');
-    await p.fill('#event', 'price');
-    await publish(p, '{"symbol":"ACME","price":42.5}');
-    await p.fill('#event', '');
-    await same(p, 2);
-    await act(p, 'sse', 'cut');
-    await publish(p, 'while the line is cut');
-    await act(p, 'sse', 'resume');
-    await allLive(p);
-    await same(p, 3);
-    await p.waitForTimeout(2500); // numbers in the footer
-    const width = await p.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);
-    assert.ok(width[0] <= width[1], `${width[0]} px wide in ${width[1]}`);
-    await shoot(p, name);
-    await p.close();
-  });
-}
+await Promise.all(Object.entries(looks).map(([name, options]) => check(`${name}: fits its width, readable, screenshot taken`, async own => {
+  const p = own(await open(`${at}.${name}`, options));
+  await allLive(p);
+  await publish(p, 'hello');
+  await p.fill('#event', 'price');
+  await publish(p, '{"symbol":"ACME","price":42.5}');
+  await p.fill('#event', '');
+  await same(p, 2);
+  await act(p, 'sse', 'cut');
+  await publish(p, 'while the line is cut');
+  await act(p, 'sse', 'resume');
+  await allLive(p);
+  await same(p, 3);
+  await p.locator('#channels').scrollIntoViewIfNeeded();
+  await p.locator('#list tbody button').first().click();
+  await until('members', async () => /connection/.test(await p.textContent('#members-foot')));
+  await fits(p);
+  const said = name === 'light' ? '' : await accessible(p); // that was looked at above
+  await p.evaluate(() => scrollTo(0, 0));
+  await shoot(p, name);
+  return said;
+})));
 
-await check('`/` opens the channel demo', async () => {
-  const { page: p } = await open(`${base}/`);
+await check('`/` opens the channel demo', async own => {
+  const p = own(await open(`${base}/`));
   assert.equal(await p.inputValue('#channel'), 'demo');
   await allLive(p);
-  await p.close();
+});
+
+// ---------------------------------------------------------------- below a path, and refused
+
+const between = await proxy(server.port);
+const below = `http://127.0.0.1:${between.port}${PREFIX}`;
+
+await check('below a path everything works', async own => {
+  for (const [url, name] of [[`${below}/`, 'demo'], [`${below}/channels/${channel}.c`, `${channel}.c`]]) {
+    const p = own(await open(url));
+    await allLive(p);
+    assert.equal(await p.inputValue('#channel'), name);
+    await publish(p, 'through a proxy');
+    await same(p, 1);
+    await p.locator('#channels').scrollIntoViewIfNeeded();
+    await until('channels', async () => (await p.locator('#list tbody tr').count()) === 50);
+    assert.ok((await p.textContent('#cmds')).includes(`${below}/channels/${name}`));
+    }
+  assert.deepEqual(between.asked.filter(a => !a.includes(`${PREFIX}/`)), [], 'asked for beside the path');
+});
+
+await check('script that something puts into the page does not run', async own => {
+  between.inject = '<script>window.pwned=1</script><img src="x" onerror="window.pwned=1"><script src="data:text/javascript,window.pwned=1"></script><a style="color:red" href="javascript:window.pwned=1">x</a>';
+  const p = own(await open(`${below}/`));
+  await allLive(p);
+  await p.click('a:text-is("x")');
+  assert.equal(await p.evaluate(() => window.pwned), undefined);
+  await until('reported', async () => troubles.length >= 3 || troubles);
+  troubles.length = 0;
+  between.inject = '';
+});
+
+await check('refused: a readable state, and no storm of attempts', async own => {
+  between.refuses = true;
+  const p = own(await open(`${below}/`));
+  for (const t of TRANSPORTS) {
+    await until(`${t} refused`, async () => (await state(p, t)) === 'refused' || state(p, t));
+    assert.match(await note(p, t), /^Refused \(403\): .*It does not try again by itself\.$/);
+  }
+  assert.match(await note(p, 'sse'), /this is <b>not<\/b> allowed to you here/);
+  assert.match(await p.textContent('#agreement'), /The server refuses this page/);
+  await until('the numbers, too', async () => /^403 this is <b>not/.test(await p.textContent('#server')) || p.textContent('#server'));
+  await p.fill('#payload', 'x');
+  await p.press('#payload', 'Enter');
+  await until('publishing, too', async () => /^forbidden: this is/.test(await p.textContent('#answer')) || p.textContent('#answer'));
+  const asked = between.asked.length;
+  await accessible(p);
+  await p.waitForTimeout(3000); // in which somebody who came back would have
+  assert.deepEqual(between.asked.slice(asked), []);
+  await shoot(p, 'refused');
+  between.refuses = false;
+  await p.click('#agreement button');
+  await allLive(p);
+});
+between.close();
+
+// ---------------------------------------------------------------- a server that is gone
+
+await check('heartbeats are counted on all three', async () => {
+  for (const t of TRANSPORTS) await until(`a heartbeat on ${t}`, async () => Number((await facts(quiet, t))[3]) > 0 || facts(quiet, t));
+});
+
+await check('a server that is gone: what happens next, and when', async () => {
+  await publish(quiet, 'before');
+  await same(quiet, 1);
+  await crash(server);
+  for (const t of TRANSPORTS) await until(`${t} waits`, async () => /^(waiting|connecting)$/.test(await state(quiet, t)) || state(quiet, t));
+  await until('it says so', async () => /The server does not answer.*Next attempt: .* in \d+ s/.test(await quiet.textContent('#agreement')) || quiet.textContent('#agreement'));
+  for (const t of TRANSPORTS) {
+    await until(`${t} says when`, async () => /Next attempt in [1-9]\d* s, from \S+-\d+\.$/.test(await note(quiet, t)) || note(quiet, t));
+  }
+  const shown = async () => Number((await note(quiet, 'ws')).match(/in (\d+) s/)?.[1]);
+  await until('it counts down', async () => { const a = await shown(); await quiet.waitForTimeout(1100); return (await shown()) < a; });
+  await until('the numbers are stale', async () => (await quiet.getAttribute('#server', 'data-server')) === 'gone');
+  await quiet.fill('#payload', 'x');
+  await quiet.press('#payload', 'Enter');
+  await until('publishing is answered', async () => (await quiet.textContent('#answer')) === 'No answer from the server.' || quiet.textContent('#answer'));
+  await accessible(quiet);
+  await shoot(quiet, 'gone');
+});
+
+await check('it is back: all go on, and say that the log began anew', async () => {
+  server = await serve(server.port);
+  if (await quiet.isVisible('#agreement button')) await quiet.click('#agreement button');
+  await allLive(quiet);
+  for (const t of TRANSPORTS) {
+    await until(`gap on ${t}`, async () => (await column(quiet, t).locator('[data-gap="epoch"]').count()) === 1);
+  }
+  await publish(quiet, 'after');
+  await same(quiet, 2);
+  await until('numbers', async () => (await quiet.getAttribute('#server', 'data-server')) === 'up');
 });
 
 await check('no script error, no policy violation, no dialog', async () => assert.deepEqual(troubles, []));
@@ -398,5 +715,6 @@ await check('the page asked no other host for anything', async () => assert.deep
 
 await browser.close();
 clearTimeout(watchdog);
+console.log(`${Math.round((Date.now() - began) / 1000)} s; screenshots in ${shots}`);
 console.log(`${passed} passed, ${failed} failed`);
 process.exit(failed ? 1 : 0);

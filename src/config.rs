@@ -427,7 +427,7 @@ pub struct Routes {
     pub client: bool,
     /// `/health` and `/ready`.
     pub health: bool,
-    /// `/stats`.
+    /// `/stats` and `/channels`.
     pub stats: bool,
 }
 

@@ -30,6 +30,12 @@ pub fn is_channel(name: &[u8]) -> bool {
         && name.iter().all(|b| CHANNEL_BYTES[usize::from(*b)])
 }
 
+/// Whether `text` may stand in the name of a channel.
+#[must_use]
+pub fn is_in_channel(text: &[u8]) -> bool {
+    text.len() <= CHANNEL_BYTES_MAX && text.iter().all(|b| CHANNEL_BYTES[usize::from(*b)])
+}
+
 /// What a channel name is made of.
 static CHANNEL_BYTES: [bool; 256] = {
     let mut set = [false; 256];

@@ -6,8 +6,12 @@
 mod app;
 #[path = "flows/budget.rs"]
 mod budget;
+#[path = "flows/channels.rs"]
+mod channels;
 #[path = "flows/cleanup.rs"]
 mod cleanup;
+#[path = "flows/console.rs"]
+mod console;
 #[path = "flows/desk.rs"]
 mod desk;
 #[path = "flows/drain.rs"]

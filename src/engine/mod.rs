@@ -107,8 +107,10 @@
 mod addresses;
 mod answer;
 mod app;
+mod channels;
 mod client;
 mod common;
+mod console;
 mod core;
 mod deliver;
 mod drain;

@@ -61,13 +61,14 @@ pub(crate) struct Options<'b> {
     pub(crate) idempotency_key: Option<Cow<'b, str>>,
 }
 
-const UNREADABLE: Refusal = Refusal::new(
+pub(crate) const UNREADABLE: Refusal = Refusal::new(
     Code::BadQuery,
     "the query has a bad percent-encoding or is not UTF-8: encode it with encodeURIComponent",
 );
-const TOO_MANY: Refusal =
+pub(crate) const TOO_MANY: Refusal =
     Refusal::new(Code::BadQuery, "at most 128 channels and 32 other pairs: for more, use /ws");
-const REPEATED: Refusal = Refusal::new(Code::BadQuery, "only channel may be given more than once");
+pub(crate) const REPEATED: Refusal =
+    Refusal::new(Code::BadQuery, "only channel may be given more than once");
 const BAD_VALUE: Refusal = Refusal::new(
     Code::BadQuery,
     "wait and heartbeat are whole seconds, ttl is digits, gap is live or retained, v is 1, presence is 1 or 0",

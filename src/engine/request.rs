@@ -154,6 +154,7 @@ impl Engine {
             What::Console => {
                 self.core.answer_console(index, answering, !plan.options.channels.is_empty())?
             }
+            What::Channels => self.core.answer_channels(index, answering, head, parsed)?,
             What::Client(form) => self.core.answer_client(index, answering, head, form),
             What::Info => {
                 let channel = &*plan.options.channels[0];
@@ -477,22 +478,6 @@ impl super::core::Core {
         Ok(())
     }
 
-    fn answer_console(&mut self, index: u32, to: &Answering, on_channel: bool) -> Result<(), Next> {
-        self.may_administer(index)?;
-        let reply = Reply {
-            content_type: Some("text/html; charset=utf-8"),
-            body: CONSOLE,
-            extra: b"Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; \
-                     script-src 'unsafe-inline'; connect-src 'self' ws: wss:; img-src data:; \
-                     base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n\
-                     Referrer-Policy: no-referrer\r\n",
-            vary: if on_channel { "Origin, Accept" } else { "Origin" },
-            ..Reply::default()
-        };
-        self.respond(index, to, &reply);
-        Ok(())
-    }
-
     fn answer_info(&mut self, index: u32, to: &Answering, channel: &str) {
         self.take_in_now();
         let info = self.history.info(channel, self.now);
@@ -508,6 +493,3 @@ impl super::core::Core {
         self.respond(index, to, &reply);
     }
 }
-
-/// The page at `/`, one self-contained file.
-const CONSOLE: &[u8] = include_bytes!("../../console/index.html");

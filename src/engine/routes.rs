@@ -24,6 +24,7 @@ pub(crate) enum What {
     Ready,
     Stats,
     Console,
+    Channels,
     /// The browser's client.
     Client(Form),
     Info,
@@ -68,6 +69,7 @@ enum Path {
     Poll,
     Ws,
     Publish,
+    Channels,
     Channel,
     Presence,
 }
@@ -83,6 +85,7 @@ impl Path {
             b"/health" => (Self::Health, routes.health),
             b"/ready" => (Self::Ready, routes.health),
             b"/stats" => (Self::Stats, routes.stats),
+            b"/channels" => (Self::Channels, routes.stats),
             b"/events" => (Self::Events, routes.protocol),
             b"/poll" => (Self::Poll, routes.protocol),
             b"/ws" => (Self::Ws, routes.protocol),
@@ -112,6 +115,7 @@ impl Path {
             | Self::Events
             | Self::Poll
             | Self::Ws
+            | Self::Channels
             | Self::Presence => "Allow: GET, HEAD, OPTIONS\r\n",
         }
     }
@@ -217,6 +221,7 @@ fn meaning(path: Path, parsed: &Head) -> What {
         Path::Poll => What::Poll { is_raw: false },
         Path::Ws => What::Ws(WsMode::Json),
         Path::Publish => What::Batch,
+        Path::Channels => What::Channels,
         Path::Presence => What::Presence,
         Path::Channel if parsed.method == Method::Delete => What::Clear,
         Path::Channel if !is_get => What::Publish,
@@ -251,8 +256,10 @@ fn read_names<'b>(
     config: &Config,
     options: &mut Options<'b>,
 ) -> Result<What, Refused> {
-    if matches!(what, What::Health | What::Ready | What::Stats | What::Client(_)) {
-        return Ok(what); // no option means anything there
+    let has_no_options =
+        matches!(what, What::Health | What::Ready | What::Stats | What::Client(_) | What::Channels);
+    if has_no_options {
+        return Ok(what); // or only some of its own
     }
     if !matches!(path, Path::Channel | Path::Presence) {
         options.read(head, parsed, config)?;

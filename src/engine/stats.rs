@@ -252,6 +252,26 @@ impl<'o> Object<'o> {
         inner.close();
     }
 
+    /// A list of objects, one for each of `items`.
+    pub(crate) fn objects<T>(
+        &mut self,
+        name: &str,
+        items: &[T],
+        mut fields: impl FnMut(&mut Object<'_>, &T),
+    ) {
+        self.name(name);
+        self.out.push(b'[');
+        for (number, item) in items.iter().enumerate() {
+            if number > 0 {
+                self.out.push(b',');
+            }
+            let mut inner = Object::open(self.out);
+            fields(&mut inner, item);
+            inner.close();
+        }
+        self.out.push(b']');
+    }
+
     pub(crate) fn close(self) {
         self.out.push(b'}');
     }

@@ -1,6 +1,7 @@
 //! The one order of everything published, shared by all loops under one mutex that is never held
 //! over I/O or rendering.
 
+mod list;
 mod restore;
 mod tables;
 
@@ -17,6 +18,7 @@ use super::channel::{Channel, ChannelIndex, Evicted};
 use super::keys::Keys;
 use super::latest;
 use super::pull::{self, Item, Lost, PullLimits, Pulled, Want};
+pub use list::Listed;
 pub use restore::{SnapshotInfo, fuzz_snapshot};
 
 use crate::code::{Code, Refusal};

@@ -15,8 +15,8 @@ pub use channel::ChannelIndex;
 pub(crate) use channel::Evicted;
 pub(crate) use history::MEMORY_FULL;
 pub use history::{
-    ChannelInfo, History, HistoryLimits, HistoryStats, Joined, Published, Rejected, SnapshotInfo,
-    TakenIn, fuzz_snapshot,
+    ChannelInfo, History, HistoryLimits, HistoryStats, Joined, Listed, Published, Rejected,
+    SnapshotInfo, TakenIn, fuzz_snapshot,
 };
 pub use latest::is_pattern;
 pub use pull::{Item, Lost, PullLimits, Pulled, Want};

@@ -23,6 +23,7 @@ const TARGETS: &[&str] = &[
     "/publish",
     "/health",
     "/stats",
+    "/channels?match=a",
     "/",
     "*",
     "/nothing?since=bad",

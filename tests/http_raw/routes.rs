@@ -5,11 +5,12 @@ use super::http::Req;
 use super::lint::METHODS;
 
 /// Target, methods, status of GET.
-const ROUTES: [(&str, &[&str], u16); 10] = [
+const ROUTES: [(&str, &[&str], u16); 11] = [
     ("/", READ, 200),
     ("/health", READ, 200),
     ("/ready", READ, 200),
     ("/stats", READ, 200),
+    ("/channels", READ, 200),
     ("/channels/routes", &["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"], 200),
     ("/channels/routes/presence", READ, 200),
     ("/events?channel=routes-stream", READ, 200),
@@ -122,7 +123,7 @@ fn missing(table: &mut Vec<Case>) {
         "/health//",
         "/health/x",
         "/health;a=b",
-        "/channels",
+        "/Channels",
         "/channels/a/b",
         "/channels/a/presence/",
         "/channels/a/presence/x",
@@ -166,10 +167,11 @@ fn contents(table: &mut Vec<Case>) {
     let json =
         || status(200).has("content-type", "application/json").has("cache-control", "no-store");
     let none = "/channels/routes-none";
-    let rows: [(&str, Req, Want); 10] = [
+    let rows: [(&str, Req, Want); 11] = [
         ("health", get("/health"), status(200).has("cache-control", "no-store")),
         ("ready", get("/ready"), status(200).has("cache-control", "no-store")),
         ("stats", get("/stats"), json().says("\"epoch\"").says("\"uptime_s\"")),
+        ("channels", get("/channels?limit=1"), json().says("\"total\":").says("\"channels\":[")),
         ("channel", get(none), json().says("\"channel\":\"routes-none\"").says("\"subscribers\"")),
         ("console", get("/"), status(200).has("content-type", "text/html")),
         (

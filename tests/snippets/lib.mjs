@@ -48,7 +48,7 @@ export function sum() {
 // Waits for a probe that gives true; else says what it gave last.
 export async function until(what, probe, patience = PATIENCE) {
   const end = Date.now() + patience;
-  for (;;) {
+  for (let wait = 20; ; wait = Math.min(1.5 * wait, 150)) { // to ask costs time, too
     let last;
     try {
       last = await probe();
@@ -57,7 +57,7 @@ export async function until(what, probe, patience = PATIENCE) {
       last = error.message;
     }
     if (Date.now() > end) throw new Error(`not within ${patience / 1000} s: ${what}; last: ${JSON.stringify(last)}`);
-    await pause(30);
+    await pause(wait);
   }
 }
 

@@ -296,7 +296,7 @@ impl Sim {
             Pace::Pieces(bytes) => bytes,
         };
         self.loops[number].turn(&mut self.lines, self.now, max);
-        if self.loops.len() > 1 {
+        if self.loops.len() > 1 && self.loops[number].is_checked() {
             Engine::check_all(self.loops.iter().map(|one| &one.engine));
         }
     }

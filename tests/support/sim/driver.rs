@@ -9,6 +9,8 @@ use super::line::{Line, Read};
 
 /// From how many connections on the engine is checked once a turn, not after each call.
 const CHECKED_CLOSELY: usize = 200;
+/// Behind so many turns only every eighth is checked: to check takes longer than what is checked.
+const TURNS_CHECKED: u64 = 100;
 /// Writes of one turn: more means that the engine lends without end.
 const WRITES_MAX: usize = 1_000_000;
 
@@ -18,6 +20,7 @@ pub struct Loop {
     lines: Vec<Option<usize>>,
     events: Vec<usize>,
     ready: VecDeque<usize>,
+    turns: u64,
     /// Seqs in the order of being given out, with the line that was read then; `None`: kept bytes
     /// were looked at, of whichever line.
     pub published: Vec<(Option<usize>, u64)>,
@@ -25,8 +28,14 @@ pub struct Loop {
 
 impl Loop {
     pub(super) fn new(engine: Engine) -> Self {
-        let published = Vec::new();
-        Self { engine, lines: Vec::new(), events: Vec::new(), ready: VecDeque::new(), published }
+        Self {
+            engine,
+            lines: Vec::new(),
+            events: Vec::new(),
+            ready: VecDeque::new(),
+            turns: 0,
+            published: Vec::new(),
+        }
     }
 
     pub(super) fn accept(&mut self, line: usize, peer: Peer, now: Now) -> ConnId {
@@ -52,6 +61,7 @@ impl Loop {
 
     /// One pass: what came, what is due, what is owed; reads and writes of at most `max` bytes.
     pub(super) fn turn(&mut self, lines: &mut [Line], now: Now, max: usize) {
+        self.turns += 1;
         self.note(lines, now);
         let head = self.engine.history().head();
         self.engine.handle_kept(now);
@@ -61,7 +71,13 @@ impl Loop {
         self.engine.handle_timeout(now);
         self.check();
         self.write(lines, now, max);
-        self.engine.check();
+        if self.is_checked() {
+            self.engine.check();
+        }
+    }
+
+    pub(super) fn is_checked(&self) -> bool {
+        self.turns < TURNS_CHECKED || self.turns % 8 == 0
     }
 
     /// Notes what was given out since the order ended at `head`.
@@ -71,7 +87,7 @@ impl Loop {
     }
 
     fn check(&self) {
-        if self.engine.len() < CHECKED_CLOSELY {
+        if self.is_checked() && self.engine.len() < CHECKED_CLOSELY {
             self.engine.check();
         }
     }
