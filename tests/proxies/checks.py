@@ -71,7 +71,7 @@ async def main(arguments):
         checks += [run.check(crowds.many, kind) for kind in world.versions]
         await soon(asyncio.gather(*checks), BUDGET)
         if not arguments.only:
-            await run.check(tables.compare, arguments.update)
+            await run.check(tables.update if arguments.update else tables.compare)
     finally:
         await world.close()
     unused = [name for name in blocks.unused() if not arguments.only and set(world.versions) == set(KINDS)]
