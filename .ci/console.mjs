@@ -93,12 +93,13 @@ const crash = server => new Promise(done => { server.child.once('exit', done); s
 /** A proxy below `/realtime/`, whose `rewrite` may answer itself or change a page. */
 const PREFIX = '/realtime';
 function proxy(port) {
-  const own = { port: 0, asked: [], refuses: false, inject: '' };
+  const own = { port: 0, asked: [], refuses: false, hides: false, inject: '' };
   const inner = url => (url.startsWith(`${PREFIX}/`) ? url.slice(PREFIX.length) : null);
   const server = http.createServer((req, res) => {
     const url = inner(req.url);
     own.asked.push(`${req.method} ${req.url}`);
     if (url === null) return res.writeHead(404).end('not below the path');
+    if (own.hides && url === '/client.js') return res.writeHead(404).end('hidden');
     if (own.refuses && /^\/(events|poll|stats|channels\b.*|publish)\b/.test(url) && !/text\/html/.test(req.headers.accept)) {
       res.writeHead(403, { 'Content-Type': 'application/json' });
       return res.end('{"error":"forbidden","message":"this is <b>not</b> allowed to you here"}');
@@ -647,6 +648,16 @@ await check('script that something puts into the page does not run', async own =
   await until('reported', async () => troubles.length >= 3 || troubles);
   troubles.length = 0;
   between.inject = '';
+});
+
+await check('a proxy that hides the client: the page says so, and shows the rest', async own => {
+  between.hides = true;
+  const p = own(await open(`${below}/`));
+  await until('said', async () => /This page cannot listen: \/realtime\/client\.js does not load/.test(await p.textContent('#agreement')) || p.textContent('#agreement'));
+  await p.locator('#stats').waitFor({ state: 'visible', timeout: PATIENCE });
+  between.hides = false;
+  await p.click('#agreement button');
+  await allLive(p);
 });
 
 await check('refused: a readable state, and no storm of attempts', async own => {

@@ -1,5 +1,5 @@
-"""The configurations of docs/proxies.md, as they stand there, and what a test has to put in their place: addresses, ports
-and files. What is to be replaced has to be there, so that page and test cannot drift apart."""
+"""The configurations of docs/proxies.md, as they stand there, and what a test has to put in their place: addresses,
+ports and files. What is to be replaced has to be there, so that page and test cannot drift apart."""
 
 import pathlib
 import re
@@ -45,7 +45,7 @@ def with_part(text, part):
     """The configuration with one block of it, known by its first line, replaced by another that begins alike."""
     first = part.strip().splitlines()[0].strip()
     lines = text.splitlines()
-    at = next((n for n, line in enumerate(lines) if line.strip().split("{")[0].split() [:1] == first.split()[:1]), None)
+    at = next((n for n, line in enumerate(lines) if line.strip().split("{")[0].split()[:1] == first.split()[:1]), None)
     assert at is not None, f"no {first.split()[0]!r} in\n{text}"
     end = at + 1
     if first.endswith("{"):

@@ -266,7 +266,12 @@ async def publish(site, channel, text, patience=PATIENCE, **headers):
     return answer.json()
 
 
-LOST = (OSError, EOFError, ValueError, Refused)  # TimeoutError and ssl.SSLError are an OSError, IncompleteReadError an EOFError
+LOST = (
+    OSError,
+    EOFError,
+    ValueError,
+    Refused,
+)  # TimeoutError and ssl.SSLError are an OSError, IncompleteReadError an EOFError
 
 
 class Follower:

@@ -5,6 +5,7 @@ import asyncio
 import fcntl
 import itertools
 import json
+import os
 import pathlib
 import socket
 import struct
@@ -32,10 +33,14 @@ ROWS = {
 
 async def many(world, kind):
     """Beyond the ports of one pair of addresses connections are refused, and each remedy lets them in."""
-    apart = ["unshare", "--net"] if world.user else ["unshare", "--map-root-user", "--net"]
+    for name in REMEDIES[kind]:
+        world.blocks.used |= {one for one in world.blocks.texts if one.startswith(f"{name} {kind}")}
+    # What is started in there ends with it.
+    apart = ["unshare", "--net", "--pid", "--kill-child", *([] if world.user else ["--map-root-user"])]
     command = [*apart, sys.executable, "-B", __file__, world.binary, kind]
     directory = world.directory(is_proxys=False)
-    process = await world.spawn(directory, *command, as_other=False, stdout=asyncio.subprocess.PIPE)
+    within = {**os.environ, "TMPDIR": str(directory)}
+    process = await world.spawn(directory, *command, as_other=False, stdout=asyncio.subprocess.PIPE, env=within)
     out, _ = await process.communicate()
     world.running.discard(process)
     log = (directory / "log").read_text()
@@ -43,8 +48,6 @@ async def many(world, kind):
         assert "unshare" in log.splitlines()[0], log
         raise Skip(log.splitlines()[0])
     seen = json.loads(out)
-    for name in REMEDIES[kind]:
-        world.blocks.used |= {one for one in world.blocks.texts if one.startswith(f"{name} {kind}")}
     opened, refused = seen.pop("one address")
     assert PORTS - 4 <= opened <= PORTS and set(refused) <= {"500", "502", "503"}, f"one address: {opened}, {refused}"
     cells(world)["ports", "one address each", kind] = f"{opened} of {CLIENTS}, then {'/'.join(set(refused))}"

@@ -6,17 +6,23 @@ from blocks import PAGE
 HEAD = {"nginx": "nginx", "haproxy": "haproxy", "caddy": "Caddy"}
 
 
-async def compare(world, update):
-    """What the page's tables say is what was seen."""
+def seen_by_table(world):
     seen = {}
     for (table, row, kind), cell in cells(world).items():
         seen.setdefault(table, {}).setdefault(row, {})[kind] = cell
-    if update:
-        assert len(world.versions) == len(HEAD), "all proxies are needed"
-        for table, rows in seen.items():
-            write(table, rows, world.versions)
-        return "written"
-    for table, rows in seen.items():
+    return seen
+
+
+async def update(world):
+    """The page's tables are written."""
+    assert len(world.versions) == len(HEAD), "all proxies are needed"
+    for table, rows in seen_by_table(world).items():
+        write(table, rows, world.versions)
+
+
+async def compare(world):
+    """What the page's tables say is what was seen."""
+    for table, rows in seen_by_table(world).items():
         stored = {row[0]: dict(zip(HEAD, row[1:])) for row in world.blocks.rows(table)}
         assert sorted(stored) == sorted(rows), f"{table}: rows {sorted(stored)}"
         for row, by_kind in rows.items():

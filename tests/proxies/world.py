@@ -67,8 +67,28 @@ class World:
         """Certificate and key in one file, which all three proxies read."""
         directory = self.directory()
         key, certificate, both = (directory / name for name in ("key.pem", "certificate.pem", "both.pem"))
-        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-        command += ["-subj", f"/CN={NAME}", "-addext", f"subjectAltName=DNS:{NAME}", "-keyout", key, "-out", certificate]
+        command = [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+        ]
+        command += [
+            "-subj",
+            f"/CN={NAME}",
+            "-addext",
+            f"subjectAltName=DNS:{NAME}",
+            "-keyout",
+            key,
+            "-out",
+            certificate,
+        ]
         subprocess.run(command, check=True, capture_output=True)
         both.write_bytes(certificate.read_bytes() + key.read_bytes())
         both.chmod(0o644)
@@ -79,7 +99,11 @@ class World:
             more |= {"user": self.user, "group": self.group, "extra_groups": []}
         log = open(directory / "log", "ab")
         process = await asyncio.create_subprocess_exec(
-            *map(str, command), cwd=directory, stdin=asyncio.subprocess.DEVNULL, stderr=log, start_new_session=True,
+            *map(str, command),
+            cwd=directory,
+            stdin=asyncio.subprocess.DEVNULL,
+            stderr=log,
+            start_new_session=True,
             **{"stdout": log, **more},
         )
         log.close()
@@ -237,11 +261,7 @@ class Proxy:
 
     def processes(self):
         """All that it consists of now."""
-        return [
-            int(path.name)
-            for path in pathlib.Path("/proc").glob("[0-9]*")
-            if group_of(path) == self.process.pid
-        ]
+        return [int(path.name) for path in pathlib.Path("/proc").glob("[0-9]*") if group_of(path) == self.process.pid]
 
     def signal_all(self, number):
         os.killpg(self.process.pid, number)
@@ -271,6 +291,8 @@ class Nginx(Proxy):
         temporary = "".join(f"{kind}_temp_path {self.directory}/{kind};\n" for kind in kinds)
         at = debians.rindex("}", 0, debians.find("#mail") if "#mail" in debians else None)
         first = f"daemon off;\npid {self.directory}/pid;\n"
+        if os.geteuid() == 0 and not self.world.user:
+            first += "user root root;\n"  # the only one there is
         return f"{first}{debians[:at]}\naccess_log off;\n{temporary}{text}\n}}\n"
 
     def command(self):
@@ -311,7 +333,11 @@ class Caddy(Proxy):
     def whole(self, text):
         self.admin = f"127.0.0.1:{self.world.free_port()}"
         options = [f"admin {self.admin}", "skip_install_trust", f"https_port {self.port}"]
-        options += [f"http_port {self.world.free_port()}", "default_bind 127.0.0.1", f"storage file_system {self.directory}"]
+        options += [
+            f"http_port {self.world.free_port()}",
+            "default_bind 127.0.0.1",
+            f"storage file_system {self.directory}",
+        ]
         options += ["servers {\nprotocols h1 h2\n}"]
         return "{\n" + "\n".join(options) + "\n}\n" + text
 
@@ -322,7 +348,17 @@ class Caddy(Proxy):
         return {**super().environment(), "GOMAXPROCS": "1"}
 
     async def reload(self):
-        command = ["caddy", "reload", "--force", "--adapter", "caddyfile", "--config", self.config, "--address", self.admin]
+        command = [
+            "caddy",
+            "reload",
+            "--force",
+            "--adapter",
+            "caddyfile",
+            "--config",
+            self.config,
+            "--address",
+            self.admin,
+        ]
         process = await self.world.spawn(self.directory, *command, env=self.environment())
         assert await soon(process.wait(), PATIENCE) == 0, self.log()
         self.world.running.discard(process)
