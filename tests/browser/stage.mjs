@@ -53,7 +53,7 @@ export class Stage {
   async #pull() {
     while (this.#open) {
       await this.pull().catch(() => {}); // it may be frozen, or away
-      await sleep(80);
+      await sleep(200); // times are the subject's own; asking it costs
     }
   }
 
@@ -79,7 +79,7 @@ export class Stage {
       const found = probe();
       if (!found && this.now.state === 'closed') throw new Error(`the client has given up: ${JSON.stringify(this.log.findLast(e => e.k === 'close'))}`);
       return found;
-    }, ms, 60);
+    }, ms, 100);
   }
 
   states() {
