@@ -11,7 +11,7 @@
  * Names with a leading underscore are no interface: they are shortened when this is built.
  */
 
-/** How long a transport may be silent before its first word. */
+/** How long a transport may be silent before its first word; twice as long in each further round of all. */
 const WORD_MS = 5000;
 /** Who lasted this long was no failure: what comes after begins anew. */
 const STEADY_MS = 10000;
@@ -20,15 +20,15 @@ const GRACE_MS = 10000;
 /** After so many failures, none of them after a steady connection, a transport that has worked is left for the next. */
 const FAILURES_MAX = 3;
 const MINUTE_MS = 60000;
-/** Channels that are asked for within this time are asked for together where that takes a new connection. */
+/** Channels that are asked for within this time are asked for together: some transports must reopen for them. */
 const SETTLE_MS = 20;
 const TICK_MS = 5000;
 const QUEUE_MAX = 100;
+const IDLE = "nothing to listen to";
 const LOST = "lost";
 const BYTES = "application/octet-stream";
 
 const random = (low, high) => low + Math.random() * (high - low);
-const isFunction = (what) => typeof what == "function";
 
 const now = () => Date.now();
 
@@ -80,7 +80,8 @@ export function parser(onBlock) {
 const failure = (reason, code = 0, retry) => Object.assign(new Error(reason), { code, retry });
 
 const closed = () => failure("the line is closed", "closed");
-const lost = () => failure("the connection ended before the answer", LOST);
+const lost = () => failure("no answer came", LOST);
+const silent = () => failure("the connection is silent");
 const farewell = (retry) => failure("the server shuts down", 1012, retry);
 
 /** An HTTP answer that is an error; `word` is the server's name for it. */
@@ -93,8 +94,10 @@ async function refusal(response) {
 /** What a publisher is told. */
 const named = (error) => error.code ? Object.assign(error, { code: error.word || error.code }) : lost();
 
-/** Whether it is no use to come back. (4401 is looked at elsewhere.) */
-const isFinal = (code) => /^(10(0[23789]|10)|4(204|501|505|4(?!01|08|09|25|29)\d\d))$/.test(code);
+/** Whether it is no use to come back. After 4401 it is, once, with another token. */
+const isFinal = (code) => /^(10(0[23789]|10)|4(204|501|505|4(?!08|09|25|29)\d\d))$/.test(code);
+/** Whether it may be for one channel of several. */
+const isPartly = (code) => code == 4400 || code == 4403;
 
 function base64(bytes) {
   let text = "";
@@ -137,10 +140,8 @@ class Target extends EventTarget {
     this.dispatchEvent(Object.assign(new Event(type), detail, { detail }));
   }
   _emitMessage(message) {
-    const { channel, id, event = "", time } = message;
-    const [data, contentType] = content(message);
-    const fields = { channel, event, time, contentType };
-    this.dispatchEvent(Object.assign(new MessageEvent("message", { data, lastEventId: id }), fields));
+    const { channel, id: lastEventId, event = "", time } = message, [data, contentType] = content(message);
+    this.dispatchEvent(Object.assign(new MessageEvent("message", { data, lastEventId }), { channel, event, time, contentType }));
   }
 }
 
@@ -200,6 +201,10 @@ class Channel {
     this._isPending = true;
     this._since = since;
   }
+  _end(detail) {
+    this._subscriptions.forEach((target) => target._end(detail));
+    this._subscriptions.clear();
+  }
   /** What lies before is not for those who listen from now on. */
   _begin(cursor) {
     for (const each of [this, ...this._subscriptions]) each._last = each._last || cursor;
@@ -240,19 +245,15 @@ class Link {
   }
   /** Gives up when nothing is heard before the first word. Bytes are something: a slow line is none that is cut. */
   _expect() {
+    const patience = Math.min(30000, WORD_MS * 2 ** this._line._rounds);
     this._heard();
-    const check = () => {
-      const left = this._stamp + WORD_MS - now();
-      if (left > 0) this._timer = setTimeout(check, left);
-      else this._lost(failure("the connection is silent"));
-    };
-    check();
+    this._timer = setInterval(() => now() - this._stamp < patience || this._lost(silent()), 200);
   }
   /** The first word: this transport works. */
   _word() {
     if (this._isOpen) return;
     this._isOpen = true;
-    clearTimeout(this._timer);
+    clearInterval(this._timer);
     this._line._opened(this);
   }
   /** What means the same on a WebSocket and on a stream. */
@@ -264,7 +265,7 @@ class Link {
   }
   _close() {
     this._isDone = true;
-    clearTimeout(this._timer);
+    clearInterval(this._timer);
     this._abort.abort();
   }
   _lost(why) {
@@ -310,6 +311,7 @@ class HttpLink extends Link {
     await this._read(await this._get("poll", channels, since, "wait", wait), (piece) => (text += piece));
     const { gap, messages, ...answer } = JSON.parse(text);
     if (this._isDone) throw 0;
+    if (channels == this._channels) this._word();
     for (const each of gap || []) line._gap(channels, each);
     for (const each of messages) {
       if (channels == this._channels) line.cursor = each.id;
@@ -319,25 +321,26 @@ class HttpLink extends Link {
   }
   /** Brings all channels to one position, and asks for them from there by `ask`. */
   async _ask(ask) {
+    const line = this._line;
     try {
       return await ask(await this._align());
     } catch (error) {
       // Perhaps only some are refused: these are found, and left out.
-      if (error.code != 4400 && error.code != 4403 || this._line._channels.size < 2) throw error;
-      for (const record of [...this._line._channels.values()]) {
-        try {
-          await this._poll(new Map([[record._name, record]]), undefined, 0);
-        } catch (error) {
-          if (!isFinal(error.code) || this._line._channels.size < 2) throw error;
-          this._line._refuse(record, error);
-        }
+      const records = [...line._channels.values()];
+      if (!isPartly(error.code) || !records[1]) throw error;
+      for (const record of records) {
+        await this._poll(new Map([[record._name, record]]), null, 0).catch((error) => {
+          if (!isPartly(error.code) || line._channels.size < 2) throw error;
+          line._refuse(record, error);
+        });
       }
       return ask(await this._align());
     }
   }
   /** Channels that begin elsewhere are brought up to now by polls; all go on from the oldest position. */
   async _align() {
-    const line = this._line, records = [...line._channels.values()];
+    const line = this._line, channels = new Map(line._channels), records = [...channels.values()];
+    if (!records[0]) throw failure(IDLE); // closed meanwhile
     const isResumed = records.some((record) => !record._isPending);
     let since = isResumed ? line.cursor : null;
     const groups = grouped(records.filter((record) => record._isPending && !(isResumed && record._since == since)));
@@ -346,7 +349,7 @@ class HttpLink extends Link {
       const reached = await this._catchUp(group);
       if (!since || compare(since, reached) > 0) since = reached;
     }
-    this._channels = new Map(records.map((record) => [record._name, record]));
+    this._channels = channels;
     return since;
   }
   async _catchUp(group) {
@@ -389,8 +392,7 @@ class PollLink extends HttpLink {
     this._interval = wait * 1000;
     // The first answer comes at once: it shows that this works.
     let answer = await this._ask((since) => poll(since, 0));
-    for (;;) {
-      this._word();
+    while (!this._isDone) {
       this._reach(line.cursor = answer.cursor);
       if (answer.retry_ms) throw farewell(answer.retry_ms);
       this._heard();
@@ -414,7 +416,8 @@ class WsLink extends Link {
     /** The channels that were asked for. */
     this._sent = new Map();
     this._ref = 0;
-    socket.onerror = () => {}; // its close follows
+    // A close follows, in browsers in the same turn; in Node 20 none does if there was no connection.
+    socket.onerror = () => setTimeout(() => this._lost(failure("the connection ended")));
     socket.onclose = ({ code, reason }) => this._lost(this._farewell || failure(reason || "the connection ended", code));
     socket.onmessage = ({ data }) => {
       if (this._isDone) return;
@@ -427,7 +430,7 @@ class WsLink extends Link {
     };
   }
   _take(message) {
-    const line = this._line, { op, ref, id, channel, cursor } = message, asked = this._asked.get(ref);
+    const line = this._line, { op, ref, id, channel, cursor, subscribers } = message, asked = this._asked.get(ref);
     if (op == "hello") {
       this._interval = message.heartbeat_ms;
       this._bytesMax = message.message_bytes_max;
@@ -442,12 +445,9 @@ class WsLink extends Link {
     if (op == "unsubscribed") line._refuse(this._channels.get(channel), failure("the server ended it", message.code));
     if (op == "ok") {
       if (!asked) return;
-      if (asked._resolve) {
-        this._asked.delete(ref);
-        asked._resolve({ id, subscribers: message.subscribers });
-      }
-      const record = asked.find?.((record) => record._name == channel);
-      if (record) this._channels.set(channel, record);
+      if (asked._resolve) asked._resolve({ id, subscribers });
+      else this._channels.set(channel, asked.splice(asked.findIndex((record) => record._name == channel), 1)[0]);
+      if (!asked.length) this._asked.delete(ref);
       return;
     }
     // What had to catch up is resumed with the rest from the first position that comes after its ok.
@@ -462,7 +462,7 @@ class WsLink extends Link {
     else if (code == "unauthorized") this._lost(failure(message, 4401));
     else if (retry || code == "overloaded") {
       setTimeout(() => {
-        for (const record of asked) this._sent.delete(record._name);
+        asked.forEach((record) => this._sent.delete(record._name));
         this._sync();
       }, (retry || 1000) * random(1, 1.5));
     } else if (asked.length > 1) asked.forEach((record) => this._subscribe([record])); // one is refused, not all
@@ -478,7 +478,7 @@ class WsLink extends Link {
       this._sent.delete(name);
       if (!wanted.has(name)) this._channels.delete(name);
     }
-    if (gone.length) this._command("unsubscribe", JSON.stringify({ channels: gone }), []);
+    if (gone.length) this._command("unsubscribe", JSON.stringify({ channels: gone }));
     const records = [...wanted.values()].filter((record) => !this._sent.has(record._name));
     for (const record of records) {
       if (!record._isPending) record._since = line.cursor;
@@ -497,7 +497,8 @@ class WsLink extends Link {
     return new Promise((_resolve, _reject) => this._command("publish", text, { _resolve, _reject }));
   }
   _command(op, fields, asked) {
-    this._asked.set(++this._ref, asked);
+    this._ref++;
+    if (asked) this._asked.set(this._ref, asked);
     this._socket.send(`{"op":"${op}","ref":${this._ref},${fields.slice(1)}`);
   }
   _ping() {
@@ -520,7 +521,7 @@ const LINKS = { ws: WsLink, sse: SseLink, poll: PollLink };
 export class Holdline extends Target {
   constructor(url = ".", options = {}) {
     super();
-    const base = this._base = new URL(url, globalThis.document?.baseURI ?? globalThis.location);
+    const base = this._base = new URL(url, globalThis.document?.baseURI || globalThis.location);
     base.pathname = base.pathname.replace(/\/*$/, "/");
     this._WebSocket = options.WebSocket || globalThis.WebSocket;
     this._fetcher = options.fetch || fetch;
@@ -539,7 +540,7 @@ export class Holdline extends Target {
     this.retryAt = null;
     this._channels = new Map();
     this._queue = [];
-    this._attempt = 0;
+    this._attempt = this._rounds = 0;
     this._failures = {};
     this._why = {};
     this._worked = {};
@@ -549,7 +550,7 @@ export class Holdline extends Target {
   }
 
   get transport() {
-    return this._link?._name ?? null;
+    return this._link?._name || null;
   }
   get readyState() {
     return this.state == "open" ? 1 : this.state == "closed" ? 2 : 0;
@@ -598,12 +599,13 @@ export class Holdline extends Target {
     if (text.length * 3 < link?._bytesMax) return link._publish(text);
     const init = { method: "POST", headers: { "Content-Type": "application/json" }, body: text };
     const response = await this._fetch("publish", await this._credential(), init);
-    if (response.status == 401 && isFunction(this._token) && !isSecond) {
+    if (response.status == 401 && this._token?.call && !isSecond) {
       this._isRefused = true;
       return this._publish(text, true);
     }
     if (!response.ok) throw await refusal(response);
-    return response.json();
+    const { id, subscribers } = await response.json();
+    return { id, subscribers };
   }
   /** One after the other, so that they keep their order. What the server did not settle is sent again. */
   async _flush() {
@@ -615,7 +617,7 @@ export class Holdline extends Target {
       try {
         item._resolve(await this._publish(item._text));
       } catch (error) {
-        if (error.word ? error.retry : !isFinal(error.code) && error.code != 4401) {
+        if (error.word ? error.retry : !isFinal(error.code)) {
           await new Promise((resolve) => setTimeout(resolve, delay(attempt++, error.retry)));
           continue;
         }
@@ -635,12 +637,12 @@ export class Holdline extends Target {
   async _credential() {
     const isRefused = !!this._isRefused;
     this._isRefused = false;
-    return isFunction(this._token) ? this._token(isRefused) : this._token;
+    return this._token?.call ? this._token(isRefused) : this._token;
   }
   _fetch(path, token, init, query = "") {
-    const fetcher = this._fetcher, headers = { ...init.headers };
-    if (token) headers.Authorization = "Bearer " + token;
-    return fetcher(this._url(path, query), { cache: "no-store", ...init, headers });
+    const fetcher = this._fetcher;
+    if (token) init.headers = { ...init.headers, Authorization: "Bearer " + token };
+    return fetcher(this._url(path, query), { cache: "no-store", ...init });
   }
 
   // ---- what connections tell
@@ -649,7 +651,7 @@ export class Holdline extends Target {
     const record = channels.get(message.channel);
     if (!record?._subscriptions.size) return; // closed meanwhile
     for (const target of record._subscriptions) {
-      if (isFresh(target, message.id)) target._emitMessage(message);
+      if (target.state != "closed" && isFresh(target, message.id)) target._emitMessage(message);
     }
     if (isFresh(record, message.id)) this._emitMessage(message);
   }
@@ -658,15 +660,15 @@ export class Holdline extends Target {
       const record = channels.get(name);
       if (!record) continue;
       if (record._isPending) record._since = detail.resumed; // told once
-      for (const target of record._subscriptions) target._emit("gap", detail);
+      record._subscriptions.forEach((target) => target._emit("gap", detail));
     }
     this._emit("gap", detail);
   }
   _live(record, cursor) {
-    if (!record || record._isLive) return;
+    if (!record?._subscriptions.size || record._isLive) return;
     record._begin(cursor);
     record._isLive = true;
-    for (const target of record._subscriptions) target._live();
+    record._subscriptions.forEach((target) => target._live());
     this._emit("live", { channel: record._name });
   }
   /** A channel may not be listened to; the others go on. */
@@ -674,7 +676,7 @@ export class Holdline extends Target {
     if (!record || this._channels.get(record._name) != record) return;
     this._channels.delete(record._name);
     const detail = { channel: record._name, code: word || code, reason };
-    for (const target of record._subscriptions) target._end(detail);
+    record._end(detail);
     this._emit("error", detail);
     this._changed();
   }
@@ -695,11 +697,10 @@ export class Holdline extends Target {
       } else if (link._sync) link._sync();
       else if (!this._channels.size) this._idle();
       else if (!this._next && !this._isCarried(link)) this._open(this._at);
-    }, this._link?._sync ? 0 : SETTLE_MS);
+    }, SETTLE_MS);
   }
   _isCarried({ _channels: carried }) {
-    const wanted = [...this._channels.values()];
-    return carried.size == wanted.length && wanted.every((record) => carried.get(record._name) == record);
+    return carried.size == this._channels.size && [...this._channels].every(([name, record]) => carried.get(name) == record);
   }
 
   // ---- the ladder
@@ -727,7 +728,7 @@ export class Holdline extends Target {
     this._memory(transport);
     if (old?._name != transport) {
       this._openedAt = now();
-      this._probeAt = now() + (this._worked[0] ? 1 : 10) * MINUTE_MS;
+      this._probeAt = now() + MINUTE_MS; // perhaps the server was only being restarted; then every ten
       this._turn("open", { transport });
       this._emit("open", { transport });
     }
@@ -744,12 +745,13 @@ export class Holdline extends Target {
     if (wasOpen && now() - this._openedAt >= STEADY_MS) {
       this._attempt = -1;
       this._failures = {};
+      this._rounds = 0;
       this._wasRefused = false;
     }
-    if (why.code == 4401 && isFunction(this._token) && !this._wasRefused) {
+    if (why.code == 4401 && this._token?.call && !this._wasRefused) {
       this._wasRefused = this._isRefused = true;
       this._connect();
-    } else if (why.code == 4401 || isFinal(why.code)) this._stop(why);
+    } else if (isFinal(why.code)) this._stop(why);
     else this._step(wasOpen, why);
   }
   /** Which transport is next, and when. */
@@ -759,7 +761,8 @@ export class Holdline extends Target {
     if (this._failures[at] >= FAILURES_MAX || !wasOpen && !why.retry && !this._worked[at]) {
       this._failures[at] = 0;
       this._at = (at + 1) % this._ladder.length;
-      if (!wasOpen && !isAnswered && this._at) return this._connect();
+      if (!this._at) this._rounds++;
+      else if (!wasOpen && !isAnswered) return this._connect();
     } else if (!wasOpen) this._at = this._home;
     this._wait(delay(this._attempt++, why.retry), why);
   }
@@ -775,12 +778,13 @@ export class Holdline extends Target {
     clearTimeout(this._timer);
     this._why = why;
     this._timer = setTimeout(() => this._connect(), ms);
-    this._turn(globalThis.navigator?.onLine === false ? "offline" : "waiting", why, now() + ms);
+    this._turn(globalThis.navigator?.onLine === false ? "offline" : "waiting", why, Math.ceil(now() + ms));
   }
   /** Something says that it may work now. Only what the server asked for is waited for all the same. */
   _hurry() {
     if (this._link || this._next || this._isIdle || this._why.retry || this.state == "closed") return;
-    this._wait(Math.min(random(0, 1000), (this.retryAt || Infinity) - now()), this._why);
+    // Once: whoever draws again and again draws a small number.
+    if ((this.retryAt || Infinity) - now() > 1000) this._wait(random(0, 1000), this._why);
   }
   _drop() {
     clearTimeout(this._timer);
@@ -795,7 +799,7 @@ export class Holdline extends Target {
   }
   _idle() {
     this._isIdle = true;
-    this._rest("nothing to listen to");
+    this._rest(IDLE);
   }
   _stop(why) {
     if (this.state == "closed") return;
@@ -805,10 +809,7 @@ export class Holdline extends Target {
     this._turn("closed", why);
     const detail = { code: why.code, reason: why.message };
     for (const { _reject } of this._queue.splice(0)) _reject(closed());
-    for (const record of this._channels.values()) {
-      for (const target of record._subscriptions) target._end(detail);
-      record._subscriptions.clear();
-    }
+    this._channels.forEach((record) => record._end(detail));
     this._channels.clear();
     this._emit("close", { ...detail, final: true });
   }
@@ -818,7 +819,7 @@ export class Holdline extends Target {
     if (state != "open") {
       for (const record of this._channels.values()) {
         record._isLive = false;
-        for (const target of record._subscriptions) target.state = "pending";
+        record._subscriptions.forEach((target) => target.state = "pending");
       }
     }
     this._emit("state", { state, transport, reason, code, retryAt });
@@ -844,9 +845,8 @@ export class Holdline extends Target {
     on(document, "visibilitychange", wake);
     on(document, "resume", wake);
     on(globalThis, "pageshow", (event) => event.persisted && this._hurry());
-    on(globalThis, "pagehide", () => this._isIdle || this._rest("the page is put aside"));
+    on(globalThis, "pagehide", () => this._rest("the page is put aside"));
     on(globalThis, "offline", () => {
-      if (this._isIdle) return;
       this._drop();
       this._wait(30000, failure("the browser is offline"));
     });
@@ -859,7 +859,7 @@ export class Holdline extends Target {
     this._tickAt = time;
     if (!link) return;
     if (passed > 2 * link._interval) this._check();
-    else if (time - link._stamp > link._interval + GRACE_MS) link._lost(failure("the connection is silent"));
+    else if (time - link._stamp > link._interval + GRACE_MS) link._lost(silent());
     else if (this._at && time > this._probeAt && !this._next) {
       this._probeAt = time + 10 * MINUTE_MS;
       this._open(0);
@@ -870,7 +870,7 @@ export class Holdline extends Target {
     const link = this._link, stamp = link?._stamp;
     if (!link || now() - stamp < link._interval) return;
     link._ping?.();
-    setTimeout(() => link._stamp == stamp && link._lost(failure("the connection is silent")), WORD_MS);
+    setTimeout(() => link._stamp == stamp && link._lost(silent()), WORD_MS);
   }
   /** The transport that worked on this tab's last page; sets it if there is one to set. */
   _memory(transport) {

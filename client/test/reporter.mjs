@@ -8,7 +8,7 @@ export default async function* report(source) {
     if (data.skip !== undefined) yield `SKIPPED  ${data.name} ${data.skip === true ? "" : data.skip}\n`;
     else if (type == "test:pass") {
       passed++;
-      yield `ok    ${data.name}\n`;
+      yield `ok    ${data.name}${data.details.duration_ms > 8000 ? ` (${(data.details.duration_ms / 1000).toFixed()} s)` : ""}\n`;
     } else {
       failed++;
       const error = data.details?.error?.cause ?? data.details?.error;

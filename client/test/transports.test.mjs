@@ -194,3 +194,51 @@ for (const transport of ["ws", "sse", "poll"]) {
     assert.deepEqual(log.gaps, gaps);
   });
 }
+
+for (const transport of ["ws", "sse", "poll"]) {
+  test(`${transport}: what is closed in the middle stays closed`, options, async (t) => {
+    const { base } = await serve(t);
+    for (let n = 0; n < 5; n++) await publish(base, "a", String(n));
+    // By a listener, while more is on its way.
+    const line = new Holdline(base, { transports: [transport], since: "earliest" }), log = record(line), told = [];
+    const sub = line.subscribe("a");
+    sub.onmessage = ({ data }) => told.push(data) == 2 && line.close();
+    await until(() => log.closes.length, "the end");
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    assert.deepEqual([told, line.state, line.transport], [["0", "1"], "closed", null]);
+    assert.equal(log.states.at(-1).state, "closed");
+
+    const other = new Holdline(base, { transports: [transport], since: "earliest" }), otherLog = record(other);
+    t.after(() => other.close());
+    const one = other.subscribe("a");
+    one.onmessage = ({ data }) => told.push(data) && one.close();
+    await until(() => one.state == "closed", "the subscription's end");
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    assert.deepEqual(told, ["0", "1", "0"]);
+    assert.deepEqual(otherLog.messages.map(({ data }) => data), ["0"], "the line was told of it as well");
+
+    // Before it began: there is nothing to listen to, and that is no error.
+    const third = new Holdline(base, { transports: [transport] }), thirdLog = record(third);
+    t.after(() => third.close());
+    third.subscribe("b").close();
+    setTimeout(() => third.subscribe("c").close(), 5);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    assert.equal(thirdLog.closes.length, 0);
+    assert.equal(third.state, transport == "ws" ? "open" : "waiting");
+    await event(third.subscribe("d"), "live");
+  });
+
+  test(`${transport}: commands that are answered are forgotten`, options, async (t) => {
+    const { base } = await serve(t), line = new Holdline(base, { transports: [transport] });
+    t.after(() => line.close());
+    await event(line.subscribe("keep"), "live");
+    for (let n = 0; n < 5; n++) {
+      const sub = line.subscribe("a" + n);
+      await event(sub, "live");
+      await line.publish("a" + n, n);
+      sub.close();
+    }
+    if (transport == "ws") await until(() => line._link._asked.size == 0 && line._link._sent.size == 1, "nothing is remembered");
+    await until(() => line._link._channels.size == 1, "one channel is left");
+  });
+}

@@ -5,8 +5,10 @@ use super::http::Req;
 use super::lint::METHODS;
 
 /// Target, methods, status of GET.
-const ROUTES: [(&str, &[&str], u16); 11] = [
+const ROUTES: [(&str, &[&str], u16); 13] = [
     ("/", READ, 200),
+    ("/client.js", READ, 200),
+    ("/client.iife.js", READ, 200),
     ("/health", READ, 200),
     ("/ready", READ, 200),
     ("/stats", READ, 200),
@@ -28,6 +30,7 @@ pub fn table() -> Vec<Case> {
     heads(&mut table);
     missing(&mut table);
     contents(&mut table);
+    clients(&mut table);
     streams(&mut table);
     table
 }
@@ -216,6 +219,34 @@ fn contents(table: &mut Vec<Case>) {
     let case = Case::new("a page of a publisher is sandboxed", publish);
     let case = case.and(get("/channels/routes-html?since=earliest"));
     table.push(case.want(status(202)).want(sandboxed).kept());
+}
+
+/// The client for browsers: a page of any origin may take it, and is told if it has it already.
+fn clients(table: &mut Vec<Case>) {
+    let common = |want: Want| {
+        want.has("access-control-allow-origin", "*").has("cache-control", "no-cache").lacks("vary")
+    };
+    let script = || {
+        common(status(200))
+            .has("content-type", "text/javascript; charset=utf-8")
+            .has("x-content-type-options", "nosniff")
+            .has("etag", "\"")
+    };
+    let (module, iife) = (get("/client.js"), get("/client.iife.js"));
+    let same = || common(status(304)).has("etag", "\"").body("").lacks("content-type");
+    let any = |request: &Req| request.clone().field("If-None-Match: *");
+    let origin = "Origin: http://evil.example";
+    let rows: [(&str, Req, Want); 8] = [
+        ("client as a module", module.clone(), script().says("export{").says("asdefault}")),
+        ("client as a script", iife.clone(), script().says("varHoldline=(()=>{")),
+        ("client for another origin", module.clone().field(origin), script()),
+        ("client with a query of whatever kind", get("/client.js?v=1.2&%zz"), script()),
+        ("client that is there", any(&module), same()),
+        ("client that is there, as a script", any(&iife).field(origin), same()),
+        ("client of another build", module.field("If-None-Match: \"0\", W/\"1\""), script()),
+        ("client by a path that begins like it", get("/client.jsx"), error(404, "not_found")),
+    ];
+    table.extend(rows.map(|(name, request, want)| Case::new(name, request).want(want).kept()));
 }
 
 fn streams(table: &mut Vec<Case>) {

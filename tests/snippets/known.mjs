@@ -2,12 +2,13 @@
 // must come of it. A snippet that stands here nowhere, or a part that stands in no snippet, fails.
 
 import { talks } from './frames.mjs';
-import { ends, firstLineListens, listens, reloads, websocatTyped } from './trials.mjs';
+import { after, ends, firstLineListens, listens, reloads, takesCopy, websocatTyped } from './trials.mjs';
 
 const META = 'holdline.v1.meta';
 const bytes = word => new TextEncoder().encode(word); // so that no type is given
 const HELLO = [bytes('hello')];
 const BINARY = [Uint8Array.of(0x00, 0xff), { 'Content-Type': 'application/octet-stream' }];
+const PAGE = 'const show = () => {};\n';
 
 // Whole documents whose snippets are no clients.
 export const ASIDE = {
@@ -35,6 +36,10 @@ export const KNOWN = {
     ['< gap: reason', 'websocket', talks({ channel: 'lobby', since: 'k3J9xQ-42', protocol: META, after: [HELLO] })],
     ['< {"op":"hello"', 'websocket', talks({ before: ['hello', 'soup', 'x'].map(word => ['news', bytes(word)]) })],
   ],
+  'client/README.md': [
+    ['fetchAllAgain', 'page', after(PAGE, listens('news', { first: true, own: '2431', gap: false }))],
+    ['integrity', 'html', takesCopy],
+  ],
   'docs/clients.md': [
     ['news.ongap', 'html', listens('news', { first: true, own: '2431' })],
     ['/client.iife.js', 'html', listens('news', { gap: false })],
@@ -45,7 +50,7 @@ export const KNOWN = {
     ['function connect()', 'page', listens('chat', { own: 'here I am' })],
     ['hello, everyone', 'page', listens('chat', { first: true, own: 'hello, everyone', resumes: false })],
     ['const { cursor, gap, messages }', ['page', 'node'], listens('news')],
-    ['crypto.randomUUID()', ['page', 'node'], ends(/^202 .*\bid"?: ?["']\w+-2["']/m)],
+    ['`gold-${Date.now()}', ['page', 'node'], ends(/^202 .*\bid"?: ?["']\w+-2["']/m)],
     ['# publish', 'sh', ends(/"id":"\w+-2"/, /"id":"\w+-3"/, /\}hello\{/, /"event":"price","data":\{"gold":2431\}/)],
     ["'id: '*", 'bash', listens('news', { gap: false })],
     ["websocat 'ws:", 'sh', websocatTyped],

@@ -40,11 +40,15 @@ function shell(name, text) {
   return lib.start(name, ['-c', text], { cwd: lib.folder() });
 }
 
-// Pages come from another port than the server's, as those of most people do.
+// Pages come from another port than the server's, as those of most people do, with copies of the client beside them.
 const pages = [];
 const host = http.createServer((request, response) => {
-  const page = pages[Number(request.url.slice(1))];
-  response.writeHead(page ? 200 : 404, { 'Content-Type': 'text/html; charset=utf-8' }).end(page);
+  if (request.url === '/favicon.ico') return void response.writeHead(204).end();
+  const copy = path.join(top, 'client/dist', path.basename(request.url));
+  const isCopy = request.url.endsWith('.js') && fs.existsSync(copy);
+  const found = isCopy ? fs.readFileSync(copy) : pages[Number(request.url.slice(1))];
+  const type = isCopy ? 'text/javascript' : 'text/html; charset=utf-8';
+  response.writeHead(found ? 200 : 404, { 'Content-Type': type }).end(found);
 });
 
 await new Promise(resolve => { host.listen(0, '127.0.0.1', resolve); });

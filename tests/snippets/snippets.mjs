@@ -8,7 +8,7 @@ import { ASIDE, KNOWN } from './known.mjs';
 import * as lib from './lib.mjs';
 import { close, RUNNERS, top } from './runners.mjs';
 import { transcript } from './transcript.mjs';
-import { ADDRESS } from './trials.mjs';
+import { at } from './trials.mjs';
 
 const [binary, only = ''] = process.argv.slice(2);
 const jobs = [];
@@ -23,8 +23,8 @@ async function attempt(snippet, runner, trial) {
   const server = await lib.serve(binary, '--listen', '127.0.0.1:0');
   const wire = await lib.wire(server.at);
   const begun = [];
-  const begin = async () => {
-    begun.push(await RUNNERS[runner](snippet.text.replace(ADDRESS, wire.at)));
+  const begin = async (before = '') => {
+    begun.push(await RUNNERS[runner](before + at(wire.at, snippet.text)));
     return begun.at(-1);
   };
   try {
@@ -43,7 +43,7 @@ function transcripts(name, [first, ...rest]) {
       const server = await lib.serve(binary, '--listen', '127.0.0.1:0');
       const home = lib.folder();
       for (const { line, text } of them) {
-        await transcript(text.replace(ADDRESS, server.at), server, home).catch(error => {
+        await transcript(at(server.at, text), server, home).catch(error => {
           throw new Error(`${name}:${line}: ${error.message}`);
         });
       }

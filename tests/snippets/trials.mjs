@@ -3,8 +3,14 @@
 import * as lib from './lib.mjs';
 import { RUNNERS } from './runners.mjs';
 
-export const ADDRESS = /127\.0\.0\.1:7070/g; // what the documents say
 const GAP = 'missed something'; // so every snippet says it
+
+// A text with this server's address in place of those that documents name.
+export const at = (address, text) =>
+  text.replaceAll('127.0.0.1:7070', address).replaceAll('https://example.org', `http://${address}`);
+
+// A snippet that calls what only a whole page would have.
+export const after = (prelude, trial) => what => trial({ ...what, begin: () => what.begin(prelude) });
 
 // A listener hears what is published, is cut off, and goes on: it hears what it missed, once and in order. Then it is
 // cut off again, and is told that there is something which it cannot be given.
@@ -79,9 +85,17 @@ export async function reloads({ begin, server }) {
   return 'loaded again';
 }
 
+// A page that takes only the copy of the client that it names the hash of.
+export async function takesCopy({ begin }) {
+  const run = await begin();
+  const isThere = () => run.page.evaluate(() => typeof globalThis.Holdline === 'function');
+  await lib.until('the client is there', async () => await isThere() || run.erred);
+  if (run.erred) throw new Error(run.erred);
+}
+
 // The first line listens, and goes on; the others say something each.
 export async function firstLineListens({ text, wire, server }) {
-  const [listen, ...rest] = text.replace(ADDRESS, wire.at).trimEnd().split('\n');
+  const [listen, ...rest] = at(wire.at, text).trimEnd().split('\n');
   const stream = RUNNERS.sh(`exec ${listen}`);
   await lib.until('it listens', async () => (await lib.about(server.base, 'demo')).subscribers === 1);
   const others = RUNNERS.sh(rest.join('\n'));
