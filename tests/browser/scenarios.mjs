@@ -146,7 +146,9 @@ scenario('switch: event stream to WebSocket in mid-stream', { peers: BROWSERS, s
 });
 
 scenario('switch: down and up again, five times, in mid-stream', { peers: BROWSERS, long: true }, async tools => {
-  const stage = await tools.stage({ every: 60 }); // so that the history holds what comes in half a minute of waiting
+  // Down both rungs that have worked, three failures each, may take minutes: history must hold what comes meanwhile.
+  const server = await tools.server(['--history', '20000,20m,16M']);
+  const stage = await tools.stage({ server, every: 60 });
   await flowing(stage);
   for (let round = 0; round < 5; round++) {
     stage.proxy.set('ws', { type: 'status', status: 403 });
