@@ -693,7 +693,11 @@ await check('heartbeats are counted on all three', async () => {
 await check('a server that is gone: what happens next, and when', async () => {
   await publish(quiet, 'before');
   await same(quiet, 1);
+  await act(quiet, 'poll', 'cut');
+  await publish(quiet, 'lost with its server');
+  await until('missed', async () => /^1 message missed/.test(await note(quiet, 'poll')) || note(quiet, 'poll'));
   await crash(server);
+  await act(quiet, 'poll', 'resume');
   for (const t of TRANSPORTS) await until(`${t} waits`, async () => /^(waiting|connecting)$/.test(await state(quiet, t)) || state(quiet, t));
   await until('it says so', async () => /The server does not answer.*Next attempt: .* in \d+ s/.test(await quiet.textContent('#agreement')) || quiet.textContent('#agreement'));
   for (const t of TRANSPORTS) {
@@ -716,8 +720,10 @@ await check('it is back: all go on, and say that the log began anew', async () =
   for (const t of TRANSPORTS) {
     await until(`gap on ${t}`, async () => (await column(quiet, t).locator('[data-gap="epoch"]').count()) === 1);
   }
+  for (const t of TRANSPORTS) assert.match(await note(quiet, t), /^Resumed from \S+ with a gap, see below/);
+  assert.match(await quiet.textContent('#answer'), /^The last message was not published/);
   await publish(quiet, 'after');
-  await same(quiet, 2);
+  await until('the ids of before are no longer waited for', async () => (await agree(quiet)) === 'yes' || quiet.textContent('#agreement'));
   await until('numbers', async () => (await quiet.getAttribute('#server', 'data-server')) === 'up');
 });
 

@@ -102,8 +102,7 @@ group("the ladder", {
     await until(() => log.messages.length == n, "all messages");
     assert.deepEqual(log.messages.map(({ data }) => +data), [...Array(n).keys()]);
     assert.equal(log.states.filter(({ state }) => state != "open" && state != "connecting").length, 0);
-    // And when that fails, the one that works stays.
-    line._at = 1;
+    await until(() => way.open.size == 1, "the end of the event stream");
   },
 
   async "ladder: a better transport that fails leaves the one that works alone"(t) {
@@ -327,10 +326,11 @@ group("tokens", {
         given.push(isRefused);
         return "token-" + given.length;
       };
-      const [line] = begin(t, base, { transports: [transport], token });
+      const [line, log] = begin(t, base, { transports: [transport], token });
       await event(line.subscribe("a"), "live");
       assert.deepEqual(given, [false, true]);
-      assert.ok(asked[1].at - asked[0].at < 1000, "at once");
+      assert.ok(!log.states.some(({ state }) => state == "waiting"), "at once");
+      assert.ok(asked.length >= 2);
     }
   },
 
@@ -361,6 +361,26 @@ group("tokens", {
     await event(line.subscribe("a"), "live");
     assert.equal(calls, 3);
     assert.equal(log.states.find(({ state }) => state == "waiting").reason, "no token to be had");
+  },
+});
+
+group("what an event stream says", {
+  async "sse: a cut between the first block and the gap that follows loses neither the gap nor the place"(t) {
+    const { base, asked } = await answers(t, (request, response, n) => {
+      response.writeHead(200, { "Content-Type": "text/event-stream" });
+      response.write("retry: 1000\n\n");
+      if (n == 1) return setTimeout(() => response.end(), 50); // in order: then its retry counts
+      response.write('event: gap\nid: e-7\ndata: {"channels":["a"],"reason":"trimmed","since":"","resumed":"e-7","spread_ms":1}\n\n');
+      if (n == 2) setTimeout(() => response.destroy(), 50);
+    });
+    const [line, log] = begin(t, base, { transports: ["sse"] });
+    line.subscribe("a", { since: "10m" });
+    await until(() => asked.length == 3, "three streams");
+    const since = asked.map(({ path }) => new URL(path, base).searchParams.get("since"));
+    assert.deepEqual(since, ["10m", "10m", "e-7"]);
+    await until(() => log.gaps.length == 2, "the gap");
+    const waited = asked[1].at - asked[0].at;
+    assert.ok(waited >= 1000, `retry is waited for, not only ${waited} ms`);
   },
 });
 

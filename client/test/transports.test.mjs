@@ -1,7 +1,7 @@
 // Each transport against a real server: what is told, the order, positions, gaps, and coming back.
 import assert from "node:assert/strict";
 import test from "node:test";
-import { Holdline } from "../holdline.js";
+import { compare, Holdline } from "../holdline.js";
 import { event, proxy, publish, record, serve, until } from "./lib.mjs";
 
 const options = { concurrency: true };
@@ -50,7 +50,7 @@ for (const transport of ["ws", "sse", "poll"]) {
         assert.deepEqual([...told[9].data], [0x88, 0]);
         assert.equal(new TextDecoder().decode(told[10].data), "bytes that are letters");
         assert.deepEqual(told[11].data, new Uint8Array());
-        assert.equal(line.cursor, told[11].lastEventId);
+        assert.ok(compare(line.cursor, told[11].lastEventId) >= 0, "others publish as well");
       }),
 
       run("all channels of a line are in one order", async (t) => {
