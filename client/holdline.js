@@ -20,12 +20,19 @@ const GRACE_MS = 10000;
 /** After so many failures, none of them after a steady connection, a transport that has worked is left for the next. */
 const FAILURES_MAX = 3;
 const MINUTE_MS = 60000;
+/** How long the answer to a POST may take, or a token. */
+const POST_MS = 30000;
+/** What the server said is waited for, but not longer; timers overflow beyond 24 days. */
+const WAIT_MS_MAX = 3600000;
 /** Channels that are asked for within this time are asked for together: some transports must reopen for them. */
 const SETTLE_MS = 20;
 const TICK_MS = 5000;
 const QUEUE_MAX = 100;
+/** What the server takes on a connection. */
+const CHANNELS_MAX = 128;
 const IDLE = "nothing to listen to";
 const LOST = "lost";
+const TOKEN = "token";
 const BYTES = "application/octet-stream";
 
 const random = (low, high) => low + Math.random() * (high - low);
@@ -45,7 +52,7 @@ export function compare(a, b) {
  */
 export function delay(attempt, least = 0) {
   const own = attempt < 0 ? random(100, 1500) : random(0, Math.min(30000, 1000 * 2 ** attempt));
-  return Math.max(100, own, least * random(1, 1.5));
+  return Math.min(WAIT_MS_MAX, Math.max(100, own, least * random(1, 1.5)));
 }
 
 /**
@@ -95,9 +102,9 @@ async function refusal(response) {
 const named = (error) => error.code ? Object.assign(error, { code: error.word || error.code }) : lost();
 
 /** Whether it is no use to come back. After 4401 it is, once, with another token. */
-const isFinal = (code) => /^(10(0[23789]|10)|4(204|501|505|4(?!08|09|25|29)\d\d))$/.test(code);
-/** Whether it may be for one channel of several. */
-const isPartly = (code) => code == 4400 || code == 4403;
+const isFinal = (code) => /^(10(0[23789]|10)|4(204|501|505|4(?!08|09|14|25|29)\d\d))$/.test(code);
+/** Whether it is for a channel, perhaps not for all of them. */
+const isPartly = ({ word }) => /^(bad_channel|bad_since|forbidden)$/.test(word);
 
 function base64(bytes) {
   let text = "";
@@ -120,13 +127,6 @@ function content({ data, text, b64, type }) {
   return [type == BYTES ? new TextEncoder().encode(text) : text, type || "text/plain"];
 }
 
-/** Whether a message is no copy of one that this has been told of. It counts as told from now on. */
-function isFresh(target, id) {
-  if (target._last && compare(id, target._last) <= 0) return false;
-  target._last = id;
-  return true;
-}
-
 /** An EventTarget with `on…` properties, whose events carry their fields, and all of them as `detail`. */
 class Target extends EventTarget {
   constructor() {
@@ -146,13 +146,11 @@ class Target extends EventTarget {
 }
 
 class Subscription extends Target {
-  constructor(line, channel, last) {
+  constructor(line, channel) {
     super();
     this._line = line;
     this.channel = channel;
     this.state = "pending";
-    /** The newest message that it was told of. */
-    this._last = last;
   }
   close() {
     this._end({ code: 1000, reason: "closed" });
@@ -191,23 +189,23 @@ class Subscription extends Target {
   }
 }
 
+/** One for each name, as long as anyone listens. `_last` is the newest message that was told: what is not newer is a copy. */
 class Channel {
-  constructor(name, since, gap, subscriptions, last) {
+  constructor(name, since, gap) {
     this._name = name;
     this._gap = gap;
-    this._subscriptions = subscriptions;
-    this._last = last;
+    this._subscriptions = new Set();
     /** Until a connection has taken it over it begins at `_since`, then with all others at the cursor. */
     this._isPending = true;
     this._since = since;
   }
-  _end(detail) {
-    this._subscriptions.forEach((target) => target._end(detail));
-    this._subscriptions.clear();
+  /** Who listens now: while they are told, others may come. */
+  _each(tell) {
+    [...this._subscriptions].forEach((target) => target.state == "closed" || tell(target));
   }
-  /** What lies before is not for those who listen from now on. */
-  _begin(cursor) {
-    for (const each of [this, ...this._subscriptions]) each._last = each._last || cursor;
+  _end(detail) {
+    this._each((target) => target._end(detail));
+    this._subscriptions.clear();
   }
 }
 
@@ -230,12 +228,12 @@ class Link {
     this._channels = new Map();
     this._abort = new AbortController();
     this._interval = (line._heartbeat || 15) * 1000;
-    this._heard();
+    this._expect(POST_MS);
     line._credential()
       .then((token) => {
         if (this._isDone) return;
         this._token = token;
-        this._expect();
+        this._expect(Math.min(30000, WORD_MS * 2 ** line._rounds));
         return this._start();
       })
       .catch((error) => this._lost(error));
@@ -244,14 +242,14 @@ class Link {
     this._stamp = now();
   }
   /** Gives up when nothing is heard before the first word. Bytes are something: a slow line is none that is cut. */
-  _expect() {
-    const patience = Math.min(30000, WORD_MS * 2 ** this._line._rounds);
+  _expect(patience) {
+    clearInterval(this._timer);
     this._heard();
     this._timer = setInterval(() => now() - this._stamp < patience || this._lost(silent()), 200);
   }
   /** The first word: this transport works. */
   _word() {
-    if (this._isOpen) return;
+    if (this._isOpen || this._isDone) return;
     this._isOpen = true;
     clearInterval(this._timer);
     this._line._opened(this);
@@ -299,24 +297,25 @@ class HttpLink extends Link {
     }
   }
   /** A position that holds for all channels. */
-  _reach(cursor) {
+  _reach(cursor, isBehind) {
     for (const record of this._channels.values()) {
       record._isPending = false;
-      this._line._live(record, cursor);
+      if (!isBehind) this._line._live(record, cursor);
     }
   }
   async _poll(channels, since, wait) {
     const line = this._line;
     let text = "";
     await this._read(await this._get("poll", channels, since, "wait", wait), (piece) => (text += piece));
-    const { gap, messages, ...answer } = JSON.parse(text);
-    if (this._isDone) throw 0;
-    if (channels == this._channels) this._word();
-    for (const each of gap || []) line._gap(channels, each);
-    for (const each of messages) {
-      if (channels == this._channels) line.cursor = each.id;
+    const answer = JSON.parse(text), isAll = channels == this._channels;
+    if (isAll) this._word();
+    for (const each of answer.gap || []) line._gap(channels, each);
+    for (const each of answer.messages) {
+      if (this._isDone) break; // a listener may close the line
+      if (isAll) line.cursor = each.id;
       line._message(channels, each);
     }
+    if (this._isDone) throw 0;
     return answer;
   }
   /** Brings all channels to one position, and asks for them from there by `ask`. */
@@ -325,12 +324,11 @@ class HttpLink extends Link {
     try {
       return await ask(await this._align());
     } catch (error) {
-      // Perhaps only some are refused: these are found, and left out.
-      const records = [...line._channels.values()];
-      if (!isPartly(error.code) || !records[1]) throw error;
-      for (const record of records) {
-        await this._poll(new Map([[record._name, record]]), null, 0).catch((error) => {
-          if (!isPartly(error.code) || line._channels.size < 2) throw error;
+      // Those that are refused are found, and left out.
+      if (!isPartly(error)) throw error;
+      for (const record of [...line._channels.values()]) {
+        await this._poll(new Map([[record._name, record]]), record._isPending && record._since, 0).catch((error) => {
+          if (!isPartly(error)) throw error;
           line._refuse(record, error);
         });
       }
@@ -340,12 +338,9 @@ class HttpLink extends Link {
   /** Channels that begin elsewhere are brought up to now by polls; all go on from the oldest position. */
   async _align() {
     const line = this._line, channels = new Map(line._channels), records = [...channels.values()];
-    if (!records[0]) throw failure(IDLE); // closed meanwhile
-    const isResumed = records.some((record) => !record._isPending);
-    let since = isResumed ? line.cursor : null;
-    const groups = grouped(records.filter((record) => record._isPending && !(isResumed && record._since == since)));
-    if (!isResumed && groups.length == 1) since = records[0]._since;
-    else for (const group of groups) {
+    if (!records[0]) return line._idle(); // closed meanwhile, or refused
+    let since = records.every((record) => record._isPending) ? null : line.cursor;
+    for (const group of grouped(records.filter((record) => record._isPending && record._since != since))) {
       const reached = await this._catchUp(group);
       if (!since || compare(since, reached) > 0) since = reached;
     }
@@ -359,7 +354,7 @@ class HttpLink extends Link {
       since = cursor;
       for (const record of group) {
         record._since = cursor;
-        record._begin(cursor);
+        record._last = record._last || cursor;
       }
       if (!more) return cursor;
     }
@@ -369,7 +364,7 @@ class HttpLink extends Link {
 class SseLink extends HttpLink {
   async _start() {
     const line = this._line;
-    const response = await this._ask((since) => this._get("events", this._channels, since, "heartbeat", line._heartbeat));
+    const response = await this._ask((since) => this._get("events", this._channels, since, "heartbeat", line._heartbeat || 15));
     if (!/^text\/event-stream/.test(response.headers.get("content-type"))) throw failure("no event stream");
     let retry;
     await this._read(response, parser(({ event, data, id, retry: ms }) => {
@@ -392,10 +387,12 @@ class PollLink extends HttpLink {
     this._interval = wait * 1000;
     // The first answer comes at once: it shows that this works.
     let answer = await this._ask((since) => poll(since, 0));
-    while (!this._isDone) {
-      this._reach(line.cursor = answer.cursor);
+    for (let since = 0; ; ) {
+      this._reach(line.cursor = answer.cursor, answer.more);
       if (answer.retry_ms) throw farewell(answer.retry_ms);
+      if (now() - since < 1000 && !answer.messages[0]) throw failure("polls are not held");
       this._heard();
+      since = answer.more || now();
       answer = await poll(answer.cursor, answer.more ? 0 : wait);
     }
   }
@@ -418,7 +415,12 @@ class WsLink extends Link {
     this._ref = 0;
     // A close follows, in browsers in the same turn; in Node 20 none does if there was no connection.
     socket.onerror = () => setTimeout(() => this._lost(failure("the connection ended")));
-    socket.onclose = ({ code, reason }) => this._lost(this._farewell || failure(reason || "the connection ended", code));
+    socket.onclose = ({ code, reason }) => {
+      // Such an end is the fault of a publication, if one waits for its answer.
+      const guilty = code == 4400 && [...this._asked.values()].find(({ _reject }) => _reject);
+      if (guilty) guilty._reject(failure(reason, code));
+      this._lost(this._farewell || failure(reason || "the connection ended", guilty ? 0 : code));
+    };
     socket.onmessage = ({ data }) => {
       if (this._isDone) return;
       this._heard();
@@ -434,12 +436,13 @@ class WsLink extends Link {
     if (op == "hello") {
       this._interval = message.heartbeat_ms;
       this._bytesMax = message.message_bytes_max;
-      // It is where the others are: no place to come back to for who has one.
-      line.cursor = line.cursor || cursor;
+      // Its position is that of the others: nothing has been told here.
       this._sync();
       return this._word();
     }
     if (cursor || op == "message") line.cursor = cursor || id;
+    // They are replayed together, in one order: it is the place of all of them.
+    if (op == "message") this._channels.get(channel)?._group.forEach((record) => (record._since = id));
     this._tell(op, message);
     if (op == "error") this._refused(message, asked);
     if (op == "unsubscribed") line._refuse(this._channels.get(channel), failure("the server ended it", message.code));
@@ -456,16 +459,19 @@ class WsLink extends Link {
   }
   _refused({ ref, code, message, retry_ms: retry }, asked) {
     const line = this._line, error = Object.assign(failure(message, code, retry), { word: code });
+    const current = () => asked.filter((record) => line._channels.get(record._name) == record);
     this._asked.delete(ref);
-    if (!asked) line._emit("error", { code, reason: message });
+    // What could not be given up would be sent on: a new connection begins without it.
+    if (!asked && ref) this._lost(failure(message, 0, retry));
+    else if (!asked) line._emit("error", { code, reason: message });
     else if (asked._reject) asked._reject(error);
     else if (code == "unauthorized") this._lost(failure(message, 4401));
     else if (retry || code == "overloaded") {
       setTimeout(() => {
-        asked.forEach((record) => this._sent.delete(record._name));
+        current().forEach((record) => this._sent.delete(record._name));
         this._sync();
-      }, (retry || 1000) * random(1, 1.5));
-    } else if (asked.length > 1) asked.forEach((record) => this._subscribe([record])); // one is refused, not all
+      }, delay(0, retry || 1000));
+    } else if (asked.length > 1) current().forEach((record) => this._subscribe([record])); // one is refused, not all
     else line._refuse(asked[0], error);
   }
   /** Asks for what is wanted and not asked for, and gives up what is no longer wanted. */
@@ -489,9 +495,12 @@ class WsLink extends Link {
   }
   _subscribe(records) {
     const [{ _since: since, _gap: gap }] = records;
-    for (const record of records) this._sent.set(record._name, record);
+    for (const record of records) {
+      record._group = records;
+      this._sent.set(record._name, record);
+    }
     const channels = records.map((record) => record._name);
-    this._command("subscribe", JSON.stringify({ channels, since: since || undefined, gap }), records);
+    this._command("subscribe", JSON.stringify({ channels, since: since || undefined, gap }), [...records]);
   }
   _publish(text) {
     return new Promise((_resolve, _reject) => this._command("publish", text, { _resolve, _reject }));
@@ -522,6 +531,8 @@ export class Holdline extends Target {
   constructor(url = ".", options = {}) {
     super();
     const base = this._base = new URL(url, globalThis.document?.baseURI || globalThis.location);
+    base.protocol = base.protocol.replace("ws", "http");
+    if (!/^http/.test(base.protocol)) throw new TypeError("neither http nor https: " + base);
     base.pathname = base.pathname.replace(/\/*$/, "/");
     this._WebSocket = options.WebSocket || globalThis.WebSocket;
     this._fetcher = options.fetch || fetch;
@@ -542,6 +553,7 @@ export class Holdline extends Target {
     this._queue = [];
     this._attempt = this._rounds = 0;
     this._failures = {};
+    this._refusedAt = 0;
     this._why = {};
     this._worked = {};
     this._at = this._home = Math.max(0, this._ladder.indexOf(this._memory()));
@@ -559,17 +571,15 @@ export class Holdline extends Target {
   subscribe(name, { since = this._since, gap = this._gapDefault } = {}) {
     if (this.state == "closed") throw closed();
     if (since == "latest") since = undefined;
-    const known = this._channels.get(name);
-    const subscription = new Subscription(this, name, since ? undefined : known?._last);
-    if (known && !since) {
-      known._subscriptions.add(subscription);
-      if (known._isLive) queueMicrotask(() => subscription._live());
-    } else {
-      // Who listens already has what comes again now, the newcomer has not.
-      const all = [...(known?._subscriptions || []), subscription];
-      this._channels.set(name, new Channel(name, since, gap, new Set(all), known?._last));
+    const subscription = new Subscription(this, name);
+    let record = this._channels.get(name);
+    if (!record) {
+      if (this._channels.size == CHANNELS_MAX) throw failure("more than 128 channels", "too_many");
+      this._channels.set(name, record = new Channel(name, since, gap));
       this._changed();
     }
+    record._subscriptions.add(subscription);
+    if (record._isLive) queueMicrotask(() => subscription._live());
     return subscription;
   }
 
@@ -593,15 +603,26 @@ export class Holdline extends Target {
   // ---- publishing
 
   /** On the WebSocket if there is one and it fits, else by POST. */
-  async _publish(text, isSecond) {
+  _publish(text) {
     const link = this._link;
     // A frame has a limit for all of it, a POST only for its payload. A character has up to 3 bytes.
     if (text.length * 3 < link?._bytesMax) return link._publish(text);
-    const init = { method: "POST", headers: { "Content-Type": "application/json" }, body: text };
+    const stop = new AbortController(), since = now();
+    return new Promise((resolve, reject) => {
+      const timer = setInterval(() => {
+        if (this.state != "closed" && now() - since < POST_MS) return;
+        reject(lost());
+        stop.abort();
+      }, 200);
+      this._post(text, stop.signal).then(resolve, reject).finally(() => clearInterval(timer));
+    });
+  }
+  async _post(text, signal, isSecond) {
+    const init = { method: "POST", headers: { "Content-Type": "application/json" }, body: text, signal };
     const response = await this._fetch("publish", await this._credential(), init);
     if (response.status == 401 && this._token?.call && !isSecond) {
       this._isRefused = true;
-      return this._publish(text, true);
+      return this._post(text, signal, true);
     }
     if (!response.ok) throw await refusal(response);
     const { id, subscribers } = await response.json();
@@ -612,7 +633,7 @@ export class Holdline extends Target {
     if (this._isFlushing) return;
     this._isFlushing = true;
     let attempt = 0;
-    while (this.state == "open" && this._queue.length) {
+    while ((this.state == "open" || this._isIdle) && this._queue.length) {
       const [item] = this._queue;
       try {
         item._resolve(await this._publish(item._text));
@@ -637,7 +658,12 @@ export class Holdline extends Target {
   async _credential() {
     const isRefused = !!this._isRefused;
     this._isRefused = false;
-    return this._token?.call ? this._token(isRefused) : this._token;
+    if (!this._token?.call) return this._token;
+    try {
+      return await this._token(isRefused);
+    } catch (error) {
+      throw failure(error?.message || "no token", TOKEN);
+    }
   }
   _fetch(path, token, init, query = "") {
     const fetcher = this._fetcher;
@@ -649,26 +675,26 @@ export class Holdline extends Target {
 
   _message(channels, message) {
     const record = channels.get(message.channel);
-    if (!record?._subscriptions.size) return; // closed meanwhile
-    for (const target of record._subscriptions) {
-      if (target.state != "closed" && isFresh(target, message.id)) target._emitMessage(message);
-    }
-    if (isFresh(record, message.id)) this._emitMessage(message);
+    // Closed meanwhile, or a copy.
+    if (!record?._subscriptions.size || record._last && compare(message.id, record._last) <= 0) return;
+    record._since = record._last = message.id;
+    record._each((target) => target._emitMessage(message));
+    this._emitMessage(message);
   }
   _gap(channels, { op, ...detail }) {
     for (const name of detail.channels) {
       const record = channels.get(name);
       if (!record) continue;
       if (record._isPending) record._since = detail.resumed; // told once
-      record._subscriptions.forEach((target) => target._emit("gap", detail));
+      record._each((target) => target._emit("gap", detail));
     }
     this._emit("gap", detail);
   }
   _live(record, cursor) {
     if (!record?._subscriptions.size || record._isLive) return;
-    record._begin(cursor);
+    record._last = record._last || cursor; // what lies before is not for who listens from now on
     record._isLive = true;
-    record._subscriptions.forEach((target) => target._live());
+    record._each((target) => target._live());
     this._emit("live", { channel: record._name });
   }
   /** A channel may not be listened to; the others go on. */
@@ -712,7 +738,7 @@ export class Holdline extends Target {
     if (transport != "ws" && !this._channels.size) return this._idle();
     this._isIdle = false;
     this._turn("connecting", { transport });
-    this._open(this._at);
+    if (this.state == "connecting") this._open(this._at); // a listener may close the line
   }
   _open(at) {
     const name = this._ladder[at];
@@ -736,27 +762,27 @@ export class Holdline extends Target {
     this._flush();
   }
   _lost(link, why) {
-    const wasOpen = link == this._link;
-    if (wasOpen) this._link = null;
-    else if (link == this._next) this._next = null;
+    const wasOpen = link == this._link, at = this._ladder.indexOf(link._name);
+    if (wasOpen) {
+      this._settle();
+      this._link = null;
+    } else if (link == this._next) this._next = null;
     else return;
-    if (this._link) return this._stay(this._ladder.indexOf(link._name), why);
-    if (this._next) return this._turn("connecting", { transport: this._next._name });
-    if (wasOpen && now() - this._openedAt >= STEADY_MS) {
-      this._attempt = -1;
-      this._failures = {};
-      this._rounds = 0;
-      this._wasRefused = false;
-    }
-    if (why.code == 4401 && this._token?.call && !this._wasRefused) {
-      this._wasRefused = this._isRefused = true;
-      this._connect();
-    } else if (isFinal(why.code)) this._stop(why);
+    if (!this._link && this._next) this._turn("connecting", { transport: this._next._name });
+    else if (why.code == 4401 && this._token?.call && now() - this._refusedAt > STEADY_MS) {
+      this._refusedAt = now();
+      this._isRefused = true;
+      if (this._link) this._open(at);
+      else this._connect();
+    } else if (this._link) this._stay(at, why);
+    // Of several channels only one may be refused: that is for the next connection to find.
+    else if (isFinal(why.code) && !(wasOpen && isPartly(why))) this._stop(why);
     else this._step(wasOpen, why);
   }
   /** Which transport is next, and when. */
   _step(wasOpen, why) {
     const at = this._at, isAnswered = why.code > 4000;
+    if (why.code == TOKEN) return this._wait(delay(this._attempt++), why); // no fault of the transport
     if (why.code != 1012) this._failures[at] = (this._failures[at] || 0) + 1;
     if (this._failures[at] >= FAILURES_MAX || !wasOpen && !why.retry && !this._worked[at]) {
       this._failures[at] = 0;
@@ -771,7 +797,7 @@ export class Holdline extends Target {
     if (at < this._at) {
       if (at + 1 < this._at) this._open(at + 1); // a better one was tried: perhaps the next
       else this._changed();
-    } else if (isFinal(why.code)) this._stop(why);
+    } else if (why.code == 4401) this._stop(why);
     else setTimeout(() => this._changed(), delay(this._attempt++, why.retry));
   }
   _wait(ms, why) {
@@ -786,8 +812,16 @@ export class Holdline extends Target {
     // Once: whoever draws again and again draws a small number.
     if ((this.retryAt || Infinity) - now() > 1000) this._wait(random(0, 1000), this._why);
   }
+  /** After a steady connection all begins anew. */
+  _settle() {
+    if (!this._link || now() - this._openedAt < STEADY_MS) return;
+    this._attempt = -1;
+    this._failures = {};
+    this._rounds = 0;
+  }
   _drop() {
     clearTimeout(this._timer);
+    this._settle();
     this._next?._close();
     this._link?._close();
     this._link = this._next = null;
@@ -800,6 +834,7 @@ export class Holdline extends Target {
   _idle() {
     this._isIdle = true;
     this._rest(IDLE);
+    this._flush();
   }
   _stop(why) {
     if (this.state == "closed") return;
@@ -814,12 +849,13 @@ export class Holdline extends Target {
     this._emit("close", { ...detail, final: true });
   }
   _turn(state, { transport = null, code = 0, message: reason = "" }, retryAt = null) {
+    if (this.state == "closed") return;
     this.state = state;
     this.retryAt = retryAt;
     if (state != "open") {
       for (const record of this._channels.values()) {
         record._isLive = false;
-        record._subscriptions.forEach((target) => target.state = "pending");
+        record._each((target) => target.state = "pending");
       }
     }
     this._emit("state", { state, transport, reason, code, retryAt });
@@ -876,7 +912,7 @@ export class Holdline extends Target {
   _memory(transport) {
     const key = "holdline " + this._base;
     try {
-      if (transport) sessionStorage[key] = transport;
+      if (transport && this._ladder[1]) sessionStorage[key] = transport;
       return sessionStorage[key];
     } catch {} // there is none here, or it is forbidden
   }

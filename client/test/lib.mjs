@@ -94,6 +94,36 @@ export async function answers(t, handler) {
   return { base: "http://127.0.0.1:" + server.address().port, asked };
 }
 
+/** A WebSocket of a script: `script(socket)` runs when it is made. */
+export function sockets(script) {
+  const made = [];
+  class Socket {
+    constructor(url, protocols) {
+      Object.assign(this, { url, protocols, sent: [], at: Date.now() });
+      made.push(this);
+      setTimeout(() => script(this, made.length));
+    }
+    send(text) {
+      const command = JSON.parse(text);
+      this.sent.push(command);
+      this.onsend?.(command);
+    }
+    close(code) {
+      this.closed = code;
+    }
+    tell(...objects) {
+      for (const object of objects) this.onmessage?.({ data: JSON.stringify(object) });
+    }
+    hello(more) {
+      this.tell({ op: "hello", version: 1, cursor: "e-1", heartbeat_ms: 25000, message_bytes_max: 65536, ...more });
+    }
+    end(code, reason = "") {
+      this.onclose?.({ code, reason });
+    }
+  }
+  return { WebSocket: Socket, made };
+}
+
 /** Waits until something holds; fails with what was last seen if it does not in time. */
 export async function until(condition, what = condition, ms = 15000) {
   const end = Date.now() + ms;

@@ -86,4 +86,5 @@ test("delay: full jitter between 100 ms and a bound that doubles up to 30 s", (t
   assert.equal(at(0, 0, 4000), 4000);
   assert.equal(at(1, 0, 4000), 6000);
   assert.equal(at(1, 6, 4000), 30000);
+  assert.equal(at(1, 0, 30 * 86400000), 3600000, "but for an hour at most: a timer of 25 days fires at once");
 });
