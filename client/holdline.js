@@ -31,19 +31,17 @@ const QUEUE_MAX = 100;
 /** What the server takes on a connection. */
 const CHANNELS_MAX = 128;
 const IDLE = "nothing to listen to";
-const LOST = "lost";
-const TOKEN = "token";
 const BYTES = "application/octet-stream";
 
-const random = (low, high) => low + Math.random() * (high - low);
+const random = (high) => Math.random() * high;
 
 const now = () => Date.now();
 
 /** The order of two positions, as a number; of different logs there is none (NaN). */
 export function compare(a, b) {
   const [epoch, seq] = a.split("-"), [other, than] = b.split("-");
-  // Digits, not numbers: a double would not hold them all. There are no leading zeros.
-  return epoch != other ? NaN : seq.length - than.length || (seq < than ? -1 : +(seq > than));
+  // A double would not hold them all.
+  return epoch != other ? NaN : Number(BigInt(seq) - BigInt(than));
 }
 
 /**
@@ -51,51 +49,44 @@ export function compare(a, b) {
  * asked for. Attempt -1 is the first after a connection that was steady: it may come soon.
  */
 export function delay(attempt, least = 0) {
-  const own = attempt < 0 ? random(100, 1500) : random(0, Math.min(30000, 1000 * 2 ** attempt));
-  return Math.min(WAIT_MS_MAX, Math.max(100, own, least * random(1, 1.5)));
+  const own = attempt < 0 ? 100 + random(1400) : random(Math.min(30000, 1000 * 2 ** attempt));
+  return Math.min(WAIT_MS_MAX, Math.max(100, own, least * (1 + random(0.5))));
 }
 
 /**
- * A parser of event streams by the HTML standard: takes text in any pieces, and tells of each block its
- * `event`, `data` (undefined if there was none: its id counts all the same), `id` and `retry`. A block
- * that is cut off is never told.
+ * A parser of event streams as this server writes them: lines end in LF (or CR LF), and a block has one line of data,
+ * or none: its id counts all the same. Takes text in any pieces, tells each block's fields. One that is cut off is
+ * never told.
  */
 export function parser(onBlock) {
-  let rest = "", wasCr, block = {};
-  const onLine = (line) => {
-    if (!line) {
-      onBlock(block);
-      block = {};
-    }
-    const [, name, value = ""] = /^([^:]*)(?:: ?([^]*))?$/.exec(line);
-    if (name == "data") block.data = block.data == null ? value : block.data + "\n" + value;
-    if (name == "event") block.event = value;
-    if (name == "id" && !value.includes("\0")) block.id = value;
-    if (name == "retry" && /^\d+$/.test(value)) block.retry = +value;
-  };
+  let rest = "", block = {};
   return (text) => {
-    if (!text) return;
-    // A CR ends its line at once; a LF that follows in the next piece belongs to it.
-    const lines = (rest + (wasCr && text[0] == "\n" ? text.slice(1) : text)).split(/\r\n|\r|\n/);
-    wasCr = text.endsWith("\r");
+    const lines = (rest + text).split(/\r?\n/);
     rest = lines.pop();
-    lines.forEach(onLine);
+    for (const line of lines) {
+      const [, name, value] = /^(\w+): ?(.*)/s.exec(line) || [];
+      if (name) block[name] = value;
+      if (!line) {
+        onBlock(block);
+        block = {};
+      }
+    }
   };
 }
 
 /** What went wrong. `code`: that of a WebSocket's end, or 4000 and the HTTP status, or a word. */
-const failure = (reason, code = 0, retry) => Object.assign(new Error(reason), { code, retry });
+const failure = (reason, code = 0, retry, word) => Object.assign(new Error(reason), { code, retry, word });
 
 const closed = () => failure("the line is closed", "closed");
-const lost = () => failure("no answer came", LOST);
+const lost = () => failure("no answer came", "lost");
 const silent = () => failure("the connection is silent");
-const farewell = (retry) => failure("the server shuts down", 1012, retry);
+const farewell = (retry) => failure("the server restarts", 1012, retry);
 
 /** An HTTP answer that is an error; `word` is the server's name for it. */
 async function refusal(response) {
   const { status } = response, { error: word, message } = await response.json().catch(() => ({}));
   const retry = response.headers.get("retry-after") * 1000 || 0;
-  return Object.assign(failure(message || "HTTP " + status, 4000 + status, retry), { word });
+  return failure(message || "HTTP " + status, 4000 + status, retry, word);
 }
 
 /** What a publisher is told. */
@@ -104,13 +95,9 @@ const named = (error) => error.code ? Object.assign(error, { code: error.word ||
 /** Whether it is no use to come back. After 4401 it is, once, with another token. */
 const isFinal = (code) => /^(10(0[23789]|10)|4(204|501|505|4(?!08|09|14|25|29)\d\d))$/.test(code);
 /** Whether it is for a channel, perhaps not for all of them. */
-const isPartly = ({ word }) => /^(bad_channel|bad_since|forbidden)$/.test(word);
+const isPartly = ({ word }) => /_channel|_since|forbidden/.test(word);
 
-function base64(bytes) {
-  let text = "";
-  for (const byte of bytes) text += String.fromCharCode(byte);
-  return btoa(text);
-}
+const base64 = (bytes) => btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
 
 /** The payload's field of a publication. */
 function payload(data) {
@@ -167,24 +154,18 @@ class Subscription extends Target {
     this._emit("close", { ...detail, final: true });
   }
   async *[Symbol.asyncIterator]() {
-    const events = [];
+    const events = [], stop = new AbortController(); // its signal ends both listeners
     let wake;
-    const take = (event) => {
-      events.push(event);
-      wake?.();
-    };
-    this.addEventListener("message", take);
-    this.addEventListener("close", take);
+    this.addEventListener("message", (event) => events.push(event) && wake?.(), stop);
+    this.addEventListener("close", () => wake?.(), stop);
     try {
-      while (events.length || this.state != "closed") {
-        if (!events.length) await new Promise((resolve) => (wake = resolve));
-        const event = events.shift();
-        if (event.type == "close") return;
-        yield event;
+      for (;;) {
+        while (events[0]) yield events.shift();
+        if (this.state == "closed") return;
+        await new Promise((resolve) => (wake = resolve));
       }
     } finally {
-      this.removeEventListener("message", take);
-      this.removeEventListener("close", take);
+      stop.abort();
     }
   }
 }
@@ -209,11 +190,13 @@ class Channel {
   }
 }
 
+const byName = (records) => new Map(records.map((record) => [record._name, record]));
+
 /** Records by where and how they begin. */
 function grouped(records) {
   const groups = new Map();
   for (const record of records) {
-    const key = record._since + " " + record._gap;
+    const key = [record._since, record._gap, record._alone].join();
     groups.set(key, [...(groups.get(key) || []), record]);
   }
   return [...groups.values()];
@@ -249,8 +232,7 @@ class Link {
   }
   /** The first word: this transport works. */
   _word() {
-    if (this._isOpen || this._isDone) return;
-    this._isOpen = true;
+    if (this._isDone || this._line._link == this) return;
     clearInterval(this._timer);
     this._line._opened(this);
   }
@@ -268,7 +250,7 @@ class Link {
   }
   _lost(why) {
     if (this._isDone) return;
-    this._close();
+    this._close(why);
     this._line._lost(this, why);
   }
 }
@@ -278,7 +260,7 @@ class HttpLink extends Link {
   async _get(path, channels, since, option, value) {
     const line = this._line, records = [...channels.values()];
     const query = new URLSearchParams(records.map((record) => ["channel", record._name]));
-    if (value != null) query.set(option, value);
+    query.set(option, value);
     if (since) query.set("since", since);
     if (records.every((record) => record._gap == "live")) query.set("gap", "live");
     query.set("v", 1);
@@ -327,7 +309,7 @@ class HttpLink extends Link {
       // Those that are refused are found, and left out.
       if (!isPartly(error)) throw error;
       for (const record of [...line._channels.values()]) {
-        await this._poll(new Map([[record._name, record]]), record._isPending && record._since, 0).catch((error) => {
+        await this._poll(byName([record]), record._isPending && record._since, 0).catch((error) => {
           if (!isPartly(error)) throw error;
           line._refuse(record, error);
         });
@@ -348,7 +330,7 @@ class HttpLink extends Link {
     return since;
   }
   async _catchUp(group) {
-    const channels = new Map(group.map((record) => [record._name, record]));
+    const channels = byName(group);
     for (let since = group[0]._since; ; ) {
       const { cursor, more } = await this._poll(channels, since, 0);
       since = cursor;
@@ -369,7 +351,7 @@ class SseLink extends HttpLink {
     let retry;
     await this._read(response, parser(({ event, data, id, retry: ms }) => {
       if (this._isDone) return;
-      retry = ms || retry;
+      retry = +ms || retry;
       this._word();
       line.cursor = id || line.cursor;
       if (data) this._tell(event, JSON.parse(data));
@@ -391,7 +373,6 @@ class PollLink extends HttpLink {
       this._reach(line.cursor = answer.cursor, answer.more);
       if (answer.retry_ms) throw farewell(answer.retry_ms);
       if (now() - since < 1000 && !answer.messages[0]) throw failure("polls are not held");
-      this._heard();
       since = answer.more || now();
       answer = await poll(answer.cursor, answer.more ? 0 : wait);
     }
@@ -404,7 +385,7 @@ class WsLink extends Link {
     // Where a browser can put a token: a handshake has no other header that a page may set.
     if (token) {
       const text = base64(new TextEncoder().encode(token));
-      protocols.push("holdline.bearer." + text.replace(/[+/=]/g, (char) => ({ "+": "-", "/": "_" })[char] || ""));
+      protocols.push("holdline.bearer." + text.replace(/=/g, "").replace(/\+/g, "-").replace(/\//g, "_"));
     }
     const url = line._url("ws", line._heartbeat ? "heartbeat=" + line._heartbeat : "");
     const socket = this._socket = new line._WebSocket(url.replace("http", "ws"), protocols);
@@ -415,12 +396,7 @@ class WsLink extends Link {
     this._ref = 0;
     // A close follows, in browsers in the same turn; in Node 20 none does if there was no connection.
     socket.onerror = () => setTimeout(() => this._lost(failure("the connection ended")));
-    socket.onclose = ({ code, reason }) => {
-      // Such an end is the fault of a publication, if one waits for its answer.
-      const guilty = code == 4400 && [...this._asked.values()].find(({ _reject }) => _reject);
-      if (guilty) guilty._reject(failure(reason, code));
-      this._lost(this._farewell || failure(reason || "the connection ended", guilty ? 0 : code));
-    };
+    socket.onclose = ({ code, reason }) => this._lost(this._farewell || failure(reason || "the connection ended", code));
     socket.onmessage = ({ data }) => {
       if (this._isDone) return;
       this._heard();
@@ -446,33 +422,33 @@ class WsLink extends Link {
     this._tell(op, message);
     if (op == "error") this._refused(message, asked);
     if (op == "unsubscribed") line._refuse(this._channels.get(channel), failure("the server ended it", message.code));
-    if (op == "ok") {
-      if (!asked) return;
+    if (op == "ok" && asked) {
       if (asked._resolve) asked._resolve({ id, subscribers });
-      else this._channels.set(channel, asked.splice(asked.findIndex((record) => record._name == channel), 1)[0]);
-      if (!asked.length) this._asked.delete(ref);
-      return;
+      else this._channels.set(channel, asked.get(channel));
+      if (!asked.delete?.(channel) || !asked.size) this._asked.delete(ref);
     }
     // What had to catch up is resumed with the rest from the first position that comes after its ok.
     if (cursor) this._channels.forEach((record) => (record._isPending = false));
     if (op == "live") line._live(this._channels.get(channel), cursor);
   }
   _refused({ ref, code, message, retry_ms: retry }, asked) {
-    const line = this._line, error = Object.assign(failure(message, code, retry), { word: code });
-    const current = () => asked.filter((record) => line._channels.get(record._name) == record);
+    const line = this._line, error = failure(message, code, retry, code);
     this._asked.delete(ref);
-    // What could not be given up would be sent on: a new connection begins without it.
-    if (!asked && ref) this._lost(failure(message, 0, retry));
-    else if (!asked) line._emit("error", { code, reason: message });
-    else if (asked._reject) asked._reject(error);
+    if (!asked) {
+      // What could not be given up would be sent on: a new connection begins without it.
+      if (ref) this._lost(failure(message, 0, retry));
+      else line._emit("error", { code, reason: message });
+    } else if (asked._reject) asked._reject(error);
     else if (code == "unauthorized") this._lost(failure(message, 4401));
-    else if (retry || code == "overloaded") {
+    else if (retry || asked.size > 1) {
       setTimeout(() => {
-        current().forEach((record) => this._sent.delete(record._name));
+        for (const [name, record] of asked) {
+          if (this._sent.get(name) == record) this._sent.delete(name);
+          record._alone = retry ? null : name; // one is refused, not all
+        }
         this._sync();
-      }, delay(0, retry || 1000));
-    } else if (asked.length > 1) current().forEach((record) => this._subscribe([record])); // one is refused, not all
-    else line._refuse(asked[0], error);
+      }, retry && delay(0, retry));
+    } else asked.forEach((record) => line._refuse(record, error));
   }
   /** Asks for what is wanted and not asked for, and gives up what is no longer wanted. */
   _sync() {
@@ -482,25 +458,26 @@ class WsLink extends Link {
       if (wanted.get(name) == record) continue;
       gone.push(name);
       this._sent.delete(name);
-      if (!wanted.has(name)) this._channels.delete(name);
+      this._channels.delete(name);
     }
     if (gone.length) this._command("unsubscribe", JSON.stringify({ channels: gone }));
-    const records = [...wanted.values()].filter((record) => !this._sent.has(record._name));
-    for (const record of records) {
+    const records = [];
+    for (const [name, record] of wanted) {
+      if (this._sent.has(name)) continue;
       if (!record._isPending) record._since = line.cursor;
       record._isPending = true;
+      records.push(record);
     }
     // In one command, so that they are replayed in one order.
-    grouped(records).forEach((group) => this._subscribe(group));
-  }
-  _subscribe(records) {
-    const [{ _since: since, _gap: gap }] = records;
-    for (const record of records) {
-      record._group = records;
-      this._sent.set(record._name, record);
+    for (const group of grouped(records)) {
+      const [{ _since: since, _gap: gap }] = group, channels = group.map((record) => record._name);
+      for (const record of group) {
+        record._group = group;
+        record._alone = null;
+        this._sent.set(record._name, record);
+      }
+      this._command("subscribe", JSON.stringify({ channels, since: since || undefined, gap }), byName(group));
     }
-    const channels = records.map((record) => record._name);
-    this._command("subscribe", JSON.stringify({ channels, since: since || undefined, gap }), [...records]);
   }
   _publish(text) {
     return new Promise((_resolve, _reject) => this._command("publish", text, { _resolve, _reject }));
@@ -513,15 +490,11 @@ class WsLink extends Link {
   _ping() {
     this._socket.send('{"op":"ping"}');
   }
-  _close() {
+  _close(why) {
     super._close();
-    const socket = this._socket;
-    if (!socket) return;
-    socket.onclose = null;
-    socket.close(1000);
-    for (const { _reject } of this._asked.values()) {
-      _reject?.(lost());
-    }
+    this._socket?.close(1000);
+    // What the server cannot read it neither publishes nor answers: it ends the connection.
+    this._asked?.forEach(({ _reject }) => _reject?.(why?.code == 4400 ? why : lost()));
   }
 }
 
@@ -532,7 +505,7 @@ export class Holdline extends Target {
     super();
     const base = this._base = new URL(url, globalThis.document?.baseURI || globalThis.location);
     base.protocol = base.protocol.replace("ws", "http");
-    if (!/^http/.test(base.protocol)) throw new TypeError("neither http nor https: " + base);
+    if (!/^http/.test(base.protocol)) throw new TypeError("no http address: " + base);
     base.pathname = base.pathname.replace(/\/*$/, "/");
     this._WebSocket = options.WebSocket || globalThis.WebSocket;
     this._fetcher = options.fetch || fetch;
@@ -541,19 +514,16 @@ export class Holdline extends Target {
     this._gapDefault = options.gap;
     this._heartbeat = options.heartbeat;
     this._queueMax = Math.min(options.queue || 0, QUEUE_MAX);
-    this._ladder = (options.transports || Object.keys(LINKS)).filter((name) => {
-      if (!LINKS[name]) throw new TypeError("no such transport: " + name);
-      return name != "ws" || this._WebSocket;
-    });
-    if (!this._ladder.length) throw new TypeError("no WebSocket here");
-    this.cursor = /^\w+-\d+$/.test(this._since) ? this._since : null;
+    const names = options.transports || Object.keys(LINKS);
+    this._ladder = names.filter((name) => name != "ws" || this._WebSocket);
+    if (!this._ladder[0] || !names.every((name) => LINKS[name])) throw new TypeError("no such transport: " + names);
+    this.cursor = /-/.test(this._since) ? this._since : null;
     this.state = "connecting";
     this.retryAt = null;
     this._channels = new Map();
     this._queue = [];
     this._attempt = this._rounds = 0;
     this._failures = {};
-    this._refusedAt = 0;
     this._why = {};
     this._worked = {};
     this._at = this._home = Math.max(0, this._ladder.indexOf(this._memory()));
@@ -565,7 +535,7 @@ export class Holdline extends Target {
     return this._link?._name || null;
   }
   get readyState() {
-    return this.state == "open" ? 1 : this.state == "closed" ? 2 : 0;
+    return ["open", "closed"].indexOf(this.state) + 1;
   }
 
   subscribe(name, { since = this._since, gap = this._gapDefault } = {}) {
@@ -574,7 +544,7 @@ export class Holdline extends Target {
     const subscription = new Subscription(this, name);
     let record = this._channels.get(name);
     if (!record) {
-      if (this._channels.size == CHANNELS_MAX) throw failure("more than 128 channels", "too_many");
+      if (this._channels.size == CHANNELS_MAX) throw failure("too many channels", "too_many");
       this._channels.set(name, record = new Channel(name, since, gap));
       this._changed();
     }
@@ -585,8 +555,8 @@ export class Holdline extends Target {
 
   async publish(channel, data, { idempotencyKey: key, ...options } = {}) {
     if (this._queueMax && !key) key = Math.random() + "-" + Math.random();
-    const fields = { ...payload(data), ...options, channel, idempotency_key: key };
-    const text = JSON.stringify(fields); // now: the caller may change it later
+    // Now: the caller may change it later.
+    const text = JSON.stringify({ ...payload(data), ...options, channel, idempotency_key: key });
     if (this.state == "closed") throw closed();
     if (!this._queueMax) return this._publish(text).catch((error) => { throw named(error); });
     if (this._queue.length == this._queueMax) throw failure("the queue is full", "queue_full");
@@ -662,7 +632,7 @@ export class Holdline extends Target {
     try {
       return await this._token(isRefused);
     } catch (error) {
-      throw failure(error?.message || "no token", TOKEN);
+      throw failure(error?.message || "no token", "token");
     }
   }
   _fetch(path, token, init, query = "") {
@@ -685,7 +655,7 @@ export class Holdline extends Target {
     for (const name of detail.channels) {
       const record = channels.get(name);
       if (!record) continue;
-      if (record._isPending) record._since = detail.resumed; // told once
+      record._since = detail.resumed; // told once
       record._each((target) => target._emit("gap", detail));
     }
     this._emit("gap", detail);
@@ -708,7 +678,7 @@ export class Holdline extends Target {
   }
   _leave(subscription) {
     const record = this._channels.get(subscription.channel);
-    if (!record || !record._subscriptions.delete(subscription) || record._subscriptions.size) return;
+    if (!record?._subscriptions.delete(subscription) || record._subscriptions.size) return;
     this._channels.delete(subscription.channel);
     this._changed();
   }
@@ -717,7 +687,6 @@ export class Holdline extends Target {
     clearTimeout(this._change);
     this._change = setTimeout(() => {
       const link = this._link;
-      if (this.state == "closed") return;
       if (!link) {
         if (this._isIdle) this._connect();
       } else if (link._sync) link._sync();
@@ -733,7 +702,7 @@ export class Holdline extends Target {
 
   _connect() {
     clearTimeout(this._timer);
-    if (this.state == "closed" || this._next) return;
+    if (this._next) return;
     const transport = this._ladder[this._at];
     if (transport != "ws" && !this._channels.size) return this._idle();
     this._isIdle = false;
@@ -769,26 +738,27 @@ export class Holdline extends Target {
     } else if (link == this._next) this._next = null;
     else return;
     if (!this._link && this._next) this._turn("connecting", { transport: this._next._name });
-    else if (why.code == 4401 && this._token?.call && now() - this._refusedAt > STEADY_MS) {
+    else if (why.code == 4401 && this._token?.call && !(now() - this._refusedAt < STEADY_MS)) {
       this._refusedAt = now();
       this._isRefused = true;
       if (this._link) this._open(at);
       else this._connect();
     } else if (this._link) this._stay(at, why);
-    // Of several channels only one may be refused: that is for the next connection to find.
-    else if (isFinal(why.code) && !(wasOpen && isPartly(why))) this._stop(why);
+    // It may be for one channel, or for one publication: the next connection will show.
+    else if (isFinal(why.code) && !(wasOpen && /^44(00|03)$/.test(why.code))) this._stop(why);
     else this._step(wasOpen, why);
   }
   /** Which transport is next, and when. */
   _step(wasOpen, why) {
-    const at = this._at, isAnswered = why.code > 4000;
-    if (why.code == TOKEN) return this._wait(delay(this._attempt++), why); // no fault of the transport
-    if (why.code != 1012) this._failures[at] = (this._failures[at] || 0) + 1;
-    if (this._failures[at] >= FAILURES_MAX || !wasOpen && !why.retry && !this._worked[at]) {
+    const at = this._at;
+    // A restart, or a token that is not to be had, is no fault of the transport.
+    const isFault = why.code != 1012 && why.code != "token";
+    this._failures[at] = (this._failures[at] || 0) + isFault;
+    if (this._failures[at] >= FAILURES_MAX || isFault && !wasOpen && !why.retry && !this._worked[at]) {
       this._failures[at] = 0;
       this._at = (at + 1) % this._ladder.length;
       if (!this._at) this._rounds++;
-      else if (!wasOpen && !isAnswered) return this._connect();
+      else if (!wasOpen && !(why.code > 4000)) return this._connect();
     } else if (!wasOpen) this._at = this._home;
     this._wait(delay(this._attempt++, why.retry), why);
   }
@@ -808,9 +778,9 @@ export class Holdline extends Target {
   }
   /** Something says that it may work now. Only what the server asked for is waited for all the same. */
   _hurry() {
-    if (this._link || this._next || this._isIdle || this._why.retry || this.state == "closed") return;
+    if (this._link || this._next || this._isIdle || this._why.retry) return;
     // Once: whoever draws again and again draws a small number.
-    if ((this.retryAt || Infinity) - now() > 1000) this._wait(random(0, 1000), this._why);
+    if ((this.retryAt || Infinity) - now() > 1000) this._wait(random(1000), this._why);
   }
   /** After a steady connection all begins anew. */
   _settle() {
@@ -864,7 +834,7 @@ export class Holdline extends Target {
   // ---- what the page sees
 
   _watch() {
-    const { document, navigator } = globalThis;
+    const { document } = globalThis;
     this._watching = new AbortController(); // its signal ends all listeners
     const on = (target, type, listener) => target?.addEventListener?.(type, listener, this._watching);
     const wake = () => {
@@ -872,19 +842,17 @@ export class Holdline extends Target {
       this._hurry();
       this._check();
     };
-    const onNetwork = () => {
+    on(globalThis, "online", () => {
       this._probeAt = 0;
       wake();
-    };
-    on(globalThis, "online", onNetwork);
-    on(navigator?.connection, "change", onNetwork);
+    });
     on(document, "visibilitychange", wake);
     on(document, "resume", wake);
     on(globalThis, "pageshow", (event) => event.persisted && this._hurry());
-    on(globalThis, "pagehide", () => this._rest("the page is put aside"));
+    on(globalThis, "pagehide", () => this._rest("the page is hidden"));
     on(globalThis, "offline", () => {
       this._drop();
-      this._wait(30000, failure("the browser is offline"));
+      this._wait(30000, failure("offline"));
     });
     this._tickAt = now();
     this._ticker = setInterval(() => this._tick(), TICK_MS);
