@@ -130,7 +130,7 @@ def kept(title, text, *paths):
 head = ["what", "tests written by", "tried", "result", "again with"]
 print(INTRO + "\n" + table(head, list(others()) + list(own_tables())), end="")
 print(foreign(), end="")
-print(kept("Fuzzing", "Each target alone, with `fuzz/run --record 600`; five seconds each in `.ci/run fuzz`.",
+print(kept("Fuzzing", "Each target alone, with `fuzz/run --record 600`; three seconds each in `.ci/run fuzz`.",
            "fuzz/RESULTS.tsv"), end="")
 print(kept("Longer runs", "Of the random worlds, the models of threads, and the sanitizers.",
            "tests/long-runs.tsv"), end="")

@@ -427,7 +427,7 @@ pub struct Routes {
     pub client: bool,
     /// `/health` and `/ready`.
     pub health: bool,
-    /// `/stats` and `/channels`.
+    /// `/stats` and `/stats/channels`.
     pub stats: bool,
 }
 

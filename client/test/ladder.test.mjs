@@ -285,9 +285,9 @@ group("tokens", {
       const { base: real } = await serve(t), { port } = new URL(real), given = [];
       const { base, asked } = await answers(t, async (request, response) => {
         if (request.headers.authorization != "Bearer token-2") return response.writeHead(401).end();
-        const answer = await fetch(`http://127.0.0.1:${port}${request.url}`);
-        response.writeHead(answer.status, Object.fromEntries(answer.headers));
         try {
+          const answer = await fetch(`http://127.0.0.1:${port}${request.url}`);
+          response.writeHead(answer.status, Object.fromEntries(answer.headers));
           for await (const piece of answer.body) response.write(piece);
         } catch {} // the server has ended
         response.end();

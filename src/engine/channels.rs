@@ -1,4 +1,4 @@
-//! `/channels`: which channels there are, for those who look after the server.
+//! `/stats/channels`: which channels there are, for those who look after the server.
 
 use std::borrow::Cow;
 

@@ -85,7 +85,7 @@ impl Path {
             b"/health" => (Self::Health, routes.health),
             b"/ready" => (Self::Ready, routes.health),
             b"/stats" => (Self::Stats, routes.stats),
-            b"/channels" => (Self::Channels, routes.stats),
+            b"/stats/channels" => (Self::Channels, routes.stats),
             b"/events" => (Self::Events, routes.protocol),
             b"/poll" => (Self::Poll, routes.protocol),
             b"/ws" => (Self::Ws, routes.protocol),

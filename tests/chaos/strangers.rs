@@ -23,7 +23,7 @@ const TARGETS: &[&str] = &[
     "/publish",
     "/health",
     "/stats",
-    "/channels?match=a",
+    "/stats/channels?match=a",
     "/",
     "*",
     "/nothing?since=bad",

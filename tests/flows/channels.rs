@@ -1,4 +1,4 @@
-//! `/channels`: which channels there are, for those who look after the server.
+//! `/stats/channels`: which channels there are, for those who look after the server.
 
 use holdline::Config;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use crate::sim::clients::{Sse, Ws};
 #[track_caller]
 fn list(sim: &mut Sim, number: usize, query: &str) -> Value {
     let line = sim.connect(number);
-    let answer = sim.get(line, &format!("/channels{query}"));
+    let answer = sim.get(line, &format!("/stats/channels{query}"));
     assert_eq!(answer.status, 200, "{}", answer.text());
     sim.close(line);
     answer.json()
@@ -89,10 +89,10 @@ fn what_cannot_be_read_is_refused() {
         &format!("match={long}"),
         &many,
     ] {
-        let answer = sim.get(line, &format!("/channels?{query}"));
+        let answer = sim.get(line, &format!("/stats/channels?{query}"));
         assert_eq!((answer.status, &answer.json()["error"]), (400, &"bad_query".into()), "{query}");
     }
-    assert_eq!(sim.get(line, &format!("/channels?match={}", &long[1..])).status, 200);
+    assert_eq!(sim.get(line, &format!("/stats/channels?match={}", &long[1..])).status, 200);
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn others_than_clients_of_this_machine_see_no_list() {
         sim.publish("secret", "x");
         for (peer, status) in [(ip(HERE), status), (ip("127.0.0.1"), 200)] {
             let line = sim.connect_from(0, peer);
-            let answer = sim.get(line, "/channels");
+            let answer = sim.get(line, "/stats/channels");
             assert_eq!((answer.status, answer.text().contains("secret")), (status, status == 200));
         }
     }
@@ -110,5 +110,5 @@ fn others_than_clients_of_this_machine_see_no_list() {
     config.routes.stats = false;
     let mut sim = Sim::new(config, 1, 3);
     let line = sim.connect(0);
-    assert_eq!(sim.get(line, "/channels").status, 404);
+    assert_eq!(sim.get(line, "/stats/channels").status, 404);
 }

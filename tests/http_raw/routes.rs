@@ -12,7 +12,7 @@ const ROUTES: [(&str, &[&str], u16); 13] = [
     ("/health", READ, 200),
     ("/ready", READ, 200),
     ("/stats", READ, 200),
-    ("/channels", READ, 200),
+    ("/stats/channels", READ, 200),
     ("/channels/routes", &["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"], 200),
     ("/channels/routes/presence", READ, 200),
     ("/events?channel=routes-stream", READ, 200),
@@ -174,7 +174,11 @@ fn contents(table: &mut Vec<Case>) {
         ("health", get("/health"), status(200).has("cache-control", "no-store")),
         ("ready", get("/ready"), status(200).has("cache-control", "no-store")),
         ("stats", get("/stats"), json().says("\"epoch\"").says("\"uptime_s\"")),
-        ("channels", get("/channels?limit=1"), json().says("\"total\":").says("\"channels\":[")),
+        (
+            "channels",
+            get("/stats/channels?limit=1"),
+            json().says("\"total\":").says("\"channels\":["),
+        ),
         ("channel", get(none), json().says("\"channel\":\"routes-none\"").says("\"subscribers\"")),
         ("console", get("/"), status(200).has("content-type", "text/html")),
         (
