@@ -11,7 +11,8 @@ export interface HoldlineOptions {
   transports?: readonly Transport[];
   /**
    * A credential, or who gives one: asked before each connection, and once more, with `true`, when the server has
-   * refused its last answer. Sent as `Authorization: Bearer`, by WebSocket as the subprotocol `holdline.bearer.…`.
+   * refused its last answer; again later when it fails, or gives none within 30 s. Sent as `Authorization: Bearer`,
+   * by WebSocket as the subprotocol `holdline.bearer.…`.
    */
   token?: string | ((isRefused: boolean) => string | undefined | Promise<string | undefined>);
   /** The class to make WebSockets of. Default: the global one; without it the ladder begins at `sse`. */
@@ -23,14 +24,21 @@ export interface HoldlineOptions {
    * default), a duration (`"10m"`) or a Unix time in seconds.
    */
   since?: string;
-  /** `"live"`: after a gap, leave out what is still kept. For subscriptions that do not say so. */
+  /**
+   * `"live"`: after a gap, leave out what is still kept. For subscriptions that do not say so. Over `sse` and `poll` it
+   * holds only if all of them have it.
+   */
   gap?: "live" | "retained";
-  /** How many seconds of silence the server lets pass before it says that it is there: 10 to 300. */
+  /** How many seconds of silence the server lets pass before it says that it is there: 10 to 300. Over `sse`: 15. */
   heartbeat?: number;
-  /** How many publications are kept while they cannot be sent, each with an idempotency key: up to 100. Default: 0. */
+  /**
+   * How many publications are kept while they cannot be sent: up to 100. Default: 0. Each has an idempotency key, which
+   * the server knows for five minutes.
+   */
   queue?: number;
 }
 
+/** Of the first subscription to a channel; those that join it while it is there join from now on. */
 export interface SubscribeOptions {
   since?: string;
   gap?: "live" | "retained";
@@ -58,7 +66,7 @@ export interface Published {
 export interface PublishError extends Error {
   /**
    * The server's word (`"forbidden"`, `"rate_limited"`, …), 4000 and the HTTP status where something else answered,
-   * `"lost"` (no answer: published, or not), `"queue_full"` or `"closed"`.
+   * `"lost"` (no answer: published, or not), `"token"` (its function gave none), `"queue_full"` or `"closed"`.
    */
   code: string | number;
   /** How many milliseconds to wait, if the server said so. */
@@ -96,8 +104,8 @@ export interface StateChange {
   transport: Transport | null;
   /** Why, for people; empty while all is well. */
   reason: string;
-  /** A WebSocket's close code, or 4000 and an HTTP status, or 0. */
-  code: number;
+  /** A WebSocket's close code, or 4000 and an HTTP status, or 0; `"token"` if its function gave none. */
+  code: number | "token";
   /** When the next attempt will be: Unix time in milliseconds. */
   retryAt: number | null;
 }
@@ -130,6 +138,7 @@ export interface HoldlineEvents {
   open: Told<{ transport: Transport }>;
   message: HoldlineMessage;
   gap: Event & { readonly detail: Gap };
+  /** It has caught up. Only when `sse` comes back, what was missed follows it. */
   live: Told<{ channel: string }>;
   state: Told<StateChange>;
   close: Told<Closed>;
@@ -168,7 +177,10 @@ export interface Subscription<T = any> extends EventTarget, AsyncIterable<Holdli
 export class Holdline extends EventTarget {
   /** `url`: the server's base; the paths of its protocol are below it. Default: where the page is. */
   constructor(url?: string | URL, options?: HoldlineOptions);
-  /** The position of all channels: as `since`, it brings a later page to where this one is. */
+  /**
+   * The position of all channels: as `since`, it brings a later page to where this one is. Null until something was
+   * told; while a channel is pending, the position of the others.
+   */
   readonly cursor: string | null;
   /** Which transport carries the line. */
   readonly transport: Transport | null;
@@ -177,6 +189,7 @@ export class Holdline extends EventTarget {
   readonly readyState: 0 | 1 | 2;
   /** While waiting: when the next attempt will be, as Unix time in milliseconds. */
   readonly retryAt: number | null;
+  /** Throws `too_many` for more than 128 channels, and `closed` after the end. */
   subscribe<T = any>(channel: string, options?: SubscribeOptions): Subscription<T>;
   publish(channel: string, data: unknown, options?: PublishOptions): Promise<Published>;
   close(): void;

@@ -745,7 +745,7 @@ export class Holdline extends Target {
       else this._connect();
     } else if (this._link) this._stay(at, why);
     // It may be for one channel, or for one publication: the next connection will show.
-    else if (isFinal(why.code) && !(wasOpen && /^44(00|03)$/.test(why.code))) this._stop(why);
+    else if (isFinal(why.code) && !(wasOpen && (why.code == 4400 || isPartly(why)))) this._stop(why);
     else this._step(wasOpen, why);
   }
   /** Which transport is next, and when. */

@@ -5,11 +5,11 @@
 
 export const BROKEN = [
   { name: 'passes on what it has passed on before', peer: 'node', test: 'channels change in mid-stream: poll', sees: /doubled|disordered/,
-    breaks: [['if (target._last && compare(id, target._last) <= 0) return false;', '']] },
+    breaks: [['|| record._last && compare(message.id, record._last) <= 0) return;', ') return;']] },
   { name: 'forgets where it was', peer: 'node', test: 'sse · rst', sees: /missing|lost/,
-    breaks: [['line.cursor = id || line.cursor;', ''], ['if (channels == this._channels) line.cursor = each.id;', '']] },
+    breaks: [['line.cursor = id || line.cursor;', ''], ['if (isAll) line.cursor = each.id;', '']] },
   { name: 'keeps a gap to itself', peer: 'node', test: 'sse · crash', sees: /missing|lost|strange/,
-    breaks: [['for (const target of record._subscriptions) target._emit("gap", detail);', '']] },
+    breaks: [['record._each((target) => target._emit("gap", detail));', '']] },
   { name: 'comes back at once', peer: 'node', test: 'the server is gone: it says when it comes again, and does', sees: /attempts|came after|waits|retryAt/,
     breaks: [['this._wait(delay(this._attempt++, why.retry), why);', 'this._wait(0, why);']] },
   { name: 'never gives up', peer: 'node', test: 'refused for good: 403 over sse', sees: /the end/,
@@ -17,7 +17,7 @@ export const BROKEN = [
   { name: 'does not notice silence', peer: 'node', test: 'sse · half-open', sees: /missing/,
     breaks: [['link._interval + GRACE_MS', 'Infinity']] },
   { name: 'publishes again without its key', peer: 'node', test: 'publish: cut again and again over sse, each arrives once', sees: /doubled|came|strange|published|equal/,
-    breaks: [['idempotency_key: key };', 'idempotency_key: undefined };']] },
+    breaks: [['idempotency_key: key });', 'idempotency_key: undefined });']] },
 ];
 
 /** The client with one fault; throws if there is no such place in it. */

@@ -21,7 +21,7 @@ line.cursor = "e-1";
 // @ts-expect-error there is no such state
 if (line.state === "lost") void 0;
 
-line.onstate = ({ state, reason, code, retryAt, transport, detail }) => void [state satisfies StateChange["state"], reason.length, code + 1, retryAt, transport, detail.state];
+line.onstate = ({ state, reason, code, retryAt, transport, detail }) => void [state satisfies StateChange["state"], reason.length, code satisfies number | "token", retryAt, transport, detail.state];
 line.addEventListener("gap", ({ detail }) => void (detail satisfies Gap).channels.join());
 line.addEventListener("message", function (event) {
   const id: string = event.lastEventId;
