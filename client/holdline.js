@@ -211,12 +211,12 @@ class Link {
     this._channels = new Map();
     this._abort = new AbortController();
     this._interval = (line._heartbeat || 15) * 1000;
-    this._expect(POST_MS);
+    this._expect(POST_MS, failure("no token", "token"));
     line._credential()
       .then((token) => {
         if (this._isDone) return;
         this._token = token;
-        this._expect(Math.min(30000, WORD_MS * 2 ** line._rounds));
+        this._expect(Math.min(30000, WORD_MS * 2 ** line._rounds), silent());
         return this._start();
       })
       .catch((error) => this._lost(error));
@@ -225,10 +225,10 @@ class Link {
     this._stamp = now();
   }
   /** Gives up when nothing is heard before the first word. Bytes are something: a slow line is none that is cut. */
-  _expect(patience) {
+  _expect(patience, why) {
     clearInterval(this._timer);
     this._heard();
-    this._timer = setInterval(() => now() - this._stamp < patience || this._lost(silent()), 200);
+    this._timer = setInterval(() => now() - this._stamp < patience || this._lost(why), 200);
   }
   /** The first word: this transport works. */
   _word() {

@@ -267,6 +267,26 @@ group("no end, and no standstill", {
     }
   },
 
+  async "poll: a right that is taken away in the middle ends that subscription, not the line"(t) {
+    let isTaken = false;
+    const held = [];
+    const { base } = await answers(t, (request, response) => {
+      const { searchParams } = new URL(request.url, "http://localhost");
+      const answer = () => isTaken && searchParams.getAll("channel").includes("b")
+        ? response.writeHead(403).end('{"error":"forbidden","message":"not for you"}') : response.end(emptyPoll);
+      if (searchParams.get("wait") == 0) answer();
+      else held.push(answer);
+    });
+    const [line, log] = begin(t, base, { transports: ["poll"] }), a = line.subscribe("a"), b = line.subscribe("b");
+    await event(b, "live");
+    await until(() => held.length, "a poll");
+    isTaken = true;
+    held.shift()();
+    assert.equal((await event(b, "close")).code, "forbidden");
+    await event(a, "live");
+    assert.deepEqual([a.state, line.state, log.closes.length], ["live", "open", 0]);
+  },
+
   async "more channels than the server takes on a connection are refused at once"(t) {
     const [line] = begin(t, "http://localhost:1/");
     for (let n = 0; n < 128; n++) line.subscribe("c" + n);
@@ -380,12 +400,13 @@ test("close tells who waits for an answer", { timeout: 30000 }, async (t) => {
 test("token: a function that never answers is given up and asked again", { timeout: 30000 }, async (t) => {
   const { base } = await serve(t);
   let calls = 0;
-  const [line] = begin(t, base, { transports: ["ws"], token: () => (++calls == 1 ? new Promise(() => {}) : "t") });
+  const [line, log] = begin(t, base, { token: () => (++calls == 1 ? new Promise(() => {}) : "t") });
   const sub = line.subscribe("a");
   await until(() => calls == 1, "the first call");
   const undo = later(t, 31000);
   await until(() => line.state == "waiting" || calls > 1, "it is given up");
   undo();
   await event(sub, "live");
-  assert.equal(calls, 2);
+  const { code, reason } = log.states.find(({ state }) => state == "waiting");
+  assert.deepEqual([calls, line.transport, code, reason], [2, "ws", "token", "no token"]);
 });
