@@ -725,7 +725,7 @@ export class Holdline extends Target {
       this._openedAt = now();
       this._probeAt = now() + MINUTE_MS; // perhaps the server was only being restarted; then every ten
       this._turn("open", { transport });
-      this._emit("open", { transport });
+      if (this.state == "open") this._emit("open", { transport });
     }
     this._changed(); // since it began
     this._flush();

@@ -162,6 +162,17 @@ group("no end, and no standstill", {
     assert.deepEqual([asked.length, made.length], [0, 0]);
   },
 
+  async "close, called while it opens: nothing is told after the end"(t) {
+    const { WebSocket } = sockets((socket) => socket.hello());
+    const [line, log] = begin(t, "http://localhost:1/", { WebSocket, transports: ["ws"] });
+    let opens = 0;
+    line.onopen = () => opens++;
+    line.onstate = ({ state }) => state == "open" && line.close();
+    await until(() => log.closes.length, "the end");
+    await rest(50);
+    assert.deepEqual([opens, line.state], [0, "closed"]);
+  },
+
   async "publish: what the server ends a WebSocket for is refused, and the line comes back"(t) {
     const { base } = await serve(t);
     let deep = 1;
