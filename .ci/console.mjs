@@ -665,7 +665,7 @@ await check('refused: a readable state, and no storm of attempts', async own => 
   const p = own(await open(`${below}/`));
   for (const t of TRANSPORTS) {
     await until(`${t} refused`, async () => (await state(p, t)) === 'refused' || state(p, t));
-    assert.match(await note(p, t), /^Refused \(403\): .*It does not try again by itself\.$/);
+    assert.match(await note(p, t), /^Refused \((403|forbidden)\): .*It does not try again by itself\.$/);
   }
   assert.match(await note(p, 'sse'), /this is <b>not<\/b> allowed to you here/);
   assert.match(await p.textContent('#agreement'), /The server refuses this page/);

@@ -189,7 +189,8 @@ fn what_other_threads_publish_meanwhile_is_judged_the_same() {
 
 fn among_threads(seed: u64, steps: u64) -> Verdict {
     const THREADS: usize = 2;
-    let mut world = World::new(seed, Rules { forgets: true, ..Rules::default() });
+    let mut world =
+        World::new(seed, Rules { forgets: true, among_threads: true, ..Rules::default() });
     let each = 20 * steps as usize;
     let plans: Vec<Vec<(u64, Spec)>> = (0..THREADS)
         .map(|_| {

@@ -11,6 +11,7 @@ use super::world::{Rules, World};
 pub fn fuzz_engine(data: &[u8]) -> Verdict {
     let (first, rest) = data.split_first().unwrap_or((&0, &[]));
     let rules = Rules {
+        among_threads: false,
         forgets: first & 1 != 0 || first & 64 != 0,
         restarts: first & 2 != 0,
         publishes: first & 4 != 0,

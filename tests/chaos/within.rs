@@ -22,11 +22,11 @@ impl Within {
         Self { channels, ..Self::default() }
     }
 
-    /// It comes, goes, or takes more or less.
-    pub fn disturb(&mut self, sim: &mut Sim, truth: &mut Truth) {
+    /// It comes, goes, or takes more or less. `is_alone`: no other thread publishes meanwhile.
+    pub fn disturb(&mut self, sim: &mut Sim, truth: &mut Truth, is_alone: bool) {
         let places = [0, 1, 3, 20, 1_000][sim.rng.usize(..5)];
         match (&self.link, sim.rng.u8(..4)) {
-            (None, _) => self.open(sim, truth, places),
+            (None, _) => self.open(sim, truth, places, is_alone),
             (Some(link), 0) => {
                 // What it was handed until now it has.
                 link.set_places(0);
@@ -38,12 +38,12 @@ impl Within {
         }
     }
 
-    fn open(&mut self, sim: &mut Sim, truth: &Truth, places: usize) {
+    fn open(&mut self, sim: &mut Sim, truth: &Truth, places: usize, is_alone: bool) {
         let start = [None, Some(Since::Earliest), Some(Since::Latest)][sim.rng.usize(..3)];
         let since = self.position.map(Since::Cursor).or(start);
         let head = truth.head(sim);
         // "From now on" is exact where nothing lies between asking and being asked.
-        let from = since.is_none().then_some(head);
+        let from = (since.is_none() && is_alone).then_some(head);
         if self.position.is_none() {
             // It begins anew: nothing is owed from before.
             self.log.extend(self.channels.iter().map(|channel| Entry::Left { channel: *channel }));
@@ -103,7 +103,7 @@ impl Within {
     pub fn take_all(&mut self, sim: &mut Sim, truth: &Truth) {
         match &self.link {
             Some(link) => link.set_places(usize::MAX),
-            None => self.open(sim, truth, usize::MAX),
+            None => self.open(sim, truth, usize::MAX, true),
         }
     }
 

@@ -18,6 +18,8 @@ use super::within::Within;
 /// What may happen in a world besides reading and publishing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rules {
+    /// Other threads publish meanwhile: between two looks at the order there may be more of it.
+    pub among_threads: bool,
     /// History forgets, or is deleted.
     pub forgets: bool,
     /// The server dies and comes back.
@@ -152,6 +154,7 @@ impl World {
             75..82 => self.listen(),
             82..84 if self.rules.limits || self.rules.is_tight => self.mob(),
             82..84 => self.listen(),
+            84 if self.rules.among_threads => {}
             84 => self.count_heads(),
             85..87 if self.rules.forgets => self.delete(),
             87 if self.rules.restarts && self.sim.rng.bool() => self.restart(),
@@ -172,7 +175,8 @@ impl World {
         }
         if self.sim.rng.u8(..6) == 0 {
             let one = self.sim.rng.usize(..self.within.len());
-            self.within[one].disturb(&mut self.sim, &mut self.truth);
+            let is_alone = !self.rules.among_threads;
+            self.within[one].disturb(&mut self.sim, &mut self.truth, is_alone);
         }
         if self.rules.asks && self.sim.rng.bool() {
             self.desk.answer(&mut self.sim);
