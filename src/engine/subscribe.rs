@@ -136,10 +136,14 @@ impl Core {
         let lowest = self.cursor(started.lowest);
         let retry_ms = self.retry_ms();
         let close = framing == Framing::Bare || !answering.keep_alive;
+        let has_no_replay = options.since.is_some() && started.lowest == self.horizon;
         self.write_stream_head(index, answering, Some(framing), close);
         self.reply(index, |out| {
             framing.first_block(out, retry_ms, gaps.is_empty().then_some(lowest));
             dialect.gaps(out, &gaps, lowest);
+            if has_no_replay && dialect.ends_replay() {
+                dialect.heartbeat(out, lowest);
+            }
         });
         let now = self.stamp();
         if let Some(slot) = self.slots.get_mut(index) {
