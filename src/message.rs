@@ -104,8 +104,9 @@ pub(crate) fn essence(media_type: &[u8]) -> &[u8] {
 pub struct Message {
     pub(crate) payload: Vec<u8>,
     pub(crate) is_json: bool,
-    pub(crate) media_type: Option<String>,
-    pub(crate) event: Option<String>,
+    /// Shared with the messages that come with the same head.
+    pub(crate) media_type: Option<Arc<str>>,
+    pub(crate) event: Option<Arc<str>>,
     pub(crate) ttl_s: Option<u64>,
     pub(crate) idempotency_key: Option<String>,
 }
@@ -133,14 +134,14 @@ impl Message {
     /// The event's name: 1 to 64 of visible ASCII; not `open`, `error`, `binary`, `holdline-…`.
     #[must_use]
     pub fn event(mut self, name: impl Into<String>) -> Self {
-        self.event = Some(name.into());
+        self.event = Some(name.into().into());
         self
     }
 
     /// The media type of the payload. One that promises JSON is held to it when publishing.
     #[must_use]
     pub fn media_type(mut self, media_type: impl Into<String>) -> Self {
-        self.media_type = Some(media_type.into());
+        self.media_type = Some(media_type.into().into());
         self
     }
 
@@ -180,9 +181,19 @@ impl Message {
 
     /// Makes the payload JSON where the media type promises it.
     pub(crate) fn keep_promise(&mut self) -> Result<(), Refusal> {
-        if self.is_json || !self.media_type.as_deref().is_some_and(is_json_type) {
+        if self.is_json || !self.promises_json() {
             return Ok(());
         }
+        self.make_json()
+    }
+
+    /// Whether the media type promises JSON.
+    pub(crate) fn promises_json(&self) -> bool {
+        self.media_type.as_deref().is_some_and(is_json_type)
+    }
+
+    /// Makes the payload JSON, if it is.
+    pub(crate) fn make_json(&mut self) -> Result<(), Refusal> {
         if !json::is_valid(&self.payload) {
             return Err(BAD_JSON);
         }
@@ -305,8 +316,8 @@ pub struct Publication {
     pub(crate) expires_ms: u64,
     pub(crate) form: Form,
     pub(crate) channel: Arc<str>,
-    pub(crate) media_type: Option<Box<str>>,
-    pub(crate) event: Option<Box<str>>,
+    pub(crate) media_type: Option<Arc<str>>,
+    pub(crate) event: Option<Arc<str>>,
     pub(crate) payload: Box<[u8]>,
     budget: Arc<Budget>,
 }
@@ -333,8 +344,8 @@ impl Publication {
             expires_ms: expiry(message.ttl_s, time_ms),
             form,
             channel,
-            media_type: message.media_type.map(String::into_boxed_str),
-            event: message.event.map(String::into_boxed_str),
+            media_type: message.media_type,
+            event: message.event,
             payload: message.payload.into_boxed_slice(),
             budget: Arc::clone(budget),
         };
@@ -387,13 +398,13 @@ impl Publication {
     /// The bytes it counts for: its fields, its payload, and what an allocator adds to these. Its
     /// places in rings and indexes are counted by who has them.
     pub(crate) fn weight(&self) -> usize {
-        let text = |text: &Option<Box<str>>| text.as_ref().map_or(0, |t| t.len() + TEXT_BYTES);
+        let text = |text: &Option<Arc<str>>| text.as_ref().map_or(0, |t| t.len() + TEXT_BYTES);
         size_of::<Self>() + 64 + self.payload.len() + text(&self.media_type) + text(&self.event)
     }
 
     /// What a message of this size will weigh, before it is made.
     pub(crate) fn weight_of(message: &Message) -> usize {
-        let text = |text: &Option<String>| text.as_ref().map_or(0, |t| t.len() + TEXT_BYTES);
+        let text = |text: &Option<Arc<str>>| text.as_ref().map_or(0, |t| t.len() + TEXT_BYTES);
         let texts = text(&message.media_type) + text(&message.event);
         size_of::<Self>() + 64 + message.payload.len() + texts
     }
@@ -418,8 +429,8 @@ impl Publication {
     }
 }
 
-/// What an allocator adds to a text, at most.
-const TEXT_BYTES: usize = 32;
+/// What an allocator and the counts of who has it add to a text, at most.
+const TEXT_BYTES: usize = 48;
 
 fn expiry(ttl_s: Option<u64>, time_ms: u64) -> u64 {
     match ttl_s {

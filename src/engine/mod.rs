@@ -115,6 +115,7 @@ mod core;
 mod deliver;
 mod drain;
 mod input;
+mod last_plan;
 mod limits;
 mod local;
 mod memory;
@@ -131,6 +132,7 @@ mod routes;
 mod slot;
 mod stats;
 mod subscribe;
+mod template;
 mod timers;
 mod totals;
 mod websocket;
@@ -152,6 +154,7 @@ pub use totals::Totals;
 
 use self::addresses::AddressIndex;
 use self::core::{Core, Start};
+use self::last_plan::LastPlan;
 use self::limits::Seen;
 use self::slot::Flags;
 pub use crate::collections::slots::ConnId;
@@ -174,6 +177,8 @@ pub struct Engine {
     owed: Option<Ticket>,
     /// The head that was read last, on whatever connection; taken while requests are carried out.
     last_head: Option<Box<LastHead>>,
+    /// What the request looked at last means.
+    last_plan: LastPlan,
     /// More bytes had come behind the request at hand.
     input_left: bool,
     /// The body of the request at hand has been read to its end.
@@ -231,6 +236,7 @@ impl Engine {
             remembered: Vec::new(),
             owed: None,
             last_head: None,
+            last_plan: LastPlan::default(),
             input_left: false,
             body_was_read: false,
         }

@@ -3,17 +3,16 @@
 use super::Engine;
 use super::app::{Action, Request};
 use super::core::Core;
-use super::query::saturating_digits;
 use super::reply::{Refused, Reply, write_error};
 use super::request::{Asked, Next};
 use super::routes::Plan;
+use super::template::given_type;
 use crate::code::{Code, Refusal};
 use crate::conn::Answering;
 use crate::hub::Published;
 use crate::json;
-use crate::message::{self, BAD_CHANNEL, BAD_EVENT, BAD_KEY, BAD_TTL, BAD_TYPE, Message};
+use crate::message::{self, BAD_CHANNEL, Message};
 use crate::wire::command::{self, Fault, Line, Targets};
-use crate::wire::http::Span;
 
 const CODED: Refused = Refused::with(
     Code::MediaType,
@@ -43,8 +42,7 @@ impl Engine {
         answering: &Answering,
         plan: &Plan<'_>,
     ) -> Result<(), Next> {
-        let channel = &plan.options.channels[0];
-        let template = template(asked, plan)?;
+        let (channel, template) = (&plan.options.channels[0], &plan.template);
         if !asked.authorized {
             let request = asked.without_body();
             self.authorize(index, Action::Publish { channel, request: Some(&request) })?;
@@ -55,8 +53,10 @@ impl Engine {
         }
         let max = self.core.config.message_bytes_max;
         let Some(payload) = self.read_body(index, asked, max)? else { return Ok(()) };
-        let mut message = Message { payload: payload.to_vec(), ..template };
-        message.keep_promise()?; // all else has been looked at
+        let mut message = Message { payload: payload.to_vec(), ..template.message.clone() };
+        if template.promises_json {
+            message.make_json()?; // all else has been looked at
+        }
         let published = self.core.publish(channel, message)?;
         let mut body = std::mem::take(&mut self.core.body);
         body.clear();
@@ -77,7 +77,7 @@ impl Engine {
         if asked.parsed.content_encoding.is_some() {
             return Err(CODED.into());
         }
-        let is_lines = match given_type(asked) {
+        let is_lines = match given_type(asked.head, asked.parsed) {
             None => true,
             Some(given) => match message::essence(given) {
                 essence if essence.eq_ignore_ascii_case(b"application/x-ndjson") => true,
@@ -296,56 +296,4 @@ fn write_published(out: &mut Vec<u8>, channel: &str, published: &Published) {
     out.extend_from_slice(b"\",\"subscribers\":");
     json::write_number(out, u64::from(published.subscribers));
     out.push(b'}');
-}
-
-/// The message of a request, its payload still missing. Headers win over the query.
-fn template(asked: &Asked<'_>, plan: &Plan<'_>) -> Result<Message, Refusal> {
-    let header = |span: Option<Span>| span.map(|span| span.of(asked.head));
-    let text = |bytes: &[u8], bad: &Refusal| match std::str::from_utf8(bytes) {
-        Ok(text) => Ok(text.to_owned()),
-        Err(_) => Err(bad.clone()),
-    };
-    let from_query = |refusal: Refusal| Refusal { code: Code::BadQuery, ..refusal };
-    let mut message = Message::default();
-    match (header(asked.parsed.event), &plan.options.event) {
-        (Some(event), _) if message::is_event(event) => {
-            message.event = Some(text(event, &BAD_EVENT)?)
-        }
-        (Some(_), _) => return Err(BAD_EVENT),
-        (None, Some(event)) if message::is_event(event.as_bytes()) => {
-            message.event = Some(event.to_string());
-        }
-        (None, Some(_)) => return Err(from_query(BAD_EVENT)),
-        (None, None) => {}
-    }
-    message.ttl_s = match header(asked.parsed.ttl) {
-        Some(ttl) => Some(saturating_digits(ttl).ok_or(BAD_TTL)?),
-        None => plan.options.ttl_s,
-    };
-    match (header(asked.parsed.idempotency_key), &plan.options.idempotency_key) {
-        (Some(key), _) if message::is_idempotency_key(key) => {
-            message.idempotency_key = Some(text(key, &BAD_KEY)?);
-        }
-        (Some(_), _) => return Err(BAD_KEY),
-        (None, Some(key)) if message::is_idempotency_key(key.as_bytes()) => {
-            message.idempotency_key = Some(key.to_string());
-        }
-        (None, Some(_)) => return Err(from_query(BAD_KEY)),
-        (None, None) => {}
-    }
-    if let Some(given) = given_type(asked) {
-        if !message::is_media_type(given) {
-            return Err(BAD_TYPE);
-        }
-        message.media_type = Some(text(given, &BAD_TYPE)?);
-    }
-    Ok(message)
-}
-
-/// The media type that the publisher meant: what curl sends by itself counts as none.
-fn given_type<'b>(asked: &Asked<'b>) -> Option<&'b [u8]> {
-    let given = asked.parsed.content_type?.of(asked.head);
-    let essence = message::essence(given);
-    let is_form = essence.eq_ignore_ascii_case(b"application/x-www-form-urlencoded");
-    (!given.is_empty() && !is_form).then_some(given)
 }

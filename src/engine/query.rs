@@ -33,6 +33,16 @@ impl<'b> Channels<'b> {
     }
 }
 
+impl Channels<'_> {
+    fn into_owned(self) -> Channels<'static> {
+        match self {
+            Self::None => Channels::None,
+            Self::One(name) => Channels::One(owned(name)),
+            Self::Many(names) => Channels::Many(names.into_iter().map(owned).collect()),
+        }
+    }
+}
+
 impl<'b> Deref for Channels<'b> {
     type Target = [Cow<'b, str>];
 
@@ -92,7 +102,28 @@ const SINGLES: [&str; 12] = [
     "next",
 ];
 
+fn owned(text: Cow<'_, str>) -> Cow<'static, str> {
+    Cow::Owned(text.into_owned())
+}
+
 impl<'b> Options<'b> {
+    /// The same, of bytes of its own.
+    pub(crate) fn into_owned(self) -> Options<'static> {
+        Options {
+            channels: self.channels.into_owned(),
+            event: self.event.map(owned),
+            idempotency_key: self.idempotency_key.map(owned),
+            since: self.since,
+            has_since_query: self.has_since_query,
+            wait_s: self.wait_s,
+            heartbeat_s: self.heartbeat_s,
+            gap_live: self.gap_live,
+            presence: self.presence,
+            is_own_client: self.is_own_client,
+            ttl_s: self.ttl_s,
+        }
+    }
+
     /// Reads the query, then the headers, which win.
     pub(crate) fn read(
         &mut self,

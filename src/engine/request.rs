@@ -5,7 +5,7 @@ use super::answer::{Answer, Outcome, Question, Verdict};
 use super::app::{Action, Ctx, Request, Route};
 use super::reply::{Refused, Reply};
 use super::response::{Response, Upgrade};
-use super::routes::{self, What};
+use super::routes::{self, Plan, What};
 use super::slot::{Flags, Peer};
 use super::stats::Snapshot;
 use crate::code::{Code, Refusal};
@@ -145,7 +145,21 @@ impl Engine {
         if self.app.is_some() && self.route_by_app(index, asked, answering)? {
             return Ok(());
         }
-        let plan = routes::plan(head, parsed, &self.core.policy, &self.core.config)?;
+        let (policy, config) = (&self.core.policy, &self.core.config);
+        let planned = self.last_plan.plan(head, parsed, policy, config)?;
+        self.carry_out(index, asked, answering, planned.plan())?;
+        self.last_plan.keep(head, planned);
+        Ok(())
+    }
+
+    fn carry_out(
+        &mut self,
+        index: u32,
+        asked: &Asked<'_>,
+        answering: &Answering,
+        plan: &Plan<'_>,
+    ) -> Result<(), Next> {
+        let Asked { head, parsed, .. } = *asked;
         match plan.what {
             What::Allow(allow) => self.core.answer_options(index, answering, asked, allow),
             What::Health => self.core.answer_health(index, answering, false),
@@ -173,11 +187,11 @@ impl Engine {
                 self.core.history.clear(channel, now);
                 self.core.respond(index, answering, &Reply { status: 204, ..Reply::default() });
             }
-            What::Publish => self.on_publish(index, asked, answering, &plan)?,
+            What::Publish => self.on_publish(index, asked, answering, plan)?,
             What::Batch => self.on_batch(index, asked, answering)?,
-            What::Sse { is_raw } => self.open_stream(index, asked, answering, &plan, is_raw)?,
-            What::Poll { is_raw } => self.open_poll(index, asked, answering, &plan, is_raw)?,
-            What::Ws(mode) => self.open_websocket(index, asked, &plan, mode)?,
+            What::Sse { is_raw } => self.open_stream(index, asked, answering, plan, is_raw)?,
+            What::Poll { is_raw } => self.open_poll(index, asked, answering, plan, is_raw)?,
+            What::Ws(mode) => self.open_websocket(index, asked, plan, mode)?,
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use super::client::Form;
 use super::policy::Policy;
 use super::query::{Channels, NO_CHANNEL, Options};
 use super::reply::Refused;
+use super::template::Template;
 use crate::code::{Code, Refusal};
 use crate::config::Config;
 use crate::conn::WsMode;
@@ -47,6 +48,16 @@ pub(crate) struct Plan<'b> {
     pub(crate) what: What,
     pub(crate) options: Options<'b>,
     pub(crate) handshake: Option<Handshake>,
+    /// Of the message that a single publication is.
+    pub(crate) template: Template,
+}
+
+impl Plan<'_> {
+    /// The same, of bytes of its own.
+    pub(crate) fn into_owned(self) -> Plan<'static> {
+        let Self { what, options, handshake, template } = self;
+        Plan { what, options: options.into_owned(), handshake, template }
+    }
 }
 
 /// A checked WebSocket handshake.
@@ -183,7 +194,7 @@ pub(crate) fn plan<'b>(
     }
     if parsed.method == Method::Options {
         let (what, options) = (What::Allow(path.allow()), Options::default());
-        return Ok(Plan { what, options, handshake: None });
+        return Ok(Plan { what, options, handshake: None, template: Template::default() });
     }
     let what = meaning(path, parsed);
     let acts = matches!(what, What::Publish | What::Batch | What::Clear | What::Ws(_));
@@ -198,11 +209,15 @@ pub(crate) fn plan<'b>(
         let message = "the only expectation that is met here is 100-continue";
         return Err(Refused::with(Code::Expectation, message, "").closing());
     }
-    let mut plan = Plan { what, options: Options::default(), handshake };
+    let (options, template) = (Options::default(), Template::default());
+    let mut plan = Plan { what, options, handshake, template };
     plan.what = read_names(what, path, head, parsed, config, &mut plan.options)?;
     let protocol = plan.handshake.and_then(|handshake| handshake.protocol);
     if let (What::Ws(WsMode::Raw), Some(META)) = (plan.what, protocol) {
         plan.what = What::Ws(WsMode::Meta);
+    }
+    if plan.what == What::Publish {
+        plan.template = Template::read(head, parsed, &plan.options)?;
     }
     Ok(plan)
 }

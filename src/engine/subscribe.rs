@@ -412,7 +412,8 @@ impl Core {
 
     /// Whether a poll that has just begun will be answered at once.
     fn has_something(&mut self, index: u32, started: &Started) -> bool {
-        started.channels.iter().any(|channel| channel.gap.is_some()) || self.is_owed(index)
+        let has_gap = started.channels.iter().any(|channel| channel.gap.is_some());
+        has_gap || (started.lowest < self.horizon && self.is_owed(index))
     }
 
     /// The first poll of a client that has no position: here is one.

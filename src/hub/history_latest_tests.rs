@@ -34,7 +34,7 @@ fn the_newest_of_each_name_is_kept_and_no_floor_rises() {
     assert_eq!(history.info("x", START), info);
     let stats = history.stats();
     assert_eq!((stats.messages, stats.bytes, stats.published, stats.conflated), (5, 5, 9, 4));
-    let names = 2 * (1 + 32); // and what an allocator adds to them
+    let names = 2 * (1 + 48); // and what an allocator adds to them
     assert_eq!(stats.memory_used, 5 * (FIXED + 1) + names);
 }
 

@@ -5,6 +5,7 @@
 //! is allocated that is not there. It happens twice in a lifetime: code is to be small here, not quick.
 
 use std::fmt;
+use std::sync::Arc;
 
 use sha1_smol::{DIGEST_LENGTH, Sha1};
 
@@ -202,8 +203,8 @@ impl<'a, 'b> Reader<'a, 'b> {
         let [seq, time_ms, expires_ms] = self.numbers()?;
         let [is_json] = self.array()?;
         check(is_json <= 1 && expires_ms > 0)?;
-        let media_type = Some(self.short()?).filter(|text| !text.is_empty());
-        let event = Some(self.short()?).filter(|text| !text.is_empty());
+        let media_type = self.text()?;
+        let event = self.text()?;
         check(media_type.as_ref().is_none_or(|t| message::is_media_type(t.as_bytes())))?;
         check(event.as_ref().is_none_or(|e| message::is_event(e.as_bytes())))?;
         let [len] = self.numbers()?;
@@ -244,6 +245,12 @@ impl<'a, 'b> Reader<'a, 'b> {
     fn short(&mut self) -> Result<String, Unreadable> {
         let [len] = self.array()?;
         String::from_utf8(self.take(u64::from(len))?).map_err(|_| Unreadable::Torn)
+    }
+
+    /// One that may be missing.
+    fn text(&mut self) -> Result<Option<Arc<str>>, Unreadable> {
+        let text = self.short()?;
+        Ok((!text.is_empty()).then(|| text.into()))
     }
 
     fn take(&mut self, len: u64) -> Result<Vec<u8>, Unreadable> {

@@ -14,6 +14,7 @@
 //!   have (`bad_channel`, `bad_since`), as `text` it is refused, inside `data` it passes.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::{fmt, str};
 
 use base64::Engine as _;
@@ -292,8 +293,8 @@ impl<'b> Fields<'b> {
     fn message(&self, bytes_max: usize) -> Result<Message, Refusal> {
         let mut message = self.payload()?;
         let is_data = message.is_json;
-        message.media_type = optional(self.media_type, BAD_TYPE)?.map(Cow::into_owned);
-        message.event = optional(self.event, BAD_EVENT)?.map(Cow::into_owned);
+        message.media_type = optional(self.media_type, BAD_TYPE)?.map(Arc::from);
+        message.event = optional(self.event, BAD_EVENT)?.map(Arc::from);
         message.idempotency_key = optional(self.idempotency_key, BAD_KEY)?.map(Cow::into_owned);
         message.ttl_s = match self.ttl {
             Some(raw) => Some(whole_seconds(raw).ok_or(BAD_TTL)?),

@@ -128,12 +128,12 @@ fn check_message(message: &Message) {
     assert!(!message.is_json || memchr::memchr2(b'\r', b'\n', &message.payload).is_none());
     let promises = message.media_type.as_deref().is_some_and(message::is_json_type);
     assert!(message.is_json || !promises, "a type that promises JSON, and none");
-    let is = |text: &Option<String>, holds: fn(&[u8]) -> bool| {
-        assert!(text.as_ref().is_none_or(|text| holds(text.as_bytes())), "{text:?}");
+    let is = |text: Option<&str>, holds: fn(&[u8]) -> bool| {
+        assert!(text.is_none_or(|text| holds(text.as_bytes())), "{text:?}");
     };
-    is(&message.event, message::is_event);
-    is(&message.media_type, message::is_media_type);
-    is(&message.idempotency_key, message::is_idempotency_key);
+    is(message.event.as_deref(), message::is_event);
+    is(message.media_type.as_deref(), message::is_media_type);
+    is(message.idempotency_key.as_deref(), message::is_idempotency_key);
 }
 
 /// Whether it is written as `data`: where a type promises JSON, the payload may have space around.
@@ -147,9 +147,12 @@ fn object(message: &Message) -> Map<String, Value> {
     if !is_data(message) {
         out.insert("b64".into(), STANDARD.encode(&message.payload).into());
     }
-    out.extend(message.media_type.clone().map(|text| ("type".into(), text.into())));
-    out.extend(message.event.clone().map(|text| ("event".into(), text.into())));
-    out.extend(message.idempotency_key.clone().map(|key| ("idempotency_key".into(), key.into())));
+    let texts = [
+        ("type", message.media_type.as_deref()),
+        ("event", message.event.as_deref()),
+        ("idempotency_key", message.idempotency_key.as_deref()),
+    ];
+    out.extend(texts.into_iter().filter_map(|(name, text)| Some((name.into(), text?.into()))));
     out.extend(message.ttl_s.map(|seconds| ("ttl".into(), seconds.into())));
     out
 }
