@@ -442,17 +442,15 @@ impl Core {
         let horizon = self.horizon;
         let Some(slot) = self.slots.get_mut(index) else { return };
         let says_live = matches!(slot.websocket(), Some(ws) if ws.mode == WsMode::Json);
-        let (mut was_behind, mut rooms) = (false, Vec::new());
+        let mut rooms = Vec::new();
         for sub in slot.subs.as_mut_slice() {
-            if std::mem::take(&mut sub.catching_up) {
-                was_behind = true;
-                if says_live {
-                    rooms.push(sub.room);
-                }
+            if std::mem::take(&mut sub.catching_up) && says_live {
+                rooms.push(sub.room);
             }
             sub.later = false;
         }
-        let stream = slot.dialect().filter(|dialect| was_behind && dialect.ends_replay());
+        let stream = slot.dialect().filter(|_| slot.flags.has(Flags::WAITS_FOR_NOW));
+        slot.flags.clear(Flags::WAITS_FOR_NOW);
         let cursor = self.cursor(horizon);
         if let Some(dialect) = stream {
             self.reply(index, |out| dialect.heartbeat(out, cursor));

@@ -156,12 +156,6 @@ impl Dialect {
         }
     }
 
-    /// Whether a heartbeat says at once that what was asked for by `since` has been delivered.
-    #[must_use]
-    pub fn ends_replay(self) -> bool {
-        matches!(self, Self::SseJson(_))
-    }
-
     /// Appends gaps that belong together. `id` is the position that a client may keep from them: only
     /// the last says it, so that a cut between two of them loses none.
     pub fn gaps(self, out: &mut Vec<u8>, gaps: &[Gap], id: Cursor) {

@@ -174,7 +174,7 @@ fn events_tell_the_position_as_soon_as_a_replay_is_over() {
         (&*lost, 300, 1),
         (&*lost_live, 0, 1),
     ] {
-        let mut sse = Sse::open(&server, &format!("/events?channel=a&{query}"), &[]);
+        let mut sse = Sse::open(&server, &format!("/events?v=1&channel=a&{query}"), &[]);
         let first = sse.block().expect("the first block");
         assert!(first.retry.is_some() && first.data.is_none(), "{query}: came {first:?}");
         let (mut messages, mut told_gaps) = (0, 0);
@@ -189,11 +189,13 @@ fn events_tell_the_position_as_soon_as_a_replay_is_over() {
         assert_eq!((messages, told_gaps), (count, gaps), "{query}");
         assert_eq!((end.retry, end.id.as_deref()), (None, Some(&*newest)), "{query}");
     }
-    // Who begins now has nothing to catch up with, and nothing to be told of it.
-    let mut sse = Sse::open(&server, "/events?channel=a", &[]);
-    sse.block().expect("the first block");
-    let live = publish(&server, "a", "live");
-    assert_eq!(sse.block().expect("a block").id, Some(live));
+    // Who begins now has nothing to catch up with, and who does not say v=1 is told nothing of it.
+    for target in ["/events?v=1&channel=a", &*format!("/events?channel=a&{same}")] {
+        let mut sse = Sse::open(&server, target, &[]);
+        sse.block().expect("the first block");
+        let live = publish(&server, "a", "live");
+        assert_eq!(sse.block().expect("a block").id, Some(live));
+    }
 }
 
 #[test]
