@@ -31,8 +31,12 @@ impl Server {
     }
 
     fn floor() -> Self {
+        Self::floor_of("http")
+    }
+
+    fn floor_of(mode: &str) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_holdline-floor"));
-        command.args(["http", "--port", "0"]);
+        command.args([mode, "--port", "0"]);
         Self::start(command)
     }
 
@@ -140,6 +144,13 @@ fn the_floor_can_do_what_its_profile_says() {
     }
     flood(&server, "floor");
     idle(&server, "floor");
+    let server = Server::floor_of("past");
+    let line = one(measured(
+        &server,
+        "floor",
+        "resume --ws 3 --sse 3 --poll 3 --messages 120 --seconds 0.2",
+    ));
+    assert!(number(&line, "messages") >= 9.0 * 120.0, "{line}");
 }
 
 fn flood(server: &Server, profile: &str) {
@@ -265,11 +276,11 @@ fn mistakes_in_the_command_are_told() {
     assert_eq!(output.status.code(), Some(2), "{}", told(&output));
     assert!(told(&output).contains("another machine"), "{}", told(&output));
     let server = Server::floor();
-    let profile = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/floor/profile.toml");
+    let profile = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/bun/profile.toml");
     let profile = profile.display().to_string();
     let (output, _) = load(&server.url, "resume --ws 1", &["--profile", &profile]);
     assert_eq!(output.status.code(), Some(3), "{}", told(&output));
-    assert!(told(&output).contains("floor cannot resume"), "{}", told(&output));
+    assert!(told(&output).contains("cannot resume"), "{}", told(&output));
 }
 
 /// What each scenario says to a server that does not do as it should.

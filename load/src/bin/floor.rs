@@ -1,9 +1,10 @@
 //! What the kernel allows: a bare loop that finds the end of each request, writes ready bytes, one
-//! write a line, and does nothing else that a server does: no limits, no history, no heartbeats, no
+//! write a line, and does nothing else that a server does: no limits, no ids, no heartbeats, no
 //! refusals. What a server reaches is told as a share of this.
 //!
 //! ```text
 //! holdline-floor http --port 7071    # WebSocket echo on /echo; /ws, /sse, /poll listen, POST publishes
+//! holdline-floor past --port 7071    # the same, and keeps what is published: /ws?since=, /sse?since=, /poll?since=
 //! holdline-floor tcp --port 7072     # sends back whatever comes
 //! ```
 
@@ -60,9 +61,20 @@ struct Floor {
     out: Vec<u8>,
     /// Published during this read.
     news: Vec<Vec<u8>>,
-    kept: VecDeque<Vec<u8>>,
-    head: u64,
+    past: Past,
     listening: Listening,
+}
+
+/// What has been published, for polls that come back for it, and for whoever asks `since`.
+#[derive(Debug, Default)]
+struct Past {
+    /// Also while nobody listens; the answer to a publication tells its number then.
+    is_asked_for: bool,
+    kept: VecDeque<Vec<u8>>,
+    /// The number of the newest.
+    head: u64,
+    /// The bytes that were made last, and of what: those who come back at once mostly want the same.
+    ready: (Option<(Kind, u64, u64)>, Vec<u8>),
 }
 
 /// How many lines there are of each kind that something is written to. Nothing is made for nobody.
@@ -79,9 +91,9 @@ fn main() -> io::Result<()> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let (first, port) = match words[..] {
         ["tcp", "--port", port] => (Kind::Tcp, port),
-        ["http", "--port", port] => (Kind::Request, port),
+        ["http" | "past", "--port", port] => (Kind::Request, port),
         _ => {
-            eprintln!("holdline-floor http|tcp --port PORT");
+            eprintln!("holdline-floor http|past|tcp --port PORT");
             std::process::exit(2);
         }
     };
@@ -89,7 +101,9 @@ fn main() -> io::Result<()> {
         eprintln!("holdline-floor: {port} is no port");
         std::process::exit(2);
     };
-    Floor::new(first, port)?.run()
+    let mut floor = Floor::new(first, port)?;
+    floor.past.is_asked_for = words[0] == "past";
+    floor.run()
 }
 
 impl Floor {
@@ -114,8 +128,7 @@ impl Floor {
             scratch: vec![0; 256 * 1024],
             out: Vec::new(),
             news: Vec::new(),
-            kept: VecDeque::new(),
-            head: 0,
+            past: Past::default(),
             listening: Listening::default(),
         })
     }
@@ -165,7 +178,7 @@ impl Floor {
             let index = self.free.pop().unwrap_or(self.lines.len());
             epoll::add(&self.epoll, &socket, epoll::EventData::new_u64(index as u64), IN)?;
             let (unread, unsent) = (Vec::new(), Vec::new());
-            let line = Line { socket, kind: self.first, unread, unsent, seen: self.head };
+            let line = Line { socket, kind: self.first, unread, unsent, seen: self.past.head };
             match self.lines.get_mut(index) {
                 Some(free) => *free = Some(line),
                 None => self.lines.push(Some(line)),
@@ -201,16 +214,13 @@ impl Floor {
                 Kind::Echo | Kind::Ws => echo(line, rest, &mut self.out, &mut self.listening),
                 Kind::Over => rest.len(),
                 Kind::Request => {
-                    request(line, rest, &mut self.out, &mut self.news, &mut self.listening)
+                    let (news, past) = (&mut self.news, &mut self.past);
+                    request(line, rest, &mut self.out, news, &mut self.listening, past)
                 }
                 Kind::Sse | Kind::Waiting => 0,
             };
-            if line.kind == Kind::Waiting && line.seen < self.head {
-                let first = self.head - self.kept.len() as u64;
-                let from = line.seen.saturating_sub(first) as usize;
-                let many = (self.kept.len() - from).min(POLLED);
-                polled(self.kept.range(from..from + many), &mut self.out);
-                line.seen = (line.seen.max(first)) + many as u64;
+            if line.kind == Kind::Waiting && line.seen < self.past.head {
+                line.seen = self.past.write(Kind::Waiting, line.seen, &mut self.out);
                 line.kind = Kind::Request;
             }
             if took == 0 {
@@ -240,16 +250,12 @@ impl Floor {
             self.news.iter().for_each(|payload| frame(0x81, payload, &mut ws));
         }
         if self.listening.sse > 0 {
-            for payload in &self.news {
-                sse.extend_from_slice(b"id: AqiAsWKi-7927\ndata: ");
-                sse.extend_from_slice(payload);
-                sse.extend_from_slice(b"\n\n");
-            }
+            self.news.iter().for_each(|payload| event(payload, &mut sse));
         }
         if self.listening.poll > 0 {
             polled(self.news.iter(), &mut poll);
         }
-        self.head += self.news.len() as u64;
+        self.past.head += self.news.len() as u64;
         let mut gone = Vec::new();
         for (index, slot) in self.lines.iter_mut().enumerate() {
             let Some(line) = slot else { continue };
@@ -257,7 +263,7 @@ impl Floor {
                 Kind::Ws => &ws,
                 Kind::Sse => &sse,
                 Kind::Waiting => {
-                    (line.kind, line.seen) = (Kind::Request, self.head);
+                    (line.kind, line.seen) = (Kind::Request, self.past.head);
                     &poll
                 }
                 Kind::Request | Kind::Tcp | Kind::Echo | Kind::Over => continue,
@@ -267,11 +273,8 @@ impl Floor {
             }
         }
         gone.into_iter().for_each(|index| self.end(index));
-        if self.listening.poll > 0 {
-            self.kept.extend(self.news.drain(..));
-            while self.kept.len() > KEPT {
-                self.kept.pop_front();
-            }
+        if self.listening.poll > 0 || self.past.is_asked_for {
+            self.past.keep(self.news.drain(..));
         }
         self.news.clear();
     }
@@ -319,26 +322,34 @@ fn request(
     out: &mut Vec<u8>,
     news: &mut Vec<Vec<u8>>,
     listening: &mut Listening,
+    past: &mut Past,
 ) -> usize {
     let Some(end) = memchr::memmem::find(bytes, b"\r\n\r\n") else { return 0 };
     let head = &bytes[..end + 4];
     if head.starts_with(b"POST") {
-        let length = memchr::memmem::find(head, b"Content-Length: ").map_or(0, |at| {
-            let digits = head[at + 16..].iter().take_while(|byte| byte.is_ascii_digit());
-            digits.fold(0, |length, digit| length * 10 + usize::from(digit - b'0'))
-        });
+        let length = memchr::memmem::find(head, b"Content-Length: ");
+        let length = length.map_or(0, |at| number(&head[at + 16..]) as usize);
         let Some(body) = bytes.get(head.len()..head.len() + length) else { return 0 };
-        if listening.ws + listening.sse + listening.poll > 0 {
+        if past.is_asked_for || listening.ws + listening.sse + listening.poll > 0 {
             news.push(body.to_vec());
         }
         out.extend_from_slice(b"HTTP/1.1 202 Accepted\r\n");
         out.extend_from_slice(HEAD.as_bytes());
+        if past.is_asked_for {
+            let body = format!("{{\"id\":\"{}\"}}", past.head + news.len() as u64);
+            out.extend_from_slice(
+                format!("Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes(),
+            );
+            return head.len() + length;
+        }
         out.extend_from_slice(
             b"Content-Length: 56\r\nCache-Control: no-store\r\nVary: Origin\r\n\r\n\
             {\"id\":\"AqiAsWKi-7927\",\"channel\":\"bench\",\"subscribers\":0}",
         );
         return head.len() + length;
     }
+    let since = memchr::memmem::find(head, b"?since=").map(|at| number(&head[at + 7..]));
+    line.seen = since.unwrap_or(line.seen);
     if head.starts_with(b"GET /poll") {
         line.kind = Kind::Waiting;
         listening.poll += 1;
@@ -353,7 +364,45 @@ fn request(
         listening.ws += usize::from(line.kind == Kind::Ws);
         out.extend_from_slice(UPGRADED.as_bytes());
     }
+    if let (Some(since), Kind::Ws | Kind::Sse) = (since, line.kind) {
+        past.write(line.kind, since, out);
+    }
     head.len()
+}
+
+/// The digits at the beginning.
+fn number(text: &[u8]) -> u64 {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit());
+    digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0'))
+}
+
+impl Past {
+    fn keep(&mut self, news: impl Iterator<Item = Vec<u8>>) {
+        self.kept.extend(news);
+        let gone = self.kept.len().saturating_sub(KEPT);
+        self.kept.drain(..gone);
+    }
+
+    /// Writes what came after `since`, to a poll no more than one answer has; how far it is then.
+    fn write(&mut self, kind: Kind, since: u64, out: &mut Vec<u8>) -> u64 {
+        let first = self.head - self.kept.len() as u64;
+        let from = since.saturating_sub(first) as usize;
+        let left = self.kept.len().saturating_sub(from);
+        let many = if kind == Kind::Waiting { left.min(POLLED) } else { left };
+        let key = Some((kind, since, self.head));
+        let (made, ready) = &mut self.ready;
+        if *made != key {
+            (*made, _) = (key, ready.clear());
+            let payloads = self.kept.range(from..from + many);
+            match kind {
+                Kind::Waiting => polled(payloads, ready),
+                Kind::Sse => payloads.for_each(|payload| event(payload, ready)),
+                _ => payloads.for_each(|payload| frame(0x81, payload, ready)),
+            }
+        }
+        out.extend_from_slice(ready);
+        since.max(first) + many as u64
+    }
 }
 
 /// Unmasks a frame and writes it back. Returns its bytes, 0 if it is not all there.
@@ -394,6 +443,12 @@ fn unmask(mask: [u8; 4], bytes: &mut [u8]) {
     }
     let rest = chunks.into_remainder().iter_mut();
     rest.zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
+}
+
+fn event(payload: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"id: AqiAsWKi-7927\ndata: ");
+    out.extend_from_slice(payload);
+    out.extend_from_slice(b"\n\n");
 }
 
 fn frame(first: u8, payload: &[u8], out: &mut Vec<u8>) {
