@@ -25,8 +25,8 @@ export interface HoldlineOptions {
    */
   since?: string;
   /**
-   * `"live"`: after a gap, leave out what is still kept. For subscriptions that do not say so. Over `sse` and `poll` it
-   * holds only if all of them have it.
+   * `"live"`: after a gap, leave out what is still kept. For subscriptions that do not say so. Over `sse` and `poll`,
+   * after a gap in the middle of a connection (`slow`), it holds only if all of them have it.
    */
   gap?: "live" | "retained";
   /** How many seconds of silence the server lets pass before it says that it is there: 10 to 300. Over `sse`: 15. */
@@ -36,6 +36,11 @@ export interface HoldlineOptions {
    * the server knows for five minutes.
    */
   queue?: number;
+  /**
+   * How many messages are kept for a `for await` loop that does not take them. Default: 10000. When there are more the loop
+   * ends with an error, whose `code` is `"overflow"`.
+   */
+  buffer?: number;
 }
 
 /** Of the first subscription to a channel; those that join it while it is there join from now on. */
@@ -102,7 +107,10 @@ export interface StateChange {
   state: State;
   /** Which one is tried, or carries the line. */
   transport: Transport | null;
-  /** Why, for people; empty while all is well. */
+  /**
+   * Why; empty while all is well. What the server said, or one word in every browser: `cut`, `timeout`, `status 502`,
+   * `not understood`, `restart`, … (README.md has them all).
+   */
   reason: string;
   /** A WebSocket's close code, or 4000 and an HTTP status, or 0; `"token"` if its function gave none. */
   code: number | "token";
@@ -138,7 +146,7 @@ export interface HoldlineEvents {
   open: Told<{ transport: Transport }>;
   message: HoldlineMessage;
   gap: Event & { readonly detail: Gap };
-  /** It has caught up. Only when `sse` comes back, what was missed follows it. */
+  /** It has caught up, and what follows is new. */
   live: Told<{ channel: string }>;
   state: Told<StateChange>;
   close: Told<Closed>;
@@ -178,8 +186,8 @@ export class Holdline extends EventTarget {
   /** `url`: the server's base; the paths of its protocol are below it. Default: where the page is. */
   constructor(url?: string | URL, options?: HoldlineOptions);
   /**
-   * The position of all channels: as `since`, it brings a later page to where this one is. Null until something was
-   * told; while a channel is pending, the position of the others.
+   * The position of all channels: as `since`, it brings a later page to where this one is, and loses nothing. Null until
+   * something was told. While a channel catches up it is that channel's position; before it has begun, its `since`.
    */
   readonly cursor: string | null;
   /** Which transport carries the line. */

@@ -28,10 +28,13 @@ const WAIT_MS_MAX = 3600000;
 const SETTLE_MS = 20;
 const TICK_MS = 5000;
 const QUEUE_MAX = 100;
+/** So many messages wait for a loop that does not take them. */
+const BUFFER_MAX = 10000;
 /** What the server takes on a connection. */
 const CHANNELS_MAX = 128;
-const IDLE = "nothing to listen to";
 const BYTES = "application/octet-stream";
+/** A page of a foreign origin is not told what the server answered. */
+const UNREACHABLE = "unreachable, or origin not allowed";
 
 const random = (high) => Math.random() * high;
 
@@ -77,20 +80,22 @@ export function parser(onBlock) {
 /** What went wrong. `code`: that of a WebSocket's end, or 4000 and the HTTP status, or a word. */
 const failure = (reason, code = 0, retry, word) => Object.assign(new Error(reason), { code, retry, word });
 
-const closed = () => failure("the line is closed", "closed");
-const lost = () => failure("no answer came", "lost");
-const silent = () => failure("the connection is silent");
-const farewell = (retry) => failure("the server restarts", 1012, retry);
+/** What is thrown here: one word tells all. */
+const refused = (code) => failure(code, code);
+const lost = () => refused("lost");
+const garbled = () => failure("not understood");
+const timeout = () => failure("timeout");
+const farewell = (retry) => failure("restart", 1012, retry);
 
 /** An HTTP answer that is an error; `word` is the server's name for it. */
 async function refusal(response) {
   const { status } = response, { error: word, message } = await response.json().catch(() => ({}));
   const retry = response.headers.get("retry-after") * 1000 || 0;
-  return failure(message || "HTTP " + status, 4000 + status, retry, word);
+  return failure(message || "status " + status, 4000 + status, retry, word);
 }
 
 /** What a publisher is told. */
-const named = (error) => error.code ? Object.assign(error, { code: error.word || error.code }) : lost();
+const named = (error) => (error.code = error.word || error.code) ? error : lost();
 
 /** Whether it is no use to come back. After 4401 it is, once, with another token. */
 const isFinal = (code) => /^(10(0[23789]|10)|4(204|501|505|4(?!08|09|14|25|29)\d\d))$/.test(code);
@@ -116,19 +121,15 @@ function content({ data, text, b64, type }) {
 
 /** An EventTarget with `on…` properties, whose events carry their fields, and all of them as `detail`. */
 class Target extends EventTarget {
-  constructor() {
-    super();
-    for (const type of ["open", "message", "gap", "live", "state", "close", "error"]) {
-      // As a listener, so that what it throws is reported and stops nothing.
-      this.addEventListener(type, (event) => this["on" + type]?.(event));
-    }
-  }
-  _emit(type, detail) {
-    this.dispatchEvent(Object.assign(new Event(type), detail, { detail }));
+  _emit(type, detail, event = new Event(type)) {
+    const handler = this["on" + type];
+    // As a listener, so that what it throws is reported and stops nothing.
+    if (handler) this.addEventListener(type, handler, { once: true });
+    this.dispatchEvent(Object.assign(event, detail, { detail }));
   }
   _emitMessage(message) {
     const { channel, id: lastEventId, event = "", time } = message, [data, contentType] = content(message);
-    this.dispatchEvent(Object.assign(new MessageEvent("message", { data, lastEventId }), { channel, event, time, contentType }));
+    this._emit("message", { channel, event, time, contentType }, new MessageEvent("message", { data, lastEventId }));
   }
 }
 
@@ -154,15 +155,19 @@ class Subscription extends Target {
     this._emit("close", { ...detail, final: true });
   }
   async *[Symbol.asyncIterator]() {
-    const events = [], stop = new AbortController(); // its signal ends both listeners
+    const events = [], max = this._line._bufferMax, stop = new AbortController(); // its signal ends both listeners
     let wake;
-    this.addEventListener("message", (event) => events.push(event) && wake?.(), stop);
+    this.addEventListener("message", (event) => {
+      if (events.push(event) > max) stop.abort();
+      wake?.();
+    }, stop);
     this.addEventListener("close", () => wake?.(), stop);
     try {
       for (;;) {
-        while (events[0]) yield events.shift();
-        if (this.state == "closed") return;
-        await new Promise((resolve) => (wake = resolve));
+        if (events.length > max) throw failure(`more than ${max} messages were not read`, "overflow");
+        if (events[0]) yield events.shift();
+        else if (this.state == "closed") return;
+        else await new Promise((resolve) => (wake = resolve));
       }
     } finally {
       stop.abort();
@@ -216,7 +221,7 @@ class Link {
       .then((token) => {
         if (this._isDone) return;
         this._token = token;
-        this._expect(Math.min(30000, WORD_MS * 2 ** line._rounds), silent());
+        this._expect(Math.min(30000, WORD_MS * 2 ** line._rounds), timeout());
         return this._start();
       })
       .catch((error) => this._lost(error));
@@ -236,12 +241,20 @@ class Link {
     clearInterval(this._timer);
     this._line._opened(this);
   }
-  /** What means the same on a WebSocket and on a stream. */
+  /** What means the same on each transport. */
   _tell(op, message) {
     const line = this._line;
     if (op == "message") line._message(this._channels, message);
     if (op == "gap") line._gap(this._channels, message);
     if (op == "bye") this._farewell = farewell(message.retry_ms);
+  }
+  /** A position from which all that it carries goes on. */
+  _reach(cursor) {
+    if (!this._isPast) this._line._cursor = cursor;
+    for (const record of this._channels.values()) {
+      if (this._isPast) record._since = cursor;
+      else record._isPending = false;
+    }
   }
   _close() {
     this._isDone = true;
@@ -250,131 +263,136 @@ class Link {
   }
   _lost(why) {
     if (this._isDone) return;
+    // What is no failure of ours comes from words that could not be read.
+    if (!("word" in why)) why = garbled();
     this._close(why);
     this._line._lost(this, why);
   }
 }
 
-/** What streams and polls share: HTTP, and one position for all channels. */
+/**
+ * What streams and polls share: HTTP, and one position for all channels. `_carry` tells what comes after a position; while
+ * `_isPast`, for some channels, only what is kept, and then returns the position that they reached.
+ */
 class HttpLink extends Link {
-  async _get(path, channels, since, option, value) {
-    const line = this._line, records = [...channels.values()];
-    const query = new URLSearchParams(records.map((record) => ["channel", record._name]));
-    query.set(option, value);
-    if (since) query.set("since", since);
-    if (records.every((record) => record._gap == "live")) query.set("gap", "live");
-    query.set("v", 1);
-    const response = await line._fetch(path, this._token, { signal: this._abort.signal }, query);
+  async _start() {
+    const line = this._line;
+    try {
+      await this._run();
+    } catch (error) {
+      if (!isPartly(error) || line._link == this) throw error;
+      // Those that are refused are found, and left out.
+      for (const record of [...line._channels.values()]) {
+        this._channels = byName([record]);
+        try {
+          (await this._get(record._isPending && record._since, 0)).body.cancel();
+        } catch (error) {
+          if (!isPartly(error)) throw error;
+          line._refuse(record, error);
+        }
+      }
+      await this._run();
+    }
+  }
+  /** Channels that begin in different places, or ways, are brought up to now; all go on from the oldest position. */
+  async _run() {
+    const line = this._line, channels = new Map(line._channels), records = [...channels.values()];
+    if (!records[0]) return line._idle(); // closed meanwhile, or refused
+    for (const record of records) if (!record._isPending) record._since = line._cursor;
+    const groups = grouped(records);
+    let since;
+    this._isPast = true;
+    for (const group of groups) {
+      let [{ _since: reached }] = group;
+      this._channels = byName(group);
+      if (groups[1]) reached = await this._carry(reached);
+      if (!since || compare(since, reached) > 0) since = reached;
+    }
+    this._isPast = false;
+    this._channels = channels;
+    await this._carry(since);
+  }
+  async _ask(path, since) {
+    const records = [...this._channels.values()];
+    for (const record of records) path += "&channel=" + encodeURIComponent(record._name);
+    if (since) path += "&since=" + encodeURIComponent(since);
+    if (records.every((record) => record._gap == "live")) path += "&gap=live";
+    const response = await this._line._fetch(path, this._token, { signal: this._abort.signal });
     this._heard();
     if (response.status != 200) throw await refusal(response);
     return response;
   }
-  async _read(response, onText) {
-    const reader = response.body.getReader(), decoder = new TextDecoder();
-    for (;;) {
-      const { done, value } = await reader.read();
-      this._heard();
-      onText(decoder.decode(value, { stream: !done }));
-      if (done) return;
-    }
-  }
-  /** A position that holds for all channels. */
-  _reach(cursor, isBehind) {
-    for (const record of this._channels.values()) {
-      record._isPending = false;
-      if (!isBehind) this._line._live(record, cursor);
-    }
-  }
-  async _poll(channels, since, wait) {
-    const line = this._line;
-    let text = "";
-    await this._read(await this._get("poll", channels, since, "wait", wait), (piece) => (text += piece));
-    const answer = JSON.parse(text), isAll = channels == this._channels;
-    if (isAll) this._word();
-    for (const each of answer.gap || []) line._gap(channels, each);
-    for (const each of answer.messages) {
-      if (this._isDone) break; // a listener may close the line
-      if (isAll) line.cursor = each.id;
-      line._message(channels, each);
-    }
-    if (this._isDone) throw 0;
-    return answer;
-  }
-  /** Brings all channels to one position, and asks for them from there by `ask`. */
-  async _ask(ask) {
-    const line = this._line;
+  async *_read({ body }) {
+    const reader = body.getReader(), decoder = new TextDecoder();
     try {
-      return await ask(await this._align());
-    } catch (error) {
-      // Those that are refused are found, and left out.
-      if (!isPartly(error)) throw error;
-      for (const record of [...line._channels.values()]) {
-        await this._poll(byName([record]), record._isPending && record._since, 0).catch((error) => {
-          if (!isPartly(error)) throw error;
-          line._refuse(record, error);
-        });
+      for (;;) {
+        const { done, value } = await reader.read().catch(() => { throw failure("cut"); });
+        this._heard();
+        if (done) return;
+        yield decoder.decode(value, { stream: true });
       }
-      return ask(await this._align());
+    } finally {
+      reader.cancel().catch(() => {});
     }
   }
-  /** Channels that begin elsewhere are brought up to now by polls; all go on from the oldest position. */
-  async _align() {
-    const line = this._line, channels = new Map(line._channels), records = [...channels.values()];
-    if (!records[0]) return line._idle(); // closed meanwhile, or refused
-    let since = records.every((record) => record._isPending) ? null : line.cursor;
-    for (const group of grouped(records.filter((record) => record._isPending && record._since != since))) {
-      const reached = await this._catchUp(group);
-      if (!since || compare(since, reached) > 0) since = reached;
-    }
-    this._channels = channels;
-    return since;
-  }
-  async _catchUp(group) {
-    const channels = byName(group);
-    for (let since = group[0]._since; ; ) {
-      const { cursor, more } = await this._poll(channels, since, 0);
-      since = cursor;
-      for (const record of group) {
-        record._since = cursor;
-        record._last = record._last || cursor;
-      }
-      if (!more) return cursor;
-    }
+  /** All that is kept has been told. */
+  _live(cursor) {
+    for (const record of this._channels.values()) this._line._live(record, cursor, this._isPast);
+    return this._isPast && cursor;
   }
 }
 
 class SseLink extends HttpLink {
-  async _start() {
-    const line = this._line;
-    const response = await this._ask((since) => this._get("events", this._channels, since, "heartbeat", line._heartbeat || 15));
-    if (!/^text\/event-stream/.test(response.headers.get("content-type"))) throw failure("no event stream");
-    let retry;
-    await this._read(response, parser(({ event, data, id, retry: ms }) => {
-      if (this._isDone) return;
+  _get(since) {
+    return this._ask("events?v=1&heartbeat=" + (this._line._heartbeat || 15), since);
+  }
+  async _carry(since) {
+    let retry, reached;
+    const push = parser(({ event, data, id, retry: ms }) => {
+      if (this._isDone || reached) return;
       retry = +ms || retry;
-      this._word();
-      line.cursor = id || line.cursor;
-      if (data) this._tell(event, JSON.parse(data));
+      // No page of a portal has it.
+      if (ms && !this._isPast) this._word();
       // The block before a gap has none: until the gap has come too, this would come back to where it was.
       if (id) this._reach(id);
-    }));
-    throw this._farewell || failure("the connection ended", 0, retry);
+      if (data) this._tell(event, JSON.parse(data));
+      // A position alone follows what is kept. So is the first block's, unless there is something to catch up with.
+      else if (id && !(ms && since)) reached = this._live(id);
+    });
+    for await (const text of this._read(await this._get(since))) {
+      push(text);
+      if (reached) return reached;
+    }
+    throw this._farewell || failure("cut", 0, retry);
   }
 }
 
 class PollLink extends HttpLink {
-  async _start() {
-    const line = this._line, wait = Math.min(line._heartbeat || 25, 55);
-    const poll = (since, wait) => this._poll(this._channels, since, wait);
-    this._interval = wait * 1000;
+  _get(since, wait) {
+    return this._ask("poll?v=1&wait=" + wait, since);
+  }
+  async _carry(since) {
+    const held = Math.min(this._line._heartbeat || 25, 55);
+    this._interval = held * 1000;
     // The first answer comes at once: it shows that this works.
-    let answer = await this._ask((since) => poll(since, 0));
-    for (let since = 0; ; ) {
-      this._reach(line.cursor = answer.cursor, answer.more);
-      if (answer.retry_ms) throw farewell(answer.retry_ms);
-      if (now() - since < 1000 && !answer.messages[0]) throw failure("polls are not held");
-      since = answer.more || now();
-      answer = await poll(answer.cursor, answer.more ? 0 : wait);
+    for (let wait = 0, at = 0; ; ) {
+      let text = "";
+      for await (const piece of this._read(await this._get(since, wait))) text += piece;
+      const { cursor, more, gap, messages, retry_ms } = JSON.parse(text);
+      if (!this._isPast) this._word();
+      for (const each of gap || []) this._tell("gap", each);
+      for (const each of messages) {
+        if (this._isDone) throw 0; // a listener may close the line
+        this._reach(each.id);
+        this._tell("message", each);
+      }
+      if (this._isDone) throw 0;
+      this._reach(since = cursor);
+      if (!more && this._live(cursor)) return cursor;
+      if (retry_ms) throw farewell(retry_ms);
+      if (now() - at < 1000 && !messages[0]) throw failure("not held");
+      at = more ? 0 : now();
+      wait = more ? 0 : held;
     }
   }
 }
@@ -385,18 +403,19 @@ class WsLink extends Link {
     // Where a browser can put a token: a handshake has no other header that a page may set.
     if (token) {
       const text = base64(new TextEncoder().encode(token));
-      protocols.push("holdline.bearer." + text.replace(/=/g, "").replace(/\+/g, "-").replace(/\//g, "_"));
+      protocols.push("holdline.bearer." + text.replace(/[=+/]/g, (char) => ({ "+": "-", "/": "_" })[char] || ""));
     }
-    const url = line._url("ws", line._heartbeat ? "heartbeat=" + line._heartbeat : "");
-    const socket = this._socket = new line._WebSocket(url.replace("http", "ws"), protocols);
+    const url = line._base.replace("http", "ws") + "ws" + (line._heartbeat ? "?heartbeat=" + line._heartbeat : "");
+    const socket = this._socket = new line._WebSocket(url, protocols);
     /** Commands that wait for an answer, by `ref`: lists of channels, or publications. */
     this._asked = new Map();
     /** The channels that were asked for. */
     this._sent = new Map();
     this._ref = 0;
     // A close follows, in browsers in the same turn; in Node 20 none does if there was no connection.
-    socket.onerror = () => setTimeout(() => this._lost(failure("the connection ended")));
-    socket.onclose = ({ code, reason }) => this._lost(this._farewell || failure(reason || "the connection ended", code));
+    const end = ({ code, reason }) => this._lost(this._farewell || failure(reason || (this._bytesMax ? "cut" : UNREACHABLE), code));
+    socket.onerror = () => setTimeout(end, 0, {});
+    socket.onclose = end;
     socket.onmessage = ({ data }) => {
       if (this._isDone) return;
       this._heard();
@@ -416,19 +435,16 @@ class WsLink extends Link {
       this._sync();
       return this._word();
     }
-    if (cursor || op == "message") line.cursor = cursor || id;
-    // They are replayed together, in one order: it is the place of all of them.
-    if (op == "message") this._channels.get(channel)?._group.forEach((record) => (record._since = id));
+    // It holds for all channels whose ok has come. Those that are replayed later than others have a cursor beside the id.
+    if (cursor || op == "message") this._reach(cursor || id);
     this._tell(op, message);
     if (op == "error") this._refused(message, asked);
-    if (op == "unsubscribed") line._refuse(this._channels.get(channel), failure("the server ended it", message.code));
+    if (op == "unsubscribed") line._refuse(this._channels.get(channel), failure("ended", message.code));
     if (op == "ok" && asked) {
       if (asked._resolve) asked._resolve({ id, subscribers });
       else this._channels.set(channel, asked.get(channel));
       if (!asked.delete?.(channel) || !asked.size) this._asked.delete(ref);
     }
-    // What had to catch up is resumed with the rest from the first position that comes after its ok.
-    if (cursor) this._channels.forEach((record) => (record._isPending = false));
     if (op == "live") line._live(this._channels.get(channel), cursor);
   }
   _refused({ ref, code, message, retry_ms: retry }, asked) {
@@ -464,7 +480,7 @@ class WsLink extends Link {
     const records = [];
     for (const [name, record] of wanted) {
       if (this._sent.has(name)) continue;
-      if (!record._isPending) record._since = line.cursor;
+      if (!record._isPending) record._since = line._cursor;
       record._isPending = true;
       records.push(record);
     }
@@ -472,7 +488,6 @@ class WsLink extends Link {
     for (const group of grouped(records)) {
       const [{ _since: since, _gap: gap }] = group, channels = group.map((record) => record._name);
       for (const record of group) {
-        record._group = group;
         record._alone = null;
         this._sent.set(record._name, record);
       }
@@ -503,10 +518,10 @@ const LINKS = { ws: WsLink, sse: SseLink, poll: PollLink };
 export class Holdline extends Target {
   constructor(url = ".", options = {}) {
     super();
-    const base = this._base = new URL(url, globalThis.document?.baseURI || globalThis.location);
-    base.protocol = base.protocol.replace("ws", "http");
-    if (!/^http/.test(base.protocol)) throw new TypeError("no http address: " + base);
-    base.pathname = base.pathname.replace(/\/*$/, "/");
+    const { origin, pathname } = new URL(url, globalThis.document?.baseURI || globalThis.location || "file:");
+    this._base = (origin + pathname).replace(/^ws/, "http").replace(/\/*$/, "/");
+    // A host and a port alone would be a path, or a scheme.
+    if (/^[^/]*:\d/.test(url) || !/^http/.test(this._base)) throw new TypeError("begin with http:// or https://, not " + url);
     this._WebSocket = options.WebSocket || globalThis.WebSocket;
     this._fetcher = options.fetch || fetch;
     this._token = options.token;
@@ -514,10 +529,11 @@ export class Holdline extends Target {
     this._gapDefault = options.gap;
     this._heartbeat = options.heartbeat;
     this._queueMax = Math.min(options.queue || 0, QUEUE_MAX);
+    this._bufferMax = options.buffer || BUFFER_MAX;
     const names = options.transports || Object.keys(LINKS);
     this._ladder = names.filter((name) => name != "ws" || this._WebSocket);
     if (!this._ladder[0] || !names.every((name) => LINKS[name])) throw new TypeError("no such transport: " + names);
-    this.cursor = /-/.test(this._since) ? this._since : null;
+    this._cursor = /-/.test(this._since) ? this._since : null;
     this.state = "connecting";
     this.retryAt = null;
     this._channels = new Map();
@@ -537,14 +553,23 @@ export class Holdline extends Target {
   get readyState() {
     return ["open", "closed"].indexOf(this.state) + 1;
   }
+  get cursor() {
+    let cursor = this._cursor;
+    // What has not caught up goes on from an earlier place, or from one that cannot be compared.
+    for (const { _isPending, _since } of this._channels.values()) {
+      const isOther = cursor && _isPending && _since && _since != cursor && cursor != "earliest";
+      if (isOther && !(compare(_since, cursor) >= 0)) cursor = _since;
+    }
+    return cursor;
+  }
 
   subscribe(name, { since = this._since, gap = this._gapDefault } = {}) {
-    if (this.state == "closed") throw closed();
+    if (this.state == "closed") throw refused("closed");
     if (since == "latest") since = undefined;
     const subscription = new Subscription(this, name);
     let record = this._channels.get(name);
     if (!record) {
-      if (this._channels.size == CHANNELS_MAX) throw failure("too many channels", "too_many");
+      if (this._channels.size == CHANNELS_MAX) throw refused("too_many");
       this._channels.set(name, record = new Channel(name, since, gap));
       this._changed();
     }
@@ -554,12 +579,12 @@ export class Holdline extends Target {
   }
 
   async publish(channel, data, { idempotencyKey: key, ...options } = {}) {
-    if (this._queueMax && !key) key = Math.random() + "-" + Math.random();
+    if (this._queueMax && !key) key = random(1) + "-" + random(1);
     // Now: the caller may change it later.
     const text = JSON.stringify({ ...payload(data), ...options, channel, idempotency_key: key });
-    if (this.state == "closed") throw closed();
+    if (this.state == "closed") throw refused("closed");
     if (!this._queueMax) return this._publish(text).catch((error) => { throw named(error); });
-    if (this._queue.length == this._queueMax) throw failure("the queue is full", "queue_full");
+    if (this._queue.length == this._queueMax) throw refused("queue_full");
     return new Promise((_resolve, _reject) => {
       this._queue.push({ _text: text, _resolve, _reject });
       this._flush();
@@ -622,9 +647,6 @@ export class Holdline extends Target {
 
   // ---- what connections need
 
-  _url(path, query) {
-    return Object.assign(new URL(path, this._base), { search: query }).href;
-  }
   async _credential() {
     const isRefused = !!this._isRefused;
     this._isRefused = false;
@@ -635,34 +657,35 @@ export class Holdline extends Target {
       throw failure(error?.message || "no token", "token");
     }
   }
-  _fetch(path, token, init, query = "") {
+  async _fetch(path, token, init) {
     const fetcher = this._fetcher;
     if (token) init.headers = { ...init.headers, Authorization: "Bearer " + token };
-    return fetcher(this._url(path, query), { cache: "no-store", ...init });
+    try {
+      return await fetcher(this._base + path, { cache: "no-store", ...init });
+    } catch {
+      throw failure(UNREACHABLE);
+    }
   }
 
   // ---- what connections tell
 
   _message(channels, message) {
-    const record = channels.get(message.channel);
+    const { channel, id } = message, record = channels.get(channel);
     // Closed meanwhile, or a copy.
-    if (!record?._subscriptions.size || record._last && compare(message.id, record._last) <= 0) return;
-    record._since = record._last = message.id;
+    if (!record?._subscriptions.size || record._last && compare(id, record._last) <= 0) return;
+    record._last = id;
     record._each((target) => target._emitMessage(message));
     this._emitMessage(message);
   }
   _gap(channels, { op, ...detail }) {
-    for (const name of detail.channels) {
-      const record = channels.get(name);
-      if (!record) continue;
-      record._since = detail.resumed; // told once
-      record._each((target) => target._emit("gap", detail));
-    }
+    for (const name of detail.channels) channels.get(name)?._each((target) => target._emit("gap", detail));
     this._emit("gap", detail);
   }
-  _live(record, cursor) {
-    if (!record?._subscriptions.size || record._isLive) return;
-    record._last = record._last || cursor; // what lies before is not for who listens from now on
+  /** All up to a position has been told, or is not for who listens from now on; `isPast`: what follows is yet to come. */
+  _live(record, cursor, isPast) {
+    if (!record?._subscriptions.size) return;
+    if (!(record._last && compare(record._last, cursor) > 0)) record._last = cursor;
+    if (isPast || record._isLive) return;
     record._isLive = true;
     record._each((target) => target._live());
     this._emit("live", { channel: record._name });
@@ -803,7 +826,7 @@ export class Holdline extends Target {
   }
   _idle() {
     this._isIdle = true;
-    this._rest(IDLE);
+    this._rest("idle");
     this._flush();
   }
   _stop(why) {
@@ -811,9 +834,10 @@ export class Holdline extends Target {
     this._drop();
     clearInterval(this._ticker);
     this._watching.abort();
+    this._cursor = this.cursor;
     this._turn("closed", why);
     const detail = { code: why.code, reason: why.message };
-    for (const { _reject } of this._queue.splice(0)) _reject(closed());
+    for (const { _reject } of this._queue.splice(0)) _reject(refused("closed"));
     this._channels.forEach((record) => record._end(detail));
     this._channels.clear();
     this._emit("close", { ...detail, final: true });
@@ -823,10 +847,10 @@ export class Holdline extends Target {
     this.state = state;
     this.retryAt = retryAt;
     if (state != "open") {
-      for (const record of this._channels.values()) {
+      this._channels.forEach((record) => {
         record._isLive = false;
         record._each((target) => target.state = "pending");
-      }
+      });
     }
     this._emit("state", { state, transport, reason, code, retryAt });
   }
@@ -848,8 +872,8 @@ export class Holdline extends Target {
     });
     on(document, "visibilitychange", wake);
     on(document, "resume", wake);
-    on(globalThis, "pageshow", (event) => event.persisted && this._hurry());
-    on(globalThis, "pagehide", () => this._rest("the page is hidden"));
+    on(globalThis, "pageshow", wake);
+    on(globalThis, "pagehide", () => this._rest("hidden"));
     on(globalThis, "offline", () => {
       this._drop();
       this._wait(30000, failure("offline"));
@@ -863,7 +887,7 @@ export class Holdline extends Target {
     this._tickAt = time;
     if (!link) return;
     if (passed > 2 * link._interval) this._check();
-    else if (time - link._stamp > link._interval + GRACE_MS) link._lost(silent());
+    else if (time - link._stamp > link._interval + GRACE_MS) link._lost(timeout());
     else if (this._at && time > this._probeAt && !this._next) {
       this._probeAt = time + 10 * MINUTE_MS;
       this._open(0);
@@ -874,7 +898,7 @@ export class Holdline extends Target {
     const link = this._link, stamp = link?._stamp;
     if (!link || now() - stamp < link._interval) return;
     link._ping?.();
-    setTimeout(() => link._stamp == stamp && link._lost(silent()), WORD_MS);
+    setTimeout(() => link._stamp == stamp && link._lost(timeout()), WORD_MS);
   }
   /** The transport that worked on this tab's last page; sets it if there is one to set. */
   _memory(transport) {

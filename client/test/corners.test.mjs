@@ -1,8 +1,8 @@
 // Where something could be lost, where a line could end or stand still for good, and where it could make a storm.
 import assert from "node:assert/strict";
 import test from "node:test";
-import { Holdline } from "../holdline.js";
-import { answers, event, publish, record, serve, sockets, until } from "./lib.mjs";
+import { compare, Holdline } from "../holdline.js";
+import { answers, event, proxy, publish, record, serve, sockets, until } from "./lib.mjs";
 
 const group = (name, tests) => test(name, { concurrency: true }, (t) => Promise.all(Object.entries(tests).map(([name, body]) => t.test(name, { timeout: 60000 }, body))));
 const WAYS = ["ws", "sse", "poll"];
@@ -14,7 +14,9 @@ const begin = (t, base, options) => {
 const rest = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const commands = (socket, name) => socket?.sent.filter(({ op }) => op == name) || [];
 const first = async (made, n, count = 1) => (await until(() => commands(made[n], "subscribe").length >= count && commands(made[n], "subscribe"), "a subscribe"))[count - 1];
-const stream = (response) => response.writeHead(200, { "Content-Type": "text/event-stream" }).write("retry: 2000\nid: e-1\n\n");
+// With `since` the end of what is kept is told.
+const stream = (response) => response.writeHead(200, { "Content-Type": "text/event-stream" })
+  .write("retry: 2000\nid: e-1\n\n" + (/since=/.test(response.req.url) ? ": heartbeat\nid: e-1\n\n" : ""));
 const emptyPoll = '{"cursor":"e-1","more":false,"gap":null,"messages":[]}';
 const refuse = (response) => response.writeHead(401, { "Content-Type": "application/json" }).end('{"error":"unauthorized","message":"no"}');
 
@@ -123,6 +125,113 @@ group("nothing is lost", {
       const [line, log] = begin(t, base, { transports: [transport] });
       await event(line.subscribe("a", { since: "earliest" }), "live");
       assert.equal(log.messages.length, 150, transport);
+    }
+  },
+
+  async "live comes after what was missed, however long it is, when the line comes back"(t) {
+    const { base } = await serve(t);
+    for (const transport of WAYS) {
+      const way = await proxy(t, +new URL(base).port), [line] = begin(t, way.base, { transports: [transport] });
+      const sub = line.subscribe(transport), told = [];
+      await event(sub, "live");
+      sub.onmessage = ({ data }) => told.push(data);
+      sub.onlive = () => told.push("live");
+      way.rule = () => "reset";
+      way.cut();
+      await until(() => sub.state == "pending", "the cut");
+      for (let n = 0; n < 150; n++) await publish(base, transport, String(n));
+      way.rule = () => "pass";
+      await until(() => told.includes("live"), "live again");
+      assert.deepEqual(told, [...Array(150).keys()].map(String).concat("live"), transport);
+      // And where nothing was missed.
+      await until(() => {
+        if (sub.state == "live" && told.length == 151) way.cut();
+        return told.length == 152;
+      }, "live once more");
+      assert.equal(told[151], "live");
+    }
+  },
+
+  async "sse: where polls are blocked, a channel begins where it wants all the same"(t) {
+    const { base } = await serve(t), way = await proxy(t, +new URL(base).port);
+    way.rule = (line) => (line.startsWith("GET /poll") ? "reset" : "pass");
+    for (let n = 0; n < 150; n++) for (const name of ["a", "b", "c"]) await publish(base, name, name + n);
+    const [line, log] = begin(t, way.base, { transports: ["sse"] });
+    const all = (name) => [...Array(150).keys()].map((n) => name + n);
+    const told = (name) => log.messages.filter(({ channel }) => channel == name).map(({ data }) => data);
+    await event(line.subscribe("a", { since: "earliest" }), "live");
+    const bad = event(line.subscribe("b", { since: "garbage" }), "close");
+    await Promise.all([line.subscribe("b2", { since: "earliest" }), line.subscribe("c", { since: "10m" })].map((sub) => event(sub, "live")));
+    assert.equal((await bad).code, "bad_since");
+    const last = event(line.subscribe("b", { since: "earliest" }), "live");
+    for (const name of ["a", "b", "c"]) await publish(base, name, "new " + name);
+    await last;
+    await until(() => told("c").length == 151 && told("a").length == 151 && told("b").length == 151, "what is new");
+    for (const name of ["a", "b", "c"]) assert.deepEqual(told(name), all(name).concat("new " + name));
+    assert.ok(!log.states.some(({ state }) => state == "waiting"));
+    assert.ok(!way.seen.some((line) => line.startsWith("GET /poll")), "no poll was tried");
+    // All that begins in one place is one request.
+    const before = way.seen.length, [second] = begin(t, way.base, { transports: ["sse"], since: "10m" });
+    await Promise.all(["a", "b", "c"].map((name) => event(second.subscribe(name), "live")));
+    assert.equal(way.seen.length, before + 1);
+  },
+
+  async "gap: what one subscription leaves out, another one is told, also on one stream"(t) {
+    for (const transport of WAYS) {
+      const first = await serve(t), way = await proxy(t, first.port);
+      const [line, log] = begin(t, way.base, { transports: [transport] });
+      const subs = [line.subscribe("a", { gap: "live" }), line.subscribe("b"), line.subscribe("c", { gap: "live" })];
+      await Promise.all(subs.map((sub) => event(sub, "live")));
+      way.rule = () => "reset";
+      await first.stop();
+      await until(() => subs[0].state == "pending", "the cut");
+      const { base, port } = await serve(t);
+      for (const name of ["a", "b", "a", "b", "c"]) await publish(base, name, "kept");
+      way.target = port;
+      way.rule = () => "pass";
+      await Promise.all(subs.map((sub) => event(sub, "live")));
+      for (const name of ["a", "b", "c"]) await publish(base, name, "new");
+      await until(() => log.messages.filter(({ data }) => data == "new").length == 3, "what is new");
+      const told = (name) => log.messages.filter(({ channel }) => channel == name).map(({ data }) => data);
+      assert.deepEqual([told("a"), told("b"), told("c")], [["new"], ["kept", "kept", "new"], ["new"]], transport);
+      const names = log.gaps.flatMap(({ channels }) => channels).sort();
+      assert.deepEqual(names, ["a", "b", "c"], "each is told once over " + transport);
+    }
+  },
+
+  async "the position covers what has not caught up, at each moment of it"(t) {
+    const { base } = await serve(t);
+    for (let n = 0; n < 230; n++) await publish(base, n % 2 ? "a" : "b", String(n));
+    const ids = async (since) => (await (await fetch(`${base}/poll?channel=b&since=${since}&wait=0`)).json()).messages.map(({ id }) => id);
+    const kept = await ids("earliest");
+    kept.push(...await ids(kept.at(-1)));
+    for (const transport of WAYS) {
+      const [line] = begin(t, base, { transports: [transport] }), seen = [];
+      await event(line.subscribe("a"), "live");
+      await publish(base, "a", "live");
+      await until(() => line.cursor, "a position");
+      const sub = line.subscribe("b", { since: "earliest" });
+      assert.equal(line.cursor, "earliest", "before it began");
+      sub.onmessage = ({ lastEventId }) => seen.push([lastEventId, line.cursor]);
+      await event(sub, "live");
+      assert.equal(seen.length, kept.length);
+      for (const [id, cursor] of seen) assert.ok(compare(cursor, id) <= 0, `${transport}: ${cursor} after ${id}`);
+      assert.equal(seen[50][1], seen[50][0], "and is no older than it must be");
+      assert.ok(compare(line.cursor, kept.at(-1)) > 0);
+      // Closed in the middle, it stays where it was.
+      const [other] = begin(t, base, { transports: [transport] });
+      await event(other.subscribe("a"), "live");
+      await publish(base, "a", "live");
+      await until(() => other.cursor, "a position");
+      let id;
+      other.subscribe("b", { since: kept[9] }).onmessage = ({ lastEventId }) => {
+        id = lastEventId;
+        if (id == kept[20]) other.close();
+      };
+      assert.equal(other.cursor, kept[9]);
+      await until(() => other.state == "closed", "the end");
+      await rest(50);
+      assert.deepEqual([id, other.cursor], [kept[20], kept[20]], transport);
     }
   },
 
@@ -329,8 +438,60 @@ group("no end, and no standstill", {
     const [line] = begin(t, base.replace("http", "ws"), { transports: ["sse"] });
     await event(line.subscribe("a"), "live");
     await line.publish("a", 1);
-    assert.equal(begin(t, "wss://localhost:1/x")[0]._base.href, "https://localhost:1/x/");
-    for (const url of ["ftp://localhost/", "localhost:7070", "file:///index.html"]) assert.throws(() => new Holdline(url), TypeError);
+    assert.equal(begin(t, "wss://localhost:1/x")[0]._base, "https://localhost:1/x/");
+    const bad = ["ftp://localhost/", "localhost:7070", "127.0.0.1:7070", "[::1]:7070/x", ":7070", "user:1@localhost", "nowhere", "file:///x"];
+    for (const url of bad) assert.throws(() => new Holdline(url), { name: "TypeError", message: "begin with http:// or https://, not " + url });
+  },
+
+  async "why a line waits is told in words that are the same everywhere"(t) {
+    const { base } = await serve(t), way = await proxy(t, +new URL(base).port);
+    const reasons = async (transport, rule, isOpen) => {
+      way.rule = () => (isOpen ? "pass" : rule);
+      const [line, log] = begin(t, way.base, { transports: [transport] }), sub = line.subscribe("a");
+      if (isOpen) {
+        await event(sub, "live");
+        way.rule = () => rule;
+        await until(() => way.cut() || line.state == "waiting", "the cut");
+      }
+      const { reason } = await until(() => log.states.find(({ state }) => state == "waiting"), "a wait", 20000);
+      line.close();
+      return reason;
+    };
+    const answer = (status, body = "") => ({ answer: `HTTP/1.1 ${status}\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}` });
+    const far = "unreachable, or origin not allowed";
+    for (const transport of WAYS) {
+      assert.equal(await reasons(transport, "reset"), far, transport);
+      assert.equal(await reasons(transport, "mute"), "timeout", transport);
+      assert.equal(await reasons(transport, answer("502 Bad Gateway")), transport == "ws" ? far : "status 502", transport);
+      const cut = await reasons(transport, "reset", true);
+      assert.ok(cut == "cut" || transport == "poll" && cut == far, `${transport}: ${cut}`);
+    }
+    for (const body of ["<html>", "null", "{}", '{"messages":1}']) assert.equal(await reasons("poll", answer("200 OK", body)), "not understood");
+    assert.equal(await reasons("sse", answer("200 OK", "<p>Log in first\n\n")), "cut");
+  },
+
+  async "a loop that does not take what comes is ended, and told so"(t) {
+    const { WebSocket, made } = sockets((socket) => socket.hello());
+    for (const [buffer, max] of [[3, 3], [undefined, 10000]]) {
+      const [line, log] = begin(t, "http://localhost:1/", { WebSocket, transports: ["ws"], buffer }), told = [];
+      const sub = line.subscribe("a"), loop = sub[Symbol.asyncIterator](), at = made.length;
+      const { ref } = await first(made, at);
+      let n = 0;
+      const tell = (count) => {
+        while (count--) made[at].tell({ op: "message", channel: "a", id: "e-" + ++n, text: String(n) });
+      };
+      made[at].tell({ op: "ok", ref, channel: "a" }, { op: "live", channel: "a", cursor: "e-0" });
+      const one = loop.next();
+      tell(max);
+      told.push((await one).value.data);
+      for (let left = max - 1; left--; ) told.push((await loop.next()).value.data);
+      assert.deepEqual(told, [...Array(max).keys()].map((n) => String(n + 1)), "as many as there is room for");
+      tell(max + 1);
+      await assert.rejects(loop.next(), { code: "overflow", message: `more than ${max} messages were not read` });
+      assert.deepEqual(await loop.next(), { value: undefined, done: true });
+      assert.deepEqual([log.messages.length, sub.state], [n, "live"], "others are told all");
+      line.close();
+    }
   },
 
   async "a line of one transport has nothing to remember"(t) {

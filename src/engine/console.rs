@@ -31,7 +31,7 @@ const PAGE: &[u8] = include_bytes!("../../console/index.html");
 /// the client of this server; nor can a string become markup or script (`trusted-types`).
 /// `tests/flows/console.rs` compares the hashes, and says what they are to be.
 const HEADERS: &str = "Content-Security-Policy: default-src 'none'; \
-    script-src 'self' 'sha256-Ya1/llF6wTAq1K0cXvdShNfFlaWLQb19EQTq85PgDu8='; \
+    script-src 'self' 'sha256-5oTZwR1/FmawrvrAw6q+reop7dUX+kvm3hWFOtVu8qA='; \
     style-src 'sha256-HZJKOBTC4oNjbN6tcLFt1nfdXTm82ZLdjxlqGoH9x+8='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'\r\n\

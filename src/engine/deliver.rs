@@ -449,7 +449,12 @@ impl Core {
             }
             sub.later = false;
         }
+        let stream = slot.dialect().filter(|_| slot.flags.has(Flags::WAITS_FOR_NOW));
+        slot.flags.clear(Flags::WAITS_FOR_NOW);
         let cursor = self.cursor(horizon);
+        if let Some(dialect) = stream {
+            self.reply(index, |out| dialect.heartbeat(out, cursor));
+        }
         for room in rooms {
             let name = Arc::clone(self.roster.name(room));
             self.reply(index, |out| Dialect::WsJson.live(out, &name, cursor));

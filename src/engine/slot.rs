@@ -77,6 +77,8 @@ impl Flags {
     pub(crate) const ASIDE: Self = Self(1 << 17);
     /// Is or was told of some channel who joins and leaves.
     pub(crate) const WATCHES: Self = Self(1 << 18);
+    /// An event stream that is told its position as soon as it has caught up.
+    pub(crate) const WAITS_FOR_NOW: Self = Self(1 << 19);
 
     pub(crate) fn has(self, flag: Self) -> bool {
         self.0 & flag.0 != 0

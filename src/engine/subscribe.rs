@@ -136,10 +136,15 @@ impl Core {
         let lowest = self.cursor(started.lowest);
         let retry_ms = self.retry_ms();
         let close = framing == Framing::Bare || !answering.keep_alive;
+        let waits_for_now = !is_raw && options.is_own_client && options.since.is_some();
+        let is_behind = started.lowest < self.horizon;
         self.write_stream_head(index, answering, Some(framing), close);
         self.reply(index, |out| {
             framing.first_block(out, retry_ms, gaps.is_empty().then_some(lowest));
             dialect.gaps(out, &gaps, lowest);
+            if waits_for_now && !is_behind {
+                dialect.heartbeat(out, lowest);
+            }
         });
         let now = self.stamp();
         if let Some(slot) = self.slots.get_mut(index) {
@@ -147,6 +152,9 @@ impl Core {
             slot.last_out = now;
             slot.phase = now;
             slot.adopt(options);
+            if waits_for_now && is_behind {
+                slot.flags.set(Flags::WAITS_FOR_NOW);
+            }
         }
         self.enter(index, &started, options.presence);
         self.file(index);

@@ -5,11 +5,11 @@
 
 export const BROKEN = [
   { name: 'passes on what it has passed on before', peer: 'node', test: 'channels change in mid-stream: poll', sees: /doubled|disordered/,
-    breaks: [['|| record._last && compare(message.id, record._last) <= 0) return;', ') return;']] },
+    breaks: [['|| record._last && compare(id, record._last) <= 0) return;', ') return;']] },
   { name: 'forgets where it was', peer: 'node', test: 'sse · rst', sees: /missing|lost/,
-    breaks: [['line.cursor = id || line.cursor;', ''], ['if (isAll) line.cursor = each.id;', '']] },
+    breaks: [['if (!this._isPast) this._line._cursor = cursor;', '']] },
   { name: 'keeps a gap to itself', peer: 'node', test: 'sse · crash', sees: /missing|lost|strange/,
-    breaks: [['record._each((target) => target._emit("gap", detail));', '']] },
+    breaks: [['channels.get(name)?._each((target) => target._emit("gap", detail));', ';']] },
   { name: 'comes back at once', peer: 'node', test: 'the server is gone: it says when it comes again, and does', sees: /attempts|came after|waits|retryAt/,
     breaks: [['this._wait(delay(this._attempt++, why.retry), why);', 'this._wait(0, why);']] },
   { name: 'never gives up', peer: 'node', test: 'refused for good: 403 over sse', sees: /the end/,

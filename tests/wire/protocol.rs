@@ -159,6 +159,46 @@ fn events_announce_a_gap_with_the_id_where_they_go_on() {
 }
 
 #[test]
+fn events_tell_the_position_as_soon_as_a_replay_is_over() {
+    let server = Running::start(&[]);
+    let ids = publish_many(&server, "a", 0..300); // more than one pull
+    let newest = publish(&server, "other", "0");
+    let same = format!("since={newest}");
+    let lost = format!("since={LOST}");
+    let lost_live = format!("since={LOST}&gap=live");
+    for (query, count, gaps) in [
+        ("since=earliest", 300, 0),
+        (&*format!("since={}", ids[297]), 2, 0),
+        (&*same, 0, 0),
+        ("since=latest", 0, 0),
+        (&*lost, 300, 1),
+        (&*lost_live, 0, 1),
+    ] {
+        let mut sse = Sse::open(&server, &format!("/events?v=1&channel=a&{query}"), &[]);
+        let first = sse.block().expect("the first block");
+        assert!(first.retry.is_some() && first.data.is_none(), "{query}: came {first:?}");
+        let (mut messages, mut told_gaps) = (0, 0);
+        let end = loop {
+            let block = sse.block().expect("a block");
+            match block.name() {
+                _ if block.data.is_none() => break block,
+                "gap" => told_gaps += 1,
+                _ => messages += 1,
+            }
+        };
+        assert_eq!((messages, told_gaps), (count, gaps), "{query}");
+        assert_eq!((end.retry, end.id.as_deref()), (None, Some(&*newest)), "{query}");
+    }
+    // Who begins now has nothing to catch up with, and who does not say v=1 is told nothing of it.
+    for target in ["/events?v=1&channel=a", "/events?channel=a&since=latest"] {
+        let mut sse = Sse::open(&server, target, &[]);
+        sse.block().expect("the first block");
+        let live = publish(&server, "a", "live");
+        assert_eq!(sse.block().expect("a block").id, Some(live));
+    }
+}
+
+#[test]
 fn a_first_poll_answers_at_once_with_where_to_go_on() {
     let server = Running::start(&[]);
     publish(&server, "a", "old");

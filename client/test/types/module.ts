@@ -2,7 +2,7 @@
 import Holdline, { Holdline as Named, type Gap, type HoldlineMessage, type StateChange } from "holdline";
 
 const line: Holdline = new Holdline();
-new Named("https://example.org/base", { transports: ["sse", "poll"], token: "t", queue: 10, heartbeat: 30 });
+new Named("https://example.org/base", { transports: ["sse", "poll"], token: "t", queue: 10, heartbeat: 30, buffer: 100 });
 new Holdline(new URL("https://example.org"), { token: async (isRefused: boolean) => (isRefused ? "new" : undefined), since: "10m", gap: "live" });
 new Holdline(".", { fetch: globalThis.fetch, WebSocket: globalThis.WebSocket });
 // @ts-expect-error there is no such transport
