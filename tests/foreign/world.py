@@ -8,7 +8,7 @@ import socket
 import struct
 import time
 
-PATIENCE = 12  # seconds for what should take none
+PATIENCE = 30  # seconds for what should take none
 
 
 class Server:

@@ -10,7 +10,7 @@ dns.lookup = (name, ...more) => lookUp("127.0.0.1", ...more); // every name is t
 
 const [client, base] = process.argv.slice(2);
 const { default: Holdline } = await import(client);
-const deadline = setTimeout(() => fail("nothing came"), 8000);
+const deadline = setTimeout(() => fail("nothing came"), 60_000);
 
 function fail(why) {
   console.error(why);

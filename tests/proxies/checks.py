@@ -20,7 +20,7 @@ from clients import soon
 from world import KINDS, World
 
 AT_ONCE = 8  # checks: most of them wait
-PATIENCE = 60  # seconds for a check
+PATIENCE = 120  # seconds for a check
 BUDGET = 150  # seconds for all of them
 
 

@@ -11,12 +11,17 @@ import struct
 from typing import NamedTuple
 from urllib.parse import urlencode
 
-PATIENCE = 10  # seconds for what should take none
+PATIENCE = 30  # seconds for what should take none
+
+
+def busy():
+    """By how much what is allowed grows, because others use this machine too."""
+    return min(6, max(1, os.getloadavg()[0] / os.cpu_count() / 1.5))
 
 
 async def soon(awaitable, seconds):
-    """`asyncio.wait_for`, which may swallow that it is cancelled."""
-    async with asyncio.timeout(seconds):
+    """`asyncio.wait_for`, which may swallow that it is cancelled; longer on a machine that is busy."""
+    async with asyncio.timeout(seconds * busy()):
         return await awaitable
 
 
