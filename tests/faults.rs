@@ -10,6 +10,8 @@
 mod abandoned;
 #[path = "faults/books.rs"]
 mod books;
+#[path = "support/clock.rs"]
+mod clock;
 #[path = "faults/delivery.rs"]
 mod delivery;
 #[path = "faults/descriptors.rs"]

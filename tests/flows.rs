@@ -10,6 +10,8 @@ mod budget;
 mod channels;
 #[path = "flows/cleanup.rs"]
 mod cleanup;
+#[path = "support/clock.rs"]
+mod clock;
 #[path = "flows/console.rs"]
 mod console;
 #[path = "flows/desk.rs"]

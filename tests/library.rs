@@ -1,6 +1,8 @@
 //! The library as its users see it: real sockets, other threads, their own loop, their own `App`.
 #![cfg(feature = "server")]
 
+#[path = "support/clock.rs"]
+mod clock;
 #[cfg(not(instrumented))]
 #[path = "library/examples.rs"]
 mod examples;
@@ -26,7 +28,7 @@ fn address(server: &Server) -> SocketAddr {
 
 fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).expect("connects");
-    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
     stream
 }
 
@@ -369,12 +371,14 @@ fn a_public_address_needs_a_decision() {
 fn a_turn_sleeps_no_longer_than_asked_and_wakes_for_a_publication() {
     let mut server = Server::bind("127.0.0.1:0").expect("binds");
     let hub = server.hub();
-    let started = Instant::now();
     while server.next_timeout() == Some(Duration::ZERO) {
         server.turn(Some(Duration::ZERO)).expect("turns");
     }
-    server.turn(Some(Duration::from_millis(20))).expect("turns");
-    assert!(started.elapsed() < Duration::from_secs(5));
+    let (asked, watch) = (Duration::from_millis(20), clock::Lateness::watch());
+    let started = Instant::now();
+    server.turn(Some(asked)).expect("turns");
+    let (took, most) = (started.elapsed(), watch.allow(Duration::from_millis(500)));
+    assert!(took < most, "{took:?}, not {most:?}");
     let publisher = std::thread::spawn(move || hub.publish("a", "x").expect("published"));
     // Without the wake this would sleep for ever.
     server.turn(None).expect("turns");
@@ -398,7 +402,7 @@ fn a_shutdown_begins_with_its_delay_and_asking_again_ends_that() {
     until(&mut stream, "retry: ");
     drop(stream);
     running.join().expect("an orderly end");
-    assert!(began.elapsed() < Duration::from_secs(10));
+    assert!(began.elapsed() < Duration::from_secs(30), "half of its delay");
 }
 
 #[test]

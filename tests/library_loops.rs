@@ -2,6 +2,9 @@
 //! loop, and nothing left when the server has gone.
 #![cfg(feature = "server")]
 
+#[path = "support/clock.rs"]
+mod clock;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
@@ -373,7 +376,7 @@ fn a_shutdown_is_noticed_said_and_ended_on_all_loops() {
     }
     drop(probes);
     running.join().expect("an orderly end");
-    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
     wait_for("no thread", || loop_threads() == 0);
 }
 
@@ -394,11 +397,11 @@ fn a_grace_that_is_over_cuts_who_is_left_on_all_loops() {
         server.turn(Some(Duration::from_millis(5))).expect("turns");
         client.is_finished() && server.engine().len() >= 2
     });
+    let (lateness, began) = (clock::Lateness::watch(), Instant::now());
     server.shutdown(Duration::from_millis(300));
-    let began = Instant::now();
     while server.turn(None).expect("turns") == Turned::Running {}
-    let took = began.elapsed();
-    assert!((200..5_000).contains(&took.as_millis()), "{took:?}");
+    let (took, most) = (began.elapsed(), lateness.allow(Duration::from_secs(5)));
+    assert!(took >= Duration::from_millis(200) && took < most, "{took:?}, not {most:?}");
     assert_eq!(server.turn(None).expect("it does not sleep"), Turned::Ended);
     drop(server);
     for mut stream in client.join().expect("no panic") {

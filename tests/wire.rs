@@ -4,6 +4,8 @@
 
 #[path = "support/clients.rs"]
 mod clients;
+#[path = "support/clock.rs"]
+mod clock;
 #[path = "wire/data.rs"]
 mod data;
 #[path = "wire/drain.rs"]

@@ -1,81 +1,25 @@
-// What the tests share: a server, a proxy that can be told to fail, an HTTP server with a script.
-import { spawn } from "node:child_process";
+// What the client's tests share: a server, a proxy that can be told to fail, an HTTP server with a script.
 import { once } from "node:events";
 import http from "node:http";
-import net from "node:net";
-import { createInterface } from "node:readline";
+import * as shared from "../../tests/support/shared.mjs";
 
 const binary = process.env.HOLDLINE_BINARY;
 if (!binary) throw new Error("HOLDLINE_BINARY names no binary: start these tests with client/test/run");
 
-/** Undone at the end of a test, the last first. */
-export function cleanup(t, undo) {
-  t.after(undo);
-}
-
 /** Starts a server; `stop(signal)` ends it and waits. */
 export async function serve(t, ...flags) {
-  const listens = flags.includes("--listen") ? [] : ["--listen", "127.0.0.1:0"];
-  const child = spawn(binary, [...listens, ...flags], { stdio: ["ignore", "pipe", "ignore"] });
-  const exit = once(child, "exit");
-  const stop = async (signal = "SIGKILL") => {
-    child.kill(signal);
-    await exit;
-  };
-  t.after(() => stop());
-  const [line] = await once(createInterface({ input: child.stdout }), "line");
-  const base = /http:\/\/\S+/.exec(line)[0];
-  return { base, port: +new URL(base).port, stop };
+  const server = await shared.serve(binary, "--listen", "127.0.0.1:0", ...flags);
+  t.after(() => server.stop());
+  return server;
 }
 
-export async function publish(base, channel, text, headers = {}) {
-  const response = await fetch(`${base}/channels/${channel}`, { method: "POST", body: text, headers });
-  if (!response.ok) throw new Error("publishing: " + response.status);
-  return response.json();
-}
+export const { publish } = shared;
 
 /** A TCP proxy to a port. What it does to a connection is decided by `rule(firstLine)`. */
 export async function proxy(t, port) {
-  const self = { port: 0, base: "", target: port, rule: () => "pass", open: new Set(), seen: [] };
-  const server = net.createServer((client) => {
-    client.on("error", () => {});
-    client.once("data", (first) => {
-      const line = first.toString("latin1").split("\r\n")[0];
-      const rule = self.rule(line);
-      self.seen.push(line);
-      if (rule == "reset") return client.resetAndDestroy();
-      if (rule == "mute") return;
-      if (typeof rule == "object") return client.end(rule.answer);
-      const server = net.connect(self.target, "127.0.0.1");
-      const pair = { line, client, server, isMute: false };
-      self.open.add(pair);
-      const end = () => {
-        self.open.delete(pair);
-        client.destroy();
-        server.destroy();
-      };
-      server.on("error", end).on("close", end);
-      client.on("close", end);
-      server.on("data", (bytes) => pair.isMute || client.write(bytes));
-      client.on("data", (bytes) => pair.isMute || server.write(bytes));
-      server.write(first);
-    });
-    self.clients.add(client);
-    client.on("close", () => self.clients.delete(client));
-  });
-  self.clients = new Set();
-  self.cut = () => {
-    for (const { client } of self.open) client.resetAndDestroy();
-  };
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  self.port = server.address().port;
-  self.base = "http://127.0.0.1:" + self.port;
-  t.after(() => {
-    for (const client of self.clients) client.destroy();
-    server.close();
-  });
-  return self;
+  const way = await shared.wire(port);
+  t.after(() => way.close());
+  return way;
 }
 
 /** An HTTP server that answers by `handler(request, response)`. */
@@ -124,16 +68,8 @@ export function sockets(script) {
   return { WebSocket: Socket, made };
 }
 
-/** Waits until something holds; fails with what was last seen if it does not in time. */
-export async function until(condition, what = condition, ms = 15000) {
-  const end = Date.now() + ms;
-  for (;;) {
-    const value = await condition();
-    if (value) return value;
-    if (Date.now() > end) throw new Error("did not happen in time: " + what);
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-}
+/** Waits until something holds, and gives it. */
+export const until = (condition, what = condition, ms = shared.PATIENCE) => shared.until(what, condition, ms);
 
 export const event = (target, type) => new Promise((resolve) => target.addEventListener(type, resolve, { once: true }));
 

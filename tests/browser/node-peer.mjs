@@ -2,15 +2,13 @@
 // injected. The client is the one that the server serves.
 
 import fs from 'node:fs';
-import { createRequire } from 'node:module';
 import os from 'node:os';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { load as required } from '../support/shared.mjs';
 import { Subject, seeded } from './subject.mjs';
 
 const [origin, seed, injects] = process.argv.slice(2);
-const place = (process.env.NODE_PATH ?? '').split(path.delimiter).filter(Boolean)[0] ?? path.resolve('node_modules');
-const require = createRequire(path.join(place, '_'));
 
 async function load() {
   const source = await (await fetch(`${origin}/client.js`)).text();
@@ -31,7 +29,7 @@ Math.random = seeded(Number(seed));
 const subject = new Subject(await load());
 process.on('message', async ({ id, name, values }) => {
   try {
-    if (name === 'start' && injects === 'true') values[0].options = { ...values[0].options, WebSocket: require('ws').WebSocket };
+    if (name === 'start' && injects === 'true') values[0].options = { ...values[0].options, WebSocket: required('ws').WebSocket };
     process.send({ id, value: await subject[name](...values) });
   } catch (error) {
     process.send({ id, error: String(error.stack) });

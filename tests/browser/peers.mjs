@@ -3,16 +3,12 @@
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import fs from 'node:fs';
-import { createRequire } from 'node:module';
-import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { chromium, load } from '../support/shared.mjs';
 import { Bidi } from './bidi.mjs';
 
 const here = name => fileURLToPath(new URL(name, import.meta.url));
 
-const CHROMIUM_ARGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-  '--disable-component-update', '--disable-sync', '--disable-dev-shm-usage'];
-const CHROMIUM = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
 const FIREFOX = ['/usr/bin/firefox-esr', '/usr/bin/firefox'];
 
 /** What the proxy serves itself: the page, and what it loads besides the client. */
@@ -23,13 +19,6 @@ export const PAGES = {
   '/_test/payload.mjs': { type: 'text/javascript', body: fs.readFileSync(here('payload.mjs')) },
 };
 
-function required(name) {
-  const place = (process.env.NODE_PATH ?? '').split(path.delimiter).filter(Boolean)[0] ?? path.resolve('node_modules');
-  return createRequire(path.join(place, '_'))(name);
-}
-
-const found = (own, usual) => own ?? usual.find(p => fs.existsSync(p));
-
 // ---------------------------------------------------------------- Chromium
 
 export class Chromium {
@@ -38,11 +27,8 @@ export class Chromium {
   #browser;
 
   static async launch() {
-    const executablePath = found(process.env.CHROMIUM, CHROMIUM);
-    if (!executablePath) throw new Error(`no Chromium: looked for ${CHROMIUM.join(', ')}`);
     const own = new Chromium();
-    own.#browser = await required('playwright-core').chromium.launch({ executablePath, args: CHROMIUM_ARGS,
-      ignoreDefaultArgs: ['--disable-back-forward-cache'] });
+    own.#browser = await chromium({ ignoreDefaultArgs: ['--disable-back-forward-cache'] });
     return own;
   }
 
@@ -122,10 +108,10 @@ export class Firefox {
   #bidi;
 
   static async launch() {
-    const executable = found(process.env.FIREFOX, FIREFOX);
+    const executable = process.env.FIREFOX ?? FIREFOX.find(one => fs.existsSync(one));
     if (!executable) throw new Error(`no Firefox: looked for ${FIREFOX.join(', ')}`);
     const own = new Firefox();
-    own.#bidi = await Bidi.launch(executable, required('ws'));
+    own.#bidi = await Bidi.launch(executable, load('ws'));
     return own;
   }
 
@@ -207,7 +193,7 @@ export class Node {
   }
 
   get version() {
-    return `Node ${process.version}${this.#injects ? ` with ws ${required('ws/package.json').version}` : ''}`;
+    return `Node ${process.version}${this.#injects ? ` with ws ${load('ws/package.json').version}` : ''}`;
   }
 
   async open(origin, seed) {

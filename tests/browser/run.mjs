@@ -5,13 +5,14 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { patience, sleep } from '../support/shared.mjs';
 import { BROKEN, broken } from './broken.mjs';
 import { MATRIX } from './faults.mjs';
 import { Chromium, Firefox, Node } from './peers.mjs';
 import { SCENARIOS } from './scenarios.mjs';
 import { Stage } from './stage.mjs';
 import { written, writtenBroken } from './table.mjs';
-import { Server, patience, sleep } from './world.mjs';
+import { Server } from './world.mjs';
 
 const TRANSPORTS = ['ws', 'sse', 'poll'];
 const HOMES = {
@@ -229,7 +230,6 @@ function judgeTheOracle() {
 
 const list = jobs();
 console.log(`seed ${given.seed}${patience() > 1 ? `; the machine is busy, so times may be ${patience().toFixed(1)} times as long` : ''}`);
-for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.once(signal, () => process.exit(1)); // children end with us
 const homes = {};
 let skipped = 0;
 for (const peer of new Set(list.map(job => job.peer))) {

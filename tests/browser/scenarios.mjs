@@ -4,8 +4,8 @@
 // begun first. `run` gets the tools of run.mjs, and fails by throwing.
 
 import assert from 'node:assert/strict';
+import { patience, sleep, until } from '../support/shared.mjs';
 import { make } from './payload.mjs';
-import { patience, sleep, until } from './world.mjs';
 
 export const SCENARIOS = [];
 

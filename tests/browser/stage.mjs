@@ -1,10 +1,11 @@
 // One test's world: a proxy of its own, a subject behind it, a publisher past it, and what was written down.
 
+import { sleep, until } from '../support/shared.mjs';
 import { FaultProxy } from './proxy.mjs';
 import { judge, recovery } from './oracle.mjs';
 import { PAGES } from './peers.mjs';
 import { seeded } from './subject.mjs';
-import { Publisher, sleep, until } from './world.mjs';
+import { Publisher } from './world.mjs';
 
 export class Stage {
   /** Everything that the subject wrote, of all its lives. */

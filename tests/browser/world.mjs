@@ -1,41 +1,15 @@
 // The real server, and somebody who publishes to it without a pause.
 
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import http from 'node:http';
-import os from 'node:os';
-import readline from 'node:readline';
+import { serve, sleep } from '../support/shared.mjs';
 import { Ledger } from './oracle.mjs';
 import { make } from './payload.mjs';
 
-export const sleep = ms => new Promise(resolve => { setTimeout(resolve, ms); });
-
-/** By how much a time that is allowed grows, because others use this machine too. What is counted does not grow. */
-export function patience() {
-  return Math.min(6, Math.max(1, os.loadavg()[0] / os.cpus().length / 1.5));
-}
-
-/** Waits until `probe` gives something truthy, and gives it back. */
-export async function until(what, probe, limit = 10_000, every = 50) {
-  const ms = limit * patience();
-  const end = Date.now() + ms;
-  for (;;) {
-    const found = await probe();
-    if (found) return found;
-    if (Date.now() > end) throw new Error(`not within ${(ms / 1000).toFixed(1)} s: ${typeof what === 'function' ? what() : what}`);
-    await sleep(every);
-  }
-}
-
-const running = new Set();
-process.once('exit', () => running.forEach(child => child.kill('SIGKILL')));
-
+/** A server that can be ended, and started again. */
 export class Server {
   #binary;
   #options;
-  #process = null;
-  port = 0;
-  said = [];
+  #run = null;
 
   constructor(binary, options = []) {
     this.#binary = binary;
@@ -43,30 +17,17 @@ export class Server {
   }
 
   async start() {
-    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('HOLDLINE_')));
-    const child = spawn(this.#binary, ['--listen', '127.0.0.1:0', ...this.#options], { env, stdio: ['ignore', 'pipe', 'pipe'] });
-    this.#process = child;
-    running.add(child);
-    child.once('exit', () => running.delete(child));
-    child.stderr.on('data', text => this.said.push(String(text)));
-    const lines = readline.createInterface(child.stdout);
-    const [line] = await Promise.race([once(lines, 'line'), once(child, 'exit').then(() => [''])]);
-    this.port = Number(/:(\d+)$/.exec(line)?.[1] ?? 0);
-    if (!this.port) throw new Error(`the server did not start: ${this.said.join('')}`);
+    this.#run = await serve(this.#binary, '--listen', '127.0.0.1:0', ...this.#options);
     return this.port;
+  }
+
+  get port() {
+    return this.#run.port;
   }
 
   /** Asks for an orderly end (SIGTERM) or takes it away (SIGKILL); resolves when it is gone. */
   async end(signal = 'SIGTERM') {
-    const child = this.#process;
-    if (!child || child.exitCode !== null || child.signalCode !== null) return;
-    const gone = once(child, 'exit');
-    child.kill(signal);
-    await gone;
-  }
-
-  signal(name) {
-    this.#process.kill(name);
+    await this.#run?.stop(signal);
   }
 }
 

@@ -37,8 +37,10 @@ fn ticks(name: &str) {
     let first = first.json()["t"].as_u64().expect("a number");
     assert_eq!(stream.event().json()["t"], first + 1, "no tick is lost");
     while socket.json()["t"] != first + 1 {}
+    // What comes next, or one later where this process was held up for a second.
     let body = poll(&server, "channel=clock&since=latest");
-    assert_eq!(body["messages"][0]["data"]["t"], first + 2, "came {body}");
+    let next = body["messages"][0]["data"]["t"].as_u64();
+    assert!(next.is_some_and(|next| next >= first + 2), "came {body}");
     get(&server, "/health").expect(200);
 }
 
@@ -110,15 +112,15 @@ fn a_game_takes_input_and_shows_its_world() {
 
 #[test]
 fn a_game_ticks_thirty_times_a_second_whoever_looks() {
+    // From before its start: whoever is held up in between only sees a tick later.
+    let began = std::time::Instant::now();
     let (server, _input) = start("game");
     let mut world = Sse::open(&server, "/channels/world", &[]);
     wait_subscribers(&server, "world", 1);
-    let first = tick(&world.event().json());
-    let began = std::time::Instant::now();
-    until(&mut world, |state| tick(state) >= first + 30);
-    let took = began.elapsed().as_secs_f64();
+    let seen = tick(&until(&mut world, |state| tick(state) >= 30));
+    let (took, least) = (began.elapsed().as_secs_f64(), (seen - 1) as f64 / 30.0);
     // Never quicker; how much slower is the machine's affair.
-    assert!(took > 0.9, "thirty ticks in {took} s");
+    assert!(took > 0.9 * least, "{seen} ticks in {took} s");
 }
 
 fn tick(state: &Value) -> u64 {

@@ -2,13 +2,15 @@
 
 import path from 'node:path';
 
-import * as lib from '../snippets/lib.mjs';
+import * as lib from '../support/shared.mjs';
 
 const [programs, shots] = process.argv.slice(2);
 const HOSTILE = '<img src=x onerror="document.title=\'broken in\'"><script>document.title="broken in"</script>';
 const HOSTILE_NAME = HOSTILE.replaceAll(' ', '/').slice(0, 64);
 
-const { chromium, lacks } = await lib.browser();
+// Where there is no browser, each example says so.
+let lacks;
+const chromium = await lib.chromium().catch(error => { lacks = error.message; });
 // What Ann and Bob have before them.
 const wide = await chromium?.newContext({ viewport: { width: 1000, height: 640 }, colorScheme: 'light' });
 const phone = await chromium?.newContext({ viewport: { width: 390, height: 760 }, colorScheme: 'dark' });
@@ -19,7 +21,7 @@ const phone = await chromium?.newContext({ viewport: { width: 390, height: 760 }
 async function meet(name, run) {
   if (lacks) throw new lib.Skip(lacks);
   const server = await lib.serve(path.join(programs, name), '127.0.0.1:0');
-  const wire = await lib.wire(server.at);
+  const wire = await lib.wire(server.port);
   const people = [];
   try {
     const [ann, bob] = await Promise.all([come(wide, server.base, people), come(phone, wire.base, people)]);
@@ -62,7 +64,7 @@ async function shoot(page, what) {
 }
 
 const state = page => page.getAttribute('#state', 'data-state');
-const is = (page, wanted) => lib.until(`the page says that it is ${wanted}`, async () => {
+const is = (page, wanted) => lib.becomes(`the page says that it is ${wanted}`, async () => {
   const now = await state(page);
   return now === wanted || `${now}: ${await page.textContent('#state')}; ${page.errors}`;
 });
@@ -71,8 +73,8 @@ const count = (list, part) => list.filter(text => text.includes(part)).length;
 
 // Cuts the wire, sees that it is told, does something meanwhile, and waits until all is well again.
 async function through({ bob, wire }, meanwhile) {
-  wire.cut();
-  await lib.until('the page says that it is cut off', async () => {
+  wire.sever();
+  await lib.becomes('the page says that it is cut off', async () => {
     const text = await bob.textContent('#state');
     return /^cut off; next try \d/.test(text) || text;
   });
@@ -90,7 +92,7 @@ async function chat(room) {
     await page.fill('[name=text]', text);
     await page.press('[name=text]', 'Enter');
   };
-  const heard = (page, text) => lib.until(`${text} is heard, once`, async () =>
+  const heard = (page, text) => lib.becomes(`${text} is heard, once`, async () =>
     count(await texts(page, '#messages li'), text) === 1 && count(await texts(page, '#drafts li'), text) === 0
       || texts(page, 'li'));
   await ann.fill('[name=name]', 'Ann');
@@ -102,7 +104,7 @@ async function chat(room) {
   await through(room, async () => {
     await say(ann, 'said while Bob was cut off');
     await say(bob, 'said by Bob while he was');
-    await lib.until('it waits', async () => count(await texts(bob, '#drafts li'), 'while he was') === 1);
+    await lib.becomes('it waits', async () => count(await texts(bob, '#drafts li'), 'while he was') === 1);
   });
   for (const page of [ann, bob]) {
     await heard(page, 'said while Bob was cut off');
@@ -129,7 +131,7 @@ async function chat(room) {
 async function dashboard(room) {
   const { ann, bob, server } = room;
   const card = (page, name) => page.locator('article').filter({ has: page.locator('h2', { hasText: name }) });
-  const shows = (page, name, value) => lib.until(`${name} is ${value}`, async () => {
+  const shows = (page, name, value) => lib.becomes(`${name} is ${value}`, async () => {
     const now = await card(page, name).locator('strong').textContent({ timeout: 1000 });
     return now === value || now;
   });
@@ -144,7 +146,7 @@ async function dashboard(room) {
   // The curve has every reading, each of them once; also for who comes late.
   await ann.reload();
   for (const page of [ann, bob]) {
-    await lib.until('five readings', async () => {
+    await lib.becomes('five readings', async () => {
       const curve = await card(page, 'cellar').locator('path').getAttribute('d', { timeout: 1000 });
       return /^M[^ML]+(L[^ML]+){4}$/.test(curve) || curve;
     });
@@ -164,7 +166,7 @@ async function scoreboard(room) {
   const { ann, bob, server } = room;
   const points = (page, team) => page.locator(`[data-team=${team}] output`).textContent();
   const score = (page, team, by) => page.click(`[data-team=${team}] [data-by="${by}"]`);
-  const shows = (page, team, wanted) => lib.until(`${team} has ${wanted}`, async () => {
+  const shows = (page, team, wanted) => lib.becomes(`${team} has ${wanted}`, async () => {
     const now = await points(page, team);
     return now === wanted || now;
   });
@@ -213,7 +215,7 @@ async function cursors(room) {
     await page.mouse.move(board.x + board.width * x, board.y + board.height * y);
     if (press) await page.mouse.down().then(() => page.mouse.up());
   };
-  const at = (page, wanted) => lib.until(`a cursor at ${wanted}`, async () => {
+  const at = (page, wanted) => lib.becomes(`a cursor at ${wanted}`, async () => {
     const [now] = await places(page, '.cursor');
     return now === wanted || now;
   });
@@ -228,7 +230,7 @@ async function cursors(room) {
   await at(bob, '0.8 0.2');
   await ann.reload(); // the board is there for who comes late
   for (const page of [ann, bob]) {
-    await lib.until('three marks', async () => await marks(page) === '0.2 0.2, 0.5 0.2, 0.8 0.2' || marks(page));
+    await lib.becomes('three marks', async () => await marks(page) === '0.2 0.2, 0.5 0.2, 0.8 0.2' || marks(page));
   }
   const odd = [['x', '{"x":"1;background:red","y":[]}'], [HOSTILE_NAME, 'null'], ['y', '"x"']];
   for (const [Event, body] of odd) {
@@ -237,7 +239,7 @@ async function cursors(room) {
     }
   }
   for (const page of [ann, bob]) {
-    await lib.until('odd ones are shown', async () => {
+    await lib.becomes('odd ones are shown', async () => {
       const names = await texts(page, '.cursor');
       const hasAll = ['x', 'y', HOSTILE_NAME.slice(0, 20)].every(name => names.includes(name));
       return hasAll && await page.locator('.mark').count() === 6 || names;

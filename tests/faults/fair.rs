@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::clock::Lateness;
 use crate::fleet::crowd::{Crowd, Cut, Habits};
 use crate::fleet::ledger::Waits;
 use crate::fleet::process::room_for;
@@ -20,7 +21,7 @@ use crate::support::Running;
 
 /// How long each neighbour disturbs.
 const WHILE: Duration = Duration::from_millis(1_500);
-/// What half and what nearly all may take on any machine, however busy with other things.
+/// What half and what nearly all may take on any machine, and more where it is late itself.
 const HALF_MS: f64 = 1_000.0;
 const LATE_MS: f64 = 5_000.0;
 
@@ -53,15 +54,16 @@ impl Street {
         for member in &mut self.crowd.members[..self.steady] {
             member.reader.ledger.waits = Waits::default();
         }
+        let (lateness, mut waits) = (Lateness::watch(), Waits::default());
         self.crowd.run(WHILE, |_| false);
-        let mut waits = Waits::default();
         for member in &self.crowd.members[..self.steady] {
             waits.add(&member.reader.ledger.waits);
         }
         let (p50, p99) = (waits.p50_ms(), waits.p99_ms());
         println!("{name:<44} {p50:>8.2} {p99:>8.2} {:>8.2}", waits.max_us as f64 / 1e3);
         assert!(waits.count > 0, "{name}: nothing came");
-        assert!(p50 < HALF_MS && p99 < LATE_MS, "{name}: p50 {p50} ms, p99 {p99} ms");
+        let [half, late] = [HALF_MS, LATE_MS].map(|ms| lateness.allow_ms(ms));
+        assert!(p50 < half && p99 < late, "{name}: p50 {p50} ms, p99 {p99} ms, late {lateness:?}");
         waits
     }
 
@@ -127,7 +129,7 @@ impl Drop for Flood {
 fn others_go_on_beside_any_neighbour() {
     let (crowd, _guard) = room_for(number("HOLDLINE_CROWD", 1_000));
     let crowd = crowd as usize;
-    let mut street = Street::new();
+    let (lateness, mut street) = (Lateness::watch(), Street::new());
     let addr = street.server.addr;
     println!("{:<44} {:>8} {:>8} {:>8}", "latency in ms", "p50", "p99", "max");
     street.measure("alone");
@@ -162,7 +164,7 @@ fn others_go_on_beside_any_neighbour() {
     );
     assert_eq!((sum.lost, sum.twice, sum.gaps), (0, 0, 0), "lost, twice, gaps");
     assert_eq!(sum.delivered, count * steady);
-    assert!(answers.p99_ms() < LATE_MS, "{} ms", answers.p99_ms());
+    assert!(answers.p99_ms() < lateness.allow_ms(LATE_MS), "{} ms", answers.p99_ms());
     drop(street.crowd);
     Connected::wait_for_nobody(addr);
 }

@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 use holdline::server::LocalAddr;
 use holdline::{Config, Message};
 
+use crate::clock::Lateness;
 use crate::fleet::ledger::Waits;
 use crate::fleet::process::{room_for, rss_kib};
 use crate::fleet::{PATIENCE, answer, call, connect, eventually, number, request};
 use crate::support::Running;
 
-const LATE: Duration = Duration::from_secs(5);
+/// By how much a timer may be late on a machine that has nothing else to do.
+const LATE: Duration = Duration::from_secs(3);
 
 fn hasty() -> Config {
     let ms = Duration::from_millis;
@@ -36,6 +38,17 @@ fn start() -> (SocketAddr, holdline::server::Running) {
     (addr, server.spawn().expect("a thread"))
 }
 
+/// Sends a byte every so often until something comes back, which must be a 408 after this time.
+#[track_caller]
+fn assert_ended(stream: &mut TcpStream, bytes: impl Iterator<Item = u8>, after: Duration) {
+    let lateness = Lateness::watch();
+    let (told, took) = drip(stream, bytes);
+    let text = String::from_utf8_lossy(&told);
+    assert!(text.starts_with("HTTP/1.1 408 "), "came {text:?}");
+    let most = lateness.allow(after + LATE);
+    assert!((after..most).contains(&took), "after {took:?}, not {after:?} to {most:?}");
+}
+
 /// Sends a byte every so often until something comes back: what, and after how long.
 fn drip(stream: &mut TcpStream, mut bytes: impl Iterator<Item = u8>) -> (Vec<u8>, Duration) {
     let began = Instant::now();
@@ -53,19 +66,11 @@ fn drip(stream: &mut TcpStream, mut bytes: impl Iterator<Item = u8>) -> (Vec<u8>
     panic!("no end of the patience");
 }
 
-#[track_caller]
-fn assert_ended(told: &[u8], took: Duration, after: Duration) {
-    let text = String::from_utf8_lossy(told);
-    assert!(text.starts_with("HTTP/1.1 408 "), "came {text:?}");
-    assert!((after..after + LATE).contains(&took), "after {took:?}, not {after:?}");
-}
-
 #[test]
 fn a_head_byte_by_byte_is_408_in_its_time() {
     let (addr, _running) = start();
     let endless = b"GET /health HTTP/1.1\r\nX: ".iter().copied().chain(std::iter::repeat(b'x'));
-    let (told, took) = drip(&mut connect(addr), endless);
-    assert_ended(&told, took, hasty().head_timeout);
+    assert_ended(&mut connect(addr), endless, hasty().head_timeout);
 }
 
 #[test]
@@ -74,8 +79,7 @@ fn a_body_below_the_rate_is_408_after_the_grace() {
     let mut stream = connect(addr);
     let head = b"POST /channels/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n";
     stream.write_all(head).expect("sent");
-    let (told, took) = drip(&mut stream, std::iter::repeat(b'x'));
-    assert_ended(&told, took, hasty().body_grace);
+    assert_ended(&mut stream, std::iter::repeat(b'x'), hasty().body_grace);
 }
 
 /// It reads so little that the kernel never says that there is room.
@@ -162,7 +166,7 @@ fn a_thousand_attackers_cost_little_and_others_do_not_notice() {
         }
         let before = rss_kib(server.pid());
         let mut streams: Vec<_> = (0..attackers).map(|_| form.attack(server.addr)).collect();
-        let mut waits = Waits::default();
+        let (lateness, mut waits) = (Lateness::watch(), Waits::default());
         let (mut stream, mut ahead) = (connect(server.addr), Vec::new());
         for _ in 0..20 {
             for stream in &mut streams {
@@ -183,6 +187,7 @@ fn a_thousand_attackers_cost_little_and_others_do_not_notice() {
         println!("{attackers} × {form:?}: {grown:?} KiB more, others {p50:.2} ms, p99 {p99:.2} ms");
         let most = form.cost_kib() * attackers + 4_096;
         assert!(grown.is_none_or(|grown| grown < most), "{form:?}: {grown:?} KiB, not {most}");
-        assert!(p50 < 2_000.0, "{form:?}: {p50} ms");
+        let most = lateness.allow_ms(2_000.0);
+        assert!(p50 < most, "{form:?}: {p50} ms, not {most}");
     }
 }

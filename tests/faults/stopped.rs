@@ -16,6 +16,7 @@ use holdline::{Config, Message};
 use rustix::process::{Pid, Signal, kill_process};
 use socket2::{Domain, Socket, Type};
 
+use crate::clock::Lateness;
 use crate::fleet::crowd::{Crowd, Habits};
 use crate::fleet::process::rss_kib;
 use crate::fleet::publisher::{Load, Publisher};
@@ -70,7 +71,8 @@ impl Drop for Cat {
 fn who_is_stopped_disturbs_nobody_and_goes_on_from_what_is_kept() {
     const MESSAGES: u64 = 400;
     const BYTES: usize = 50_000;
-    // Others may be late by some of it, on a machine that is busy; those who are stopped lose more.
+    const AHEAD: u64 = 80; // half of what is kept
+    // Others are never behind by more than some of it; those who are stopped lose more.
     let server = Running::start(&["--history", "1000,1h,8M"]);
     let (origin, start) = (Instant::now(), start_of(server.addr));
     let mut stopped: Vec<(Reader, Cat)> = [Via::Ws, Via::Events, Via::Meta, Via::RawSse]
@@ -86,13 +88,18 @@ fn who_is_stopped_disturbs_nobody_and_goes_on_from_what_is_kept() {
     });
     stopped.iter().for_each(|(_, cat)| cat.signal(Signal::STOP));
     let before = rss_kib(server.pid());
-    let mut crowd = Crowd::new(server.addr, 1);
+    let (lateness, mut crowd) = (Lateness::watch(), Crowd::new(server.addr, 1));
     for via in Via::PROTOCOL {
         crowd.join(Reader::from_the_start(via, &["a"], &start, origin), Habits::STEADY);
     }
     let load = Load { bytes: BYTES, count: MESSAGES, ..Load::steady("a", 5) };
     let publisher = Publisher::start(server.addr, load, origin);
-    assert!(crowd.run(2 * PATIENCE, |_| publisher.is_done()), "it publishes all the same");
+    let paced = |crowd: &mut Crowd| {
+        let slowest = crowd.members.iter().map(|member| member.reader.ledger.delivered).min();
+        publisher.allow(slowest.unwrap_or_default() + AHEAD);
+        publisher.is_done()
+    };
+    assert!(crowd.run(2 * PATIENCE, paced), "it publishes all the same");
     let (count, waits) = publisher.stop();
     let totals = BTreeMap::from([("a".to_owned(), count)]);
     assert!(crowd.catch_up(&totals, PATIENCE), "others read on");
@@ -102,7 +109,8 @@ fn who_is_stopped_disturbs_nobody_and_goes_on_from_what_is_kept() {
     let (answers, delivery) = (waits.p99_ms(), sum.waits.p99_ms());
     println!("{count} × {BYTES} B beside 4 that are stopped: p99 of answers {answers:.2} ms,");
     println!("of delivery {delivery:.2} ms; {grown:?} KiB more");
-    assert!(answers < 5_000.0 && delivery < 5_000.0, "{answers} ms, {delivery} ms");
+    let most = lateness.allow_ms(5_000.0);
+    assert!(answers < most && delivery < most, "{answers} ms, {delivery} ms, not {most}");
     assert!(grown.is_none_or(|kib| kib < 24 * 1024), "{grown:?} KiB");
     stopped.iter().for_each(|(_, cat)| cat.signal(Signal::CONT));
     for (reader, cat) in &mut stopped {

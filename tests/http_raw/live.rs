@@ -77,7 +77,7 @@ fn error_survives<N: Net>(net: &N) -> Result<(), String> {
         ("417", post("/channels/live").field("Expect: x"), error(417, "expectation")),
     ];
     let exchange = |name: &str, request: Vec<u8>, want: &Want| {
-        let mut wire = net.open(PATIENCE);
+        let mut wire = net.open(PATIENCE + net.late());
         wire.send(&request).map_err(|error| format!("{name}: sending was cut: {error}"))?;
         read(&mut wire, want).map_err(|why| format!("{name}: {why}"))?;
         end(&mut wire).map_err(|why| format!("{name}: {why}"))
@@ -95,7 +95,7 @@ fn error_survives<N: Net>(net: &N) -> Result<(), String> {
 
 /// The current position of a channel.
 fn position<N: Net>(net: &N, channel: &str) -> Result<String, String> {
-    let mut wire = net.open(PATIENCE);
+    let mut wire = net.open(PATIENCE + net.late());
     send(&mut wire, Req::new(&format!("GET /poll?channel={channel}")))?;
     let answer = read(&mut wire, &status(200))?;
     let cursor = answer.field("holdline-cursor").ok_or("no Holdline-Cursor")?;
@@ -105,11 +105,11 @@ fn position<N: Net>(net: &N, channel: &str) -> Result<String, String> {
 /// Asks with `poll`, pipelines two requests behind it, then lets it go by a publication. Whichever
 /// of the two the server sees first, the poll's answer has the message and comes first.
 fn released<N: Net>(net: &N, channel: &str, poll: Req, want: &Want) -> Result<(), String> {
-    let mut wire = net.open(PATIENCE);
+    let mut wire = net.open(PATIENCE + net.late());
     send(&mut wire, poll)?;
     send(&mut wire, Req::new("GET /channels/live-behind"))?;
     send(&mut wire, Req::new("GET /nope").field("Connection: close"))?;
-    let mut publisher = net.open(PATIENCE);
+    let mut publisher = net.open(PATIENCE + net.late());
     send(&mut publisher, Req::new(&format!("POST /channels/{channel}")).body("hello"))?;
     read(&mut publisher, &status(202).or(201, ""))?;
     read(&mut wire, want)?;
@@ -135,7 +135,7 @@ fn raw_poll_first<N: Net>(net: &N) -> Result<(), String> {
 fn flood_behind_poll<N: Net>(net: &N) -> Result<(), String> {
     let next = Req::new("GET /health").bytes();
     let count = 200 * 1024 / next.len();
-    let mut wire = net.open(PATIENCE);
+    let mut wire = net.open(PATIENCE + net.late());
     send(&mut wire, Req::new("GET /poll?channel=live-flood&since=latest&wait=1"))?;
     send(&mut wire, next.repeat(count))?;
     send(&mut wire, Req::new("GET /health").field("Connection: close"))?;
@@ -153,7 +153,7 @@ fn flood_behind_poll<N: Net>(net: &N) -> Result<(), String> {
 
 /// As many as a connection may make at least; a limit of requests may end it after them.
 fn thousand<N: Net>(net: &N) -> Result<(), String> {
-    let mut wire = net.open(PATIENCE);
+    let mut wire = net.open(PATIENCE + net.late());
     let request = |i: usize| Req::new(&format!("GET /channels/live-{i}")).bytes();
     send(&mut wire, (0..1000).flat_map(request).collect::<Vec<u8>>())?;
     for i in 0..1000 {
@@ -166,7 +166,7 @@ fn thousand<N: Net>(net: &N) -> Result<(), String> {
 /// RFC 9110 §9.3.2: the same fields, and a length only if it is the true one.
 fn head_like_get<N: Net>(net: &N) -> Result<(), String> {
     for target in ["/health", "/ready", "/", "/nope", "/channels/_x", "/poll"] {
-        let mut wire = net.open(PATIENCE);
+        let mut wire = net.open(PATIENCE + net.late());
         send(&mut wire, Req::new(&format!("GET {target}")))?;
         send(&mut wire, Req::new(&format!("HEAD {target}")))?;
         let get = wire.answer(Shape::Full).map_err(|trouble| told(&wire, &trouble))?;
@@ -201,7 +201,7 @@ fn head_like_get<N: Net>(net: &N) -> Result<(), String> {
 fn stream_starts<N: Net>(net: &N) -> Result<(), String> {
     let request = || Req::new("GET /events?channel=live-stream");
     for (request, chunked) in [(request(), true), (request().ten(), false)] {
-        let mut wire = net.open(PATIENCE);
+        let mut wire = net.open(PATIENCE + net.late());
         send(&mut wire, request)?;
         wire.answer(Shape::Open).map_err(|trouble| told(&wire, &trouble))?;
         let block = wire.block(chunked).map_err(|trouble| told(&wire, &trouble))?;
@@ -220,12 +220,16 @@ fn stream_starts<N: Net>(net: &N) -> Result<(), String> {
 /// A stream whose client has ended is gone: nobody half-closes one in earnest.
 fn stream_ends<N: Net>(net: &N) -> Result<(), String> {
     for target in ["/events?channel=live-end", "/channels/live-end"] {
-        let mut wire = net.open(PATIENCE);
+        let mut wire = net.open(PATIENCE + net.late());
         send(&mut wire, Req::new(&format!("GET {target}")).field("Accept: text/event-stream"))?;
         wire.answer(Shape::Open).map_err(|trouble| told(&wire, &trouble))?;
         wire.finish();
-        // A heartbeat is due after 12 s at the earliest: what ends sooner was ended for this.
-        wire.drain().map_err(|trouble| told(&wire, &trouble))?;
+        while wire.read_more().map_err(|trouble| told(&wire, &trouble))? {
+            // What stays open gets heartbeats.
+            if String::from_utf8_lossy(wire.unread()).contains("heartbeat") {
+                return Err(format!("{target}: it went on: {}", shown(wire.received())));
+            }
+        }
     }
     Ok(())
 }
@@ -245,7 +249,7 @@ fn large_publish<N: Net>(net: &N) -> Result<(), String> {
         ("1001 lines", one.repeat(1001), error(413, "too_large")),
     ];
     for (name, body, want) in rows {
-        let mut wire = net.open(PATIENCE);
+        let mut wire = net.open(PATIENCE + net.late());
         send(&mut wire, Req::new("POST /publish").body(body))
             .map_err(|why| format!("{name}: {why}"))?;
         let answer = read(&mut wire, &want).map_err(|why| format!("{name}: {why}"))?;

@@ -12,6 +12,9 @@ const BYTE_PAUSE: Duration = Duration::from_micros(20);
 /// Between two parts, so that the first is read before the second comes.
 const PART_PAUSE: Duration = Duration::from_millis(3);
 
+/// Where every pause is long, the rest goes at once: a head may take ten seconds.
+const DELIVERY_MAX: Duration = Duration::from_secs(3);
+
 /// How what the row sends is cut into pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
@@ -127,11 +130,16 @@ fn deliver<N: Net>(
         }
         Cut::At(_) => (vec![bytes], Duration::ZERO),
     };
+    let (since, mut sent) = (net.clock(), 0);
     for (i, part) in parts.into_iter().enumerate() {
+        if net.clock() - since > DELIVERY_MAX {
+            return wire.send(&bytes[sent..]);
+        }
         if i > 0 || cut == Cut::Bytes {
             net.breathe(pause);
         }
         wire.send(part)?;
+        sent += part.len();
     }
     Ok(())
 }

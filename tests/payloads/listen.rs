@@ -171,7 +171,7 @@ impl<'n, N: Net> Listener<'n, N> {
             net,
             kind,
             channel: channel.to_owned(),
-            wire: net.open(PATIENCE),
+            wire: net.open(PATIENCE + net.late()),
             bytes: Vec::new(),
             parser: Parser::new(),
             blocks: VecDeque::new(),
@@ -366,7 +366,7 @@ impl<'n, N: Net> Listener<'n, N> {
         }
         self.since = Some(cursor);
         if self.kind.is_ten() {
-            self.wire = self.net.open(PATIENCE);
+            self.wire = self.net.open(PATIENCE + self.net.late());
         }
         self.ask();
     }

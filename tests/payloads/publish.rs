@@ -81,13 +81,13 @@ impl<'n, N: Net> Publisher<'n, N> {
 
     /// Sends a request on a connection of its own.
     pub fn ask(&self, request: Req) -> Answer {
-        let mut wire = self.net.open(PATIENCE);
+        let mut wire = self.net.open(PATIENCE + self.net.late());
         wire.send(&request.bytes()).expect("sent");
         wire.answer(Shape::Full).unwrap_or_else(|trouble| panic!("{trouble}"))
     }
 
     pub fn socket(&self, target: &str) -> Wire<N::Pipe> {
-        let mut wire = self.net.open(PATIENCE);
+        let mut wire = self.net.open(PATIENCE + self.net.late());
         wire.send(&ws::upgrade(target, None)).expect("sent");
         let answer = wire.answer(Shape::Open).unwrap_or_else(|trouble| panic!("{trouble}"));
         assert_eq!(answer.status, 101, "{answer:?}");

@@ -1,7 +1,7 @@
 // A transcript of a WebSocket on the protocol's page: what its `>` lines say is sent by a browser's WebSocket, and what
 // comes must be what its `<` lines say, but for what differs each time.
 
-import * as lib from './lib.mjs';
+import * as lib from '../support/shared.mjs';
 import { CURSOR, pattern } from './transcript.mjs';
 
 // The lines of a transcript: { way, frame }, `way` being `<`, `>`, or `…` for frames that are left out.
@@ -24,7 +24,7 @@ export function talks({ channel, since = 'latest', protocol, before = [], after 
     for (const [its, payload] of before) await lib.publish(server.base, its, payload);
     await page.evaluate(open, [`ws://${server.at}/${path}`, protocol]);
     for (const [payload, headers] of after) {
-      await lib.until('it listens', async () => (await lib.about(server.base, channel)).subscribers === 1);
+      await lib.becomes('it listens', async () => (await lib.about(server.base, channel)).subscribers === 1);
       await lib.publish(server.base, channel, payload, headers);
     }
     let cursor;
@@ -36,7 +36,7 @@ export function talks({ channel, since = 'latest', protocol, before = [], after 
       const wanted = pattern(frame, '^', '$');
       let came;
       do {
-        await lib.until(`${frame} after ${came}`, async () => (came = await page.evaluate(take) ?? '') !== '');
+        await lib.becomes(`${frame} after ${came}`, async () => (came = await page.evaluate(take) ?? '') !== '');
       } while (skips && !wanted.test(came));
       if (!wanted.test(came)) throw new Error(`${came} is not ${wanted}`);
       skips = false;

@@ -6,7 +6,7 @@ import http from 'node:http';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-import * as lib from './lib.mjs';
+import * as lib from '../support/shared.mjs';
 
 export const top = fileURLToPath(new URL('../..', import.meta.url));
 const packages = (process.env.PYTHON_PACKAGES ?? '').split(/[=\s]+/);
@@ -55,21 +55,20 @@ await new Promise(resolve => { host.listen(0, '127.0.0.1', resolve); });
 
 // One visitor with many tabs: its objects are said as JSON, for the test to read.
 async function visitor() {
-  const { chromium, lacks } = await lib.browser();
-  const context = await chromium?.newContext();
-  await context?.addInitScript(() => {
+  const chromium = await lib.chromium().catch(error => { throw new lib.Skip(error.message); });
+  const context = await chromium.newContext();
+  await context.addInitScript(() => {
     const log = console.log;
     console.log = (...what) => log(...what.map(one => (typeof one === 'object' ? JSON.stringify(one) : one)));
   });
-  return { chromium, context, lacks };
+  return { chromium, context };
 }
 
 let visit;
 
 async function open(html) {
   visit ??= visitor();
-  const { context, lacks } = await visit;
-  if (lacks) throw new lib.Skip(lacks);
+  const { context } = await visit;
   const page = await context.newPage();
   const run = { page, said: '', erred: '', stop: () => page.close() };
   page.on('console', message => {
@@ -81,5 +80,5 @@ async function open(html) {
 }
 
 export async function close() {
-  await (await visit)?.chromium?.close();
+  await visit?.then(({ chromium }) => chromium.close(), () => {}); // or there was none
 }

@@ -5,7 +5,7 @@ import path from 'node:path';
 
 import { documents, snippets } from './documents.mjs';
 import { ASIDE, KNOWN } from './known.mjs';
-import * as lib from './lib.mjs';
+import * as lib from '../support/shared.mjs';
 import { close, RUNNERS, top } from './runners.mjs';
 import { transcript } from './transcript.mjs';
 import { at } from './trials.mjs';
@@ -21,7 +21,7 @@ function job(name, run) {
 // A snippet with a server of its own, behind a wire that can be cut.
 async function attempt(snippet, runner, trial) {
   const server = await lib.serve(binary, '--listen', '127.0.0.1:0');
-  const wire = await lib.wire(server.at);
+  const wire = await lib.wire(server.port);
   const begun = [];
   const begin = async (before = '') => {
     begun.push(await RUNNERS[runner](before + at(wire.at, snippet.text)));

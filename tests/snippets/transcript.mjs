@@ -4,7 +4,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 
-import * as lib from './lib.mjs';
+import * as lib from '../support/shared.mjs';
 
 // What others publish while a command of a transcript waits for it: part of the command, channel, text.
 const MEANWHILE = [
@@ -57,7 +57,7 @@ export async function transcript(text, server, home) {
       await meanwhile(command, server);
       const wanted = patterns(says);
       const isSo = () => wanted.every(one => one.test(said())) || `${said()} ${run.erred} is not ${wanted}`;
-      await lib.until(command, isSo);
+      await lib.becomes(command, isSo);
     } finally {
       await run.stop();
     }
@@ -67,7 +67,7 @@ export async function transcript(text, server, home) {
 
 async function meanwhile(command, server) {
   for (const [, channel, text] of MEANWHILE.filter(([part]) => command.includes(part))) {
-    await lib.until('it waits', async () => (await lib.about(server.base, channel)).subscribers === 1);
+    await lib.becomes('it waits', async () => (await lib.about(server.base, channel)).subscribers === 1);
     await lib.publish(server.base, channel, new TextEncoder().encode(text)); // bytes, so that no type is given
   }
 }

@@ -1,6 +1,6 @@
 // What must become of a snippet that is run.
 
-import * as lib from './lib.mjs';
+import * as lib from '../support/shared.mjs';
 import { RUNNERS } from './runners.mjs';
 
 const GAP = 'missed something'; // so every snippet says it
@@ -23,16 +23,16 @@ export function listens(channel, { first = false, own, resumes = true, gap = res
   return async ({ begin, server, wire }) => {
     const publish = text => lib.publish(server.base, channel, text);
     const subscribers = async count => (await lib.about(server.base, channel)).subscribers === count;
-    const heard = (...words) => lib.until(`it says ${words}`, () =>
+    const heard = (...words) => lib.becomes(`it says ${words}`, () =>
       words.every(word => run.said.includes(word)) || `${run.said} ${run.erred}`);
     const cut = async () => {
-      wire.cut();
-      await lib.until('the server has noticed', () => subscribers(0));
+      wire.sever();
+      await lib.becomes('the server has noticed', () => subscribers(0));
     };
 
     if (first) await publish('first-word');
     const run = await begin();
-    await lib.until('it listens', async () => await subscribers(1) || run.erred);
+    await lib.becomes('it listens', async () => await subscribers(1) || run.erred);
     await publish('second-word');
     await heard(...[first && 'first-word', own, 'second-word'].filter(Boolean));
     if (!resumes) return '';
@@ -42,7 +42,7 @@ export function listens(channel, { first = false, own, resumes = true, gap = res
     await publish('fourth-word');
     wire.mend();
     await heard('third-word', 'fourth-word');
-    await lib.until('it listens again', () => subscribers(1));
+    await lib.becomes('it listens again', () => subscribers(1));
     await publish('fifth-word');
     await heard('fifth-word');
     const words = run.said.match(/\w+(?=-word)/g).join(' ');
@@ -68,7 +68,7 @@ export function ends(...expected) {
     const matches = () => expected.every(one => one.test(run.said));
     // A page has no end.
     if (run.ended) await run.ended;
-    else await lib.until('it says so', () => matches() || `${run.said} ${run.erred}`);
+    else await lib.becomes('it says so', () => matches() || `${run.said} ${run.erred}`);
     if (run.status || !matches()) throw new Error(`status ${run.status}: ${run.said} ${run.erred}`);
   };
 }
@@ -76,12 +76,12 @@ export function ends(...expected) {
 // A page that keeps its position: what came while it was not there comes when it is loaded again.
 export async function reloads({ begin, server }) {
   const run = await begin();
-  await lib.until('it listens', async () => (await lib.about(server.base, 'news')).subscribers === 1);
+  await lib.becomes('it listens', async () => (await lib.about(server.base, 'news')).subscribers === 1);
   await lib.publish(server.base, 'news', 'one');
-  await lib.until('it hears', () => run.said === 'one\n' || run.said);
+  await lib.becomes('it hears', () => run.said === 'one\n' || run.said);
   await run.page.reload();
   await lib.publish(server.base, 'news', 'two'); // before, while or after it has loaded
-  await lib.until('it goes on', () => run.said === 'one\ntwo\n' || run.said);
+  await lib.becomes('it goes on', () => run.said === 'one\ntwo\n' || run.said);
   return 'loaded again';
 }
 
@@ -89,7 +89,7 @@ export async function reloads({ begin, server }) {
 export async function takesCopy({ begin }) {
   const run = await begin();
   const isThere = () => run.page.evaluate(() => typeof globalThis.Holdline === 'function');
-  await lib.until('the client is there', async () => await isThere() || run.erred);
+  await lib.becomes('the client is there', async () => await isThere() || run.erred);
   if (run.erred) throw new Error(run.erred);
 }
 
@@ -97,10 +97,10 @@ export async function takesCopy({ begin }) {
 export async function firstLineListens({ text, wire, server }) {
   const [listen, ...rest] = at(wire.at, text).trimEnd().split('\n');
   const stream = RUNNERS.sh(`exec ${listen}`);
-  await lib.until('it listens', async () => (await lib.about(server.base, 'demo')).subscribers === 1);
+  await lib.becomes('it listens', async () => (await lib.about(server.base, 'demo')).subscribers === 1);
   const others = RUNNERS.sh(rest.join('\n'));
   await others.ended;
-  await lib.until('the stream has it', () => /^id: \w+-1\ndata: hello$/m.test(stream.said) || stream.said);
+  await lib.becomes('the stream has it', () => /^id: \w+-1\ndata: hello$/m.test(stream.said) || stream.said);
   const [answer, message, poll] = others.said.match(/^\{"id":.*?\}\n?|hello(?=\{)|\{"cursor".*$/gs) ?? [];
   if (!answer?.includes('"subscribers":1') || message !== 'hello' || JSON.parse(poll).messages[0].text !== 'hello') {
     throw new Error(`${others.said} ${others.erred}`);
@@ -111,9 +111,9 @@ export async function firstLineListens({ text, wire, server }) {
 export async function websocatTyped({ begin, server }) {
   await lib.publish(server.base, 'chat', 'before');
   const run = await begin();
-  await lib.until('it hears what was', () => run.said === 'before\n' || `${run.said} ${run.erred}`);
+  await lib.becomes('it hears what was', () => run.said === 'before\n' || `${run.said} ${run.erred}`);
   run.child.stdin.write('typed\n');
-  await lib.until('it hears what it said', () => /^before\ntyped\n+$/.test(run.said) || run.said);
+  await lib.becomes('it hears what it said', () => /^before\ntyped\n+$/.test(run.said) || run.said);
   const kept = await (await fetch(`${server.base}/poll?channel=chat&since=earliest`)).json();
   if (kept.messages[1].text.trim() !== 'typed') throw new Error(JSON.stringify(kept));
 }

@@ -1,5 +1,5 @@
 //! Clients that speak just enough HTTP, SSE and WebSocket to see every byte that the server sends.
-//! They know nothing of the server's code; every read gives up after ten seconds and says so.
+//! They know nothing of the server's code; every read gives up after half a minute and says so.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
 #[path = "event_stream.rs"]
@@ -17,7 +17,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A socket that is read ahead of what the caller asks for.
 pub struct Wire {

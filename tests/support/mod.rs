@@ -51,15 +51,15 @@ impl Running {
         Self { child, addr }
     }
 
-    /// A raw connection whose reads time out after ten seconds.
+    /// A raw connection whose reads time out after half a minute.
     pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.addr).expect("connects");
-        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a read timeout");
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a read timeout");
         stream.set_nodelay(true).expect("nodelay");
         stream
     }
 
-    /// Sends `request`, then reads until the server closes or ten seconds of silence.
+    /// Sends `request`, then reads until the server closes or half a minute of silence.
     pub fn exchange(&self, request: &[u8]) -> Vec<u8> {
         let mut stream = self.connect();
         stream.write_all(request).expect("the request is sent");

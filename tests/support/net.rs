@@ -23,6 +23,9 @@ pub trait Net {
 
     /// The time since some fixed moment.
     fn clock(&self) -> Duration;
+
+    /// By how much anything may be later than it should: by nothing where time is virtual.
+    fn late(&self) -> Duration;
 }
 
 /// The sockets of this machine, and a server that listens there.
@@ -59,5 +62,9 @@ impl Net for Loopback {
 
     fn clock(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    fn late(&self) -> Duration {
+        Duration::from_secs(20)
     }
 }

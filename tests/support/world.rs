@@ -85,6 +85,10 @@ impl Net for World {
     fn clock(&self) -> Duration {
         Duration::from_millis(self.sim.borrow().now.mono_ms)
     }
+
+    fn late(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// A client's end of a pipe; closed when dropped.

@@ -2,6 +2,7 @@
 
 use crate::clients::ws::Ws;
 use crate::clients::{Http, PATIENCE, Sse, get, publish, wait_subscribers};
+use crate::clock::Lateness;
 use crate::support::{Running, exit_code, terminate};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -81,20 +82,21 @@ fn sigterm_says_farewell_to_sixty_clients_one_by_one() {
     let mut server = Running::start(&["--drain", "4s"]);
     let clients: Vec<_> = (0..9).flat_map(|_| one_of_each(&server)).collect();
     wait_subscribers(&server, "a", 54);
-    let began = Instant::now();
-    terminate(server.pid());
     let threads: Vec<_> = clients.into_iter().map(std::thread::spawn).collect();
+    let (lateness, began) = (Lateness::watch(), Instant::now());
+    terminate(server.pid());
     let told: Vec<_> = threads
         .into_iter()
         .map(|thread| thread.join().expect("the right farewell").duration_since(began))
         .collect();
     assert_eq!(exit_code(server.child(), PATIENCE), 0);
-    assert!(began.elapsed() < Duration::from_secs(8), "it ends when everyone has gone");
+    let (took, most) = (began.elapsed(), lateness.allow(Duration::from_secs(8)));
+    assert!(took < most, "it ends when everyone has gone, not after {took:?}");
     let mut sorted = told.clone();
     sorted.sort_unstable();
     assert_ne!(told, sorted, "not in the order in which they came");
     // 3.2 s for 63: were they told at once, a quarter of them would not be apart.
-    let middle = sorted[47] - sorted[15];
+    let middle = sorted[47] - sorted[15] + 2 * lateness.worst();
     assert!(middle > Duration::from_millis(500), "half of them within {middle:?}: {sorted:?}");
 }
 
@@ -129,7 +131,7 @@ fn a_second_signal_ends_a_drain_at_once() {
     let began = Instant::now();
     terminate(server.pid());
     assert_eq!(exit_code(server.child(), PATIENCE), 0);
-    assert!(began.elapsed() < Duration::from_secs(5), "two hundred would take twenty seconds");
+    assert!(began.elapsed() < Duration::from_secs(15), "two hundred would take twenty seconds");
     for stream in &mut streams {
         assert!(std::iter::from_fn(|| stream.block()).all(|block| block.data.is_none()));
         assert!(stream.orderly, "told, not cut");
@@ -146,8 +148,12 @@ fn what_is_left_after_the_grace_is_cut() {
     )
     .expect("sent");
     get(&server, "/health");
+    let (lateness, began) = (Lateness::watch(), Instant::now());
     terminate(server.pid());
-    assert_eq!(exit_code(server.child(), Duration::from_secs(4)), 0);
+    // Its body would be given up after five seconds.
+    let most = lateness.allow(Duration::from_secs(4));
+    assert_eq!(exit_code(server.child(), PATIENCE), 0);
+    assert!(began.elapsed() < most, "{:?}", began.elapsed());
 }
 
 /// The binary as a service manager starts it.

@@ -67,9 +67,9 @@ impl Drop for Binary {
 fn drain() -> (&'static [&'static str], Duration) {
     let help = Binary::start(&["--help"]).end().1;
     if help.contains("--drain ") || help.contains("--drain=") {
-        (&["--drain", "2s"], Duration::from_secs(12))
+        (&["--drain", "2s"], PATIENCE)
     } else {
-        (&[], Duration::from_secs(30))
+        (&[], PATIENCE)
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::clients::wait_subscribers;
 use crate::clients::ws::{CLOSE, Ws, close_code};
 use crate::clients::{
-    Http, Sse, call, get, lossy, poll, publish, publish_many, seq, text_of, texts,
+    Http, PATIENCE, Sse, call, get, lossy, poll, publish, publish_many, seq, text_of, texts,
 };
 use crate::support::Running;
 use crate::traveller::{ALL, Got, Oracle, PROTOCOL, Transport, Traveller};
@@ -210,7 +210,7 @@ fn bytes_and_age_evict_as_well() {
     let server = Running::start(&["--history", "1000,1s"]);
     let start = publish(&server, "b", "before");
     let aged = publish(&server, "a", "aged");
-    let deadline = Instant::now() + Duration::from_secs(9);
+    let deadline = Instant::now() + PATIENCE;
     let gap = loop {
         let body = poll(&server, &format!("channel=a&since={start}&wait=0"));
         if body["gap"] != Value::Null {

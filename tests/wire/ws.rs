@@ -449,7 +449,7 @@ fn heartbeats_carry_the_cursor_on_every_transport() {
     }
     let noise = publish(&server, "noise", "not for them");
     for wire in [&json.wire, &meta.wire, &plain.wire, &streams[0].wire, &streams[1].wire] {
-        wire.patience(Duration::from_secs(15));
+        wire.patience(Duration::from_secs(20)); // less than the default
     }
     let beat: Value = serde_json::from_str(&ping_and_beat(&mut json)).expect("an object");
     assert_eq!(beat["op"], "heartbeat", "came {beat}");

@@ -30,7 +30,8 @@ pub struct Habits {
     pub away: Range<u64>,
     /// Reads so many bytes at a time, and pauses for so many milliseconds.
     pub slow: Option<(usize, u64)>,
-    /// Takes a connection for dead after so much silence, in milliseconds.
+    /// Takes a connection for dead after so much silence, in milliseconds; after twice as much if
+    /// nothing has come since that happened last, and so on: a slow network is not a dead one.
     pub silence: Option<u64>,
 }
 
@@ -50,6 +51,8 @@ pub struct Member {
     cuts_at: Option<Instant>,
     reads_at: Instant,
     heard_at: Instant,
+    /// Cuts since anything was last heard.
+    mute: u32,
     /// Ends of connections so far, its own cuts among them.
     pub ends: u64,
     has_left: bool,
@@ -64,7 +67,7 @@ impl Member {
     }
 
     fn wants_cut(&self, now: Instant) -> bool {
-        let is_silent = |ms| now >= self.heard_at + Duration::from_millis(ms);
+        let is_silent = |ms| now >= self.heard_at + Duration::from_millis(ms << self.mute.min(3));
         self.cuts_at.is_some_and(|at| now >= at) || self.habits.silence.is_some_and(is_silent)
     }
 }
@@ -99,6 +102,7 @@ impl Crowd {
             cuts_at: None,
             reads_at: now,
             heard_at: now,
+            mute: 0,
             ends: 0,
             has_left: false,
         });
@@ -192,6 +196,7 @@ impl Crowd {
         if self.members[at].socket.is_none() {
             self.come(at, now);
         } else if self.members[at].wants_cut(now) {
+            self.members[at].mute += 1;
             let how = if self.rng.bool() { Cut::Close } else { Cut::Reset };
             self.cut(at, how);
         } else if read(&mut self.members[at], now) == Flow::Over {
@@ -247,6 +252,7 @@ fn read(member: &mut Member, now: Instant) -> Flow {
         Err(_) => return Flow::Over,
     };
     member.heard_at = now;
+    member.mute = 0;
     if let Some((_, pause)) = member.habits.slow {
         member.reads_at = now + Duration::from_millis(pause);
     }

@@ -17,12 +17,15 @@ use socket2::SockRef;
 
 /// What one direction may hold: behind it the sender waits, as it would for a kernel.
 const HELD_MAX: usize = 64 * 1024;
+/// Half of what a server grants a body that comes too slowly, and less.
+const PIECES_FOR: Duration = Duration::from_secs(2);
 const LISTENER: Token = Token(usize::MAX);
 
 /// What happens to one direction of a connection.
 #[derive(Clone, Debug, Default)]
 pub struct Way {
-    /// Forwards at most so many bytes at a time, each a segment of its own.
+    /// Forwards at most so many bytes at a time, each a segment of its own; whatever has been here
+    /// for `PIECES_FOR` goes at once, or nothing would ever be whole on a machine that is busy.
     pub piece: Option<usize>,
     /// Forwards what came only after up to so many milliseconds.
     pub delay_ms: u64,
@@ -176,9 +179,11 @@ impl Pipe {
         while self.batches.front().is_some_and(|(at, _)| now >= *at) {
             self.ready += self.batches.pop_front().map_or(0, |(_, n)| n);
         }
+        let is_late = self.first_at.is_some_and(|first| now >= first + PIECES_FOR);
+        let piece = self.way.piece.filter(|_| !is_late);
         while self.ready > 0 && self.is_writable {
             let most = self.ready.min(self.held.len()).min(16 * 1024);
-            let most = self.way.piece.map_or(most, |piece| most.min(rng.usize(1..=piece)));
+            let most = piece.map_or(most, |piece| most.min(rng.usize(1..=piece)));
             let bytes: Vec<u8> = self.held.range(..most).copied().collect();
             match target.write(&bytes) {
                 Ok(n) => {
@@ -190,7 +195,7 @@ impl Pipe {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.is_writable = false,
                 Err(_) => return false,
             }
-            if self.begins_stall(now) || self.way.piece.is_some() {
+            if self.begins_stall(now) || piece.is_some() {
                 break; // the next piece in the next turn
             }
         }

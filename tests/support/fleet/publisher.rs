@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use super::ledger::{Sent, Waits};
 use super::{answer, request};
 
-/// How long one answer may take before the connection counts as dead.
+/// How long the first answer to a message may take before the connection counts as dead. Each
+/// attempt is given twice as long as the one before: what is only slow comes through.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug)]
@@ -36,13 +37,16 @@ pub struct Publisher {
     pub load: Load,
     stops: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
+    may: Arc<AtomicU64>,
     thread: JoinHandle<Waits>,
 }
 
 impl Publisher {
     pub fn start(target: SocketAddr, load: Load, origin: Instant) -> Self {
         let (stops, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let may = Arc::new(AtomicU64::new(u64::MAX));
         let work = Work {
+            may: Arc::clone(&may),
             target,
             load: load.clone(),
             origin,
@@ -52,12 +56,17 @@ impl Publisher {
         };
         let thread = std::thread::Builder::new().name(format!("publisher of {}", load.channel));
         let thread = thread.spawn(|| work.run()).expect("a thread");
-        Self { load, stops, sent, thread }
+        Self { load, stops, sent, may, thread }
     }
 
     /// Messages that were answered so far.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
+    }
+
+    /// It waits before it publishes more than so many.
+    pub fn allow(&self, number: u64) {
+        self.may.store(number, Ordering::Relaxed);
     }
 
     pub fn is_done(&self) -> bool {
@@ -78,6 +87,7 @@ struct Work {
     origin: Instant,
     stops: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
+    may: Arc<AtomicU64>,
     line: Option<(TcpStream, Vec<u8>)>,
 }
 
@@ -90,6 +100,9 @@ impl Work {
                 break;
             }
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            while number > self.may.load(Ordering::Relaxed) && !self.stops.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
             // Whoever has fallen behind goes on from here, and does not flood.
             due = due.max(Instant::now() - self.load.every) + self.load.every;
             let began = Instant::now();
@@ -105,19 +118,27 @@ impl Work {
             (&self.load.channel, Sent::text(number, self.origin, self.load.bytes));
         let key = format!("Idempotency-Key: {channel}-{number}\r\n");
         let bytes = request("POST", &format!("/channels/{channel}"), &key, text.as_bytes());
-        let deadline = Instant::now() + super::PATIENCE;
-        while !self.attempt(&bytes) {
+        let (deadline, mut patience) = (Instant::now() + 4 * super::PATIENCE, PATIENCE);
+        loop {
+            let began = Instant::now();
+            if self.attempt(&bytes, patience) {
+                return;
+            }
             assert!(Instant::now() < deadline, "no answer to {number} on {}", self.load.channel);
+            if began.elapsed() >= patience {
+                patience *= 2;
+            }
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
     /// Whether it was answered with a yes.
-    fn attempt(&mut self, bytes: &[u8]) -> bool {
+    fn attempt(&mut self, bytes: &[u8], patience: Duration) -> bool {
         let Some((mut stream, mut ahead)) = self.line.take().or_else(|| self.connect()) else {
             return false;
         };
-        if stream.write_all(bytes).is_err() {
+        let is_set = stream.set_read_timeout(Some(patience)).is_ok();
+        if !is_set || stream.write_all(bytes).is_err() {
             return false;
         }
         let Ok(answer) = answer(&mut stream, &mut ahead) else { return false };
@@ -129,7 +150,6 @@ impl Work {
 
     fn connect(&self) -> Option<(TcpStream, Vec<u8>)> {
         let stream = TcpStream::connect(self.target).ok()?;
-        stream.set_read_timeout(Some(PATIENCE)).ok()?;
         stream.set_nodelay(true).ok()?;
         Some((stream, Vec::new()))
     }
