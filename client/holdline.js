@@ -351,7 +351,7 @@ class SseLink extends HttpLink {
     const push = parser(({ event, data, id, retry: ms }) => {
       if (this._isDone || reached) return;
       retry = +ms || retry;
-      // No page of a portal has it.
+      // Each stream begins with it, and no portal's page has it.
       if (ms && !this._isPast) this._word();
       // The block before a gap has none: until the gap has come too, this would come back to where it was.
       if (id) this._reach(id);

@@ -27,6 +27,10 @@ test("page: an address may be relative to it", (t) => {
   t.after(() => [line, other].forEach((each) => each.close()));
   assert.equal(line._base, "http://localhost:1/app/");
   assert.equal(other._base, "http://localhost:1/x/");
+  // But what was meant as a host is not taken for a path, nor for a scheme.
+  for (const url of ["127.0.0.1:7070", "localhost:7070/x", "[::1]:7070"]) {
+    assert.throws(() => new Holdline(url), { name: "TypeError", message: "begin with http:// or https://, not " + url });
+  }
 });
 
 for (const transport of ["ws", "sse", "poll"]) {
