@@ -2,9 +2,9 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { compare, Holdline } from "../holdline.js";
-import { answers, event, proxy, publish, record, serve, sockets, until } from "./lib.mjs";
+import { answers, event, proxy, publish, record, serve, sockets, until, PATIENCE } from "./lib.mjs";
 
-const group = (name, tests) => test(name, { concurrency: true }, (t) => Promise.all(Object.entries(tests).map(([name, body]) => t.test(name, { timeout: 60000 }, body))));
+const group = (name, tests) => test(name, { concurrency: true }, (t) => Promise.all(Object.entries(tests).map(([name, body]) => t.test(name, { timeout: PATIENCE }, body))));
 const WAYS = ["ws", "sse", "poll"];
 const begin = (t, base, options) => {
   const line = new Holdline(base, options);
@@ -542,7 +542,7 @@ const later = (t, ms) => {
   return () => (Date.now = now);
 };
 
-test("a POST that is never answered is given up, and sent again if there is a queue", { timeout: 30000 }, async (t) => {
+test("a POST that is never answered is given up, and sent again if there is a queue", { timeout: PATIENCE }, async (t) => {
   let posts = 0;
   const { base } = await answers(t, (request, response) => {
     if (request.method != "POST") return stream(response);
@@ -559,7 +559,7 @@ test("a POST that is never answered is given up, and sent again if there is a qu
   assert.equal(posts, 3);
 });
 
-test("close tells who waits for an answer", { timeout: 30000 }, async (t) => {
+test("close tells who waits for an answer", { timeout: PATIENCE }, async (t) => {
   let posts = 0;
   const { base } = await answers(t, (request, response) => request.method == "POST" ? posts++ : stream(response));
   const [line] = begin(t, base, { transports: ["sse"] });
@@ -569,7 +569,7 @@ test("close tells who waits for an answer", { timeout: 30000 }, async (t) => {
   await assert.rejects(answer, { code: "lost" });
 });
 
-test("token: a function that never answers is given up and asked again", { timeout: 30000 }, async (t) => {
+test("token: a function that never answers is given up and asked again", { timeout: PATIENCE }, async (t) => {
   const { base } = await serve(t);
   let calls = 0;
   const [line, log] = begin(t, base, { token: () => (++calls == 1 ? new Promise(() => {}) : "t") });

@@ -6,6 +6,9 @@ import * as shared from "../../tests/support/shared.mjs";
 const binary = process.env.HOLDLINE_BINARY;
 if (!binary) throw new Error("HOLDLINE_BINARY names no binary: start these tests with client/test/run");
 
+/** What a test may take where others want the machine as well. */
+export const PATIENCE = 180_000;
+
 /** Starts a server; `stop(signal)` ends it and waits. */
 export async function serve(t, ...flags) {
   const server = await shared.serve(binary, "--listen", "127.0.0.1:0", ...flags);

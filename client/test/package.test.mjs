@@ -7,7 +7,7 @@ import { dirname, join } from "node:path";
 import test from "node:test";
 import { fileURLToPath } from "node:url";
 import vm from "node:vm";
-import { event, serve } from "./lib.mjs";
+import { event, serve, PATIENCE } from "./lib.mjs";
 
 const client = join(dirname(fileURLToPath(import.meta.url)), "..");
 const run = (cwd, command, ...args) => {
@@ -36,7 +36,7 @@ test("package: what is in it", () => {
   }
 });
 
-test("package: installed and imported, it holds a line, here by an event stream", { timeout: 60000 }, async (t) => {
+test("package: installed and imported, it holds a line, here by an event stream", { timeout: PATIENCE }, async (t) => {
   const { base } = await serve(t);
   const script = `
     import Holdline, { Holdline as Named } from "holdline";
@@ -54,7 +54,7 @@ test("package: installed and imported, it holds a line, here by an event stream"
   assert.equal(said, hasWebSocket ? 'function ws {"n":1}\n' : 'undefined sse {"n":1}\n');
 });
 
-test("package: the script makes one global, and runs where there is no window", { timeout: 60000 }, async (t) => {
+test("package: the script makes one global, and runs where there is no window", { timeout: PATIENCE }, async (t) => {
   const { base } = await serve(t);
   const names = ["URL", "URLSearchParams", "fetch", "AbortController", "EventTarget", "Event", "MessageEvent", "TextDecoder",
     "TextEncoder", "setTimeout", "clearTimeout", "setInterval", "clearInterval", "atob", "btoa", "queueMicrotask", "WebSocket"];

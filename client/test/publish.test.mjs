@@ -2,9 +2,9 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { Holdline } from "../holdline.js";
-import { answers, event, proxy, record, serve, until } from "./lib.mjs";
+import { answers, event, proxy, record, serve, until, PATIENCE } from "./lib.mjs";
 
-const group = (name, tests) => test(name, { concurrency: true }, (t) => Promise.all(Object.entries(tests).map(([name, body]) => t.test(name, { timeout: 60000 }, body))));
+const group = (name, tests) => test(name, { concurrency: true }, (t) => Promise.all(Object.entries(tests).map(([name, body]) => t.test(name, { timeout: PATIENCE }, body))));
 const begin = (t, base, options) => {
   const line = new Holdline(base, options);
   t.after(() => line.close());
@@ -121,7 +121,7 @@ group("publishing", {
 });
 
 for (const transport of ["ws", "sse", "poll"]) {
-  test(`queue: over ${transport}, cut again and again, each is published once and in order`, { concurrency: true, timeout: 60000 }, async (t) => {
+  test(`queue: over ${transport}, cut again and again, each is published once and in order`, { concurrency: true, timeout: PATIENCE }, async (t) => {
     const { base } = await serve(t), way = await proxy(t, +new URL(base).port);
     const line = begin(t, way.base, { queue: 100, transports: [transport] }), log = record(line), sub = line.subscribe("a");
     await event(sub, "live");

@@ -2,9 +2,9 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { compare, Holdline } from "../holdline.js";
-import { event, proxy, publish, record, serve, until } from "./lib.mjs";
+import { event, proxy, publish, record, serve, until, PATIENCE } from "./lib.mjs";
 
-const options = { concurrency: true };
+const options = { concurrency: true, timeout: PATIENCE };
 
 for (const transport of ["ws", "sse", "poll"]) {
   const open = (t, base, more) => {
@@ -17,7 +17,7 @@ for (const transport of ["ws", "sse", "poll"]) {
     const { base } = await serve(t);
     let channels = 0;
     const fresh = () => "c" + ++channels;
-    const run = (name, body) => t.test(`${transport}: ${name}`, body);
+    const run = (name, body) => t.test(`${transport}: ${name}`, { timeout: PATIENCE }, body);
 
     await Promise.all([
       run("what is published comes as it was", async (t) => {
