@@ -20,6 +20,7 @@ pub(crate) struct LastPlan {
 }
 
 /// The plan of one request, for as long as it is carried out.
+#[allow(clippy::large_enum_variant, reason = "who asks for something new once pays for no box")]
 pub(crate) enum Planned<'b> {
     /// What was kept is taken meanwhile, so that whoever asks in between cannot change it.
     Again(LastPlan, Box<Plan<'static>>),
