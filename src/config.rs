@@ -90,7 +90,8 @@ pub struct Config {
     pub channels_max: usize,
     /// How long an empty channel's last position is remembered. Default 1 h.
     pub channel_memory: Duration,
-    /// Payload of one message. Default 64 KiB.
+    /// Payload of one message. Default 64 KiB. A frame of the built-in WebSockets may be as long, and where
+    /// this is less, as long as [`ws_frame_bytes_max`](Self::ws_frame_bytes_max), but no longer than 64 KiB.
     pub message_bytes_max: usize,
     /// How long an idempotency key is remembered. Default 5 min.
     pub idempotency_window: Duration,

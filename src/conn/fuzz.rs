@@ -120,7 +120,7 @@ impl<'l> Replay<'l> {
                 let is_close = matches!(frame, Frame::Close(_));
                 (Seen::Said(at, Said::new(frame)), is_close)
             }
-            Event::BadHead { error, head_only } => (Seen::BadHead(error, head_only), true),
+            Event::BadHead { error, head_only, .. } => (Seen::BadHead(error, head_only), true),
             Event::BadBody => (Seen::BadBody, true),
             Event::BodyTooLarge => (Seen::TooLarge, true),
             Event::BadFrame(error) => (Seen::BadFrame(format!("{error:?}")), true),

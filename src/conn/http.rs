@@ -110,9 +110,9 @@ pub(super) fn step_head<'l, 'b: 'l>(
     limits: &ConnLimits,
     last: &'l mut LastHead,
 ) -> Step<'l> {
-    let bad = |error, head: &[u8]| {
-        let head_only = head.starts_with(b"HEAD ");
-        Step::Event(Event::BadHead { error, head_only })
+    let bad = |error, seen: &'b [u8]| {
+        let head_only = seen.starts_with(b"HEAD ");
+        Step::Event(Event::BadHead { error, head_only, seen })
     };
     let is_again = last.is_next(scan, input);
     let len = if is_again {
@@ -121,7 +121,7 @@ pub(super) fn step_head<'l, 'b: 'l>(
         match scan.scan(input, &limits.head) {
             Ok(Some(len)) => len,
             Ok(None) => return Step::NeedMore,
-            Err(error) => return bad(error, input),
+            Err(error) => return bad(error, &*std::mem::take(input)),
         }
     };
     let (head, rest) = std::mem::take(input).split_at_mut(len);

@@ -161,6 +161,8 @@ pub enum Event<'b> {
         error: HeadError,
         /// It began as a HEAD, whose answer has no body.
         head_only: bool,
+        /// What had come of it, and perhaps more: nothing in it can be relied on.
+        seen: &'b [u8],
     },
     /// The body's framing is broken.
     BadBody,
@@ -169,6 +171,9 @@ pub enum Event<'b> {
     /// The WebSocket protocol was broken.
     BadFrame(WsError),
 }
+
+/// A frame of the built-in WebSockets, where payloads may not be longer.
+const COMMAND_BYTES_MAX: usize = 64 * 1024;
 
 /// The limits that stepping needs, taken from [`Config`] once.
 #[derive(Clone, Copy, Debug)]
@@ -183,7 +188,9 @@ pub struct ConnLimits {
 
 impl From<&Config> for ConnLimits {
     fn from(config: &Config) -> Self {
-        let built_in = config.message_bytes_max as u64;
+        // A command is more than its payload, and may have none: where payloads are small it may be longer.
+        let command = config.ws_frame_bytes_max.min(COMMAND_BYTES_MAX);
+        let built_in = config.message_bytes_max.max(command) as u64;
         Self {
             head: HeadLimits::from(config),
             ws: WsLimits {

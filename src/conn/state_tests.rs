@@ -4,7 +4,12 @@ use super::*;
 use crate::wire::http::{Framing, Head, Method, Version};
 
 fn limits() -> ConnLimits {
-    ConnLimits::from(&Config { message_bytes_max: 8, ..Config::default() })
+    let (message_bytes_max, ws_frame_bytes_max, ws_message_bytes_max) = (8, 8, 9);
+    let config =
+        Config { message_bytes_max, ws_frame_bytes_max, ws_message_bytes_max, ..Config::default() };
+    let mut limits = ConnLimits::from(&config);
+    limits.app_ws.frame_bytes_max = 9;
+    limits
 }
 
 fn head() -> State {
@@ -144,8 +149,16 @@ fn limits_are_those_of_the_configuration() {
     };
     let limits = ConnLimits::from(&config);
     assert_eq!(limits.head, HeadLimits::from(&config));
-    let built_in = WsLimits { frame_bytes_max: 1, message_bytes_max: 1, fragments_max: 128 };
-    assert_eq!(limits.ws, built_in);
+    // A command may be longer than a payload.
+    let built_in =
+        |bytes| WsLimits { frame_bytes_max: bytes, message_bytes_max: bytes, fragments_max: 128 };
+    assert_eq!(limits.ws, built_in(2));
+    let of = |message_bytes_max, ws_frame_bytes_max| {
+        ConnLimits::from(&Config { message_bytes_max, ws_frame_bytes_max, ..Config::default() }).ws
+    };
+    assert_eq!(of(3, 2), built_in(3));
+    assert_eq!(of(1, usize::MAX), built_in(64 * 1024));
+    assert_eq!(of(100_000, usize::MAX), built_in(100_000));
     let own = WsLimits { frame_bytes_max: 2, message_bytes_max: 3, fragments_max: 4 };
     assert_eq!(limits.app_ws, own);
 }

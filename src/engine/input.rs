@@ -9,6 +9,7 @@ use super::{ConnId, Engine};
 use crate::code::{Code, Refusal};
 use crate::conn::{Answering, Event, LastHead, State, Step};
 use crate::time::{Now, Stamp};
+use crate::wire::http;
 
 const LATE: Refusal =
     Refusal::new(Code::Overloaded, "who decides about this did not answer in time: try again");
@@ -42,8 +43,8 @@ impl Engine {
             return 0;
         }
         match &slot.state {
-            // What is pipelined behind a held answer may be one head.
-            State::Hold(_) | State::Wait { .. } => config.head_bytes_max.saturating_sub(kept),
+            // What is pipelined behind a held answer may be one head: a byte more tells that it is not.
+            State::Hold(_) | State::Wait { .. } => (config.head_bytes_max + 1).saturating_sub(kept),
             State::Ws(ws) => {
                 // The header comes on top: a message as large as the budget takes one read, not two.
                 let wanted = ws.reader.want().max(config.read_bytes_per_turn);
@@ -263,7 +264,8 @@ impl Engine {
         let kept = slot.extra.as_ref().map_or(0, |extra| extra.tail.len());
         let Some(slot) = self.core.slots.get_mut(index) else { return };
         if slot.state.is_paused() {
-            if kept >= head_max {
+            // Who is answered in this turn is not held: the rest waits in its socket until then.
+            if kept > head_max && !slot.flags.has(Flags::DIRTY) {
                 slot.flags.set(Flags::LAST);
             }
         } else if waits && !is_stuck && slot.flags.raise(Flags::AGAIN) {
@@ -314,9 +316,12 @@ impl Engine {
             }
             Event::Body(body) => self.on_request(index, Asked::complete(&body)),
             Event::Frame(frame) => self.on_frame(index, frame),
-            Event::BadHead { error, head_only } => {
+            Event::BadHead { error, head_only, seen } => {
                 let refused = Refused::from(Refusal::new(error.code(), error.message())).closing();
-                let answering = Answering { head_only, ..Answering::default() };
+                // A page is to see that it need not try again.
+                let field = |name| http::only_header(seen, name);
+                let origin = self.core.readable_by(field("origin"), field("host"));
+                let answering = Answering { head_only, origin, ..Answering::default() };
                 self.core.refuse(index, &answering, &refused);
             }
             Event::BadBody => {
@@ -432,8 +437,7 @@ impl Engine {
             Question::Request { head, parsed, body } => {
                 let answering = self.core.answering(index, &head, &parsed);
                 let mut refused = Refused::from(LATE);
-                refused.close =
-                    parsed.framing != crate::wire::http::Framing::None && body.is_none();
+                refused.close = parsed.framing != http::Framing::None && body.is_none();
                 self.core.refuse(index, &answering, &refused);
             }
             Question::Command(text) => {

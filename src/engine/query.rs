@@ -106,6 +106,12 @@ fn owned(text: Cow<'_, str>) -> Cow<'static, str> {
     Cow::Owned(text.into_owned())
 }
 
+/// What headers say, which win: what the query says of the same may be anything.
+struct Wins {
+    since: Option<Since>,
+    ttl: bool,
+}
+
 impl<'b> Options<'b> {
     /// The same, of bytes of its own.
     pub(crate) fn into_owned(self) -> Options<'static> {
@@ -132,6 +138,11 @@ impl<'b> Options<'b> {
         config: &Config,
     ) -> Result<(), Refusal> {
         let (mut pairs, mut channels, mut seen, mut alias) = (0, 0, 0u16, None);
+        let last_event_id = parsed.last_event_id.map(|span| span.of(head));
+        let wins = Wins {
+            since: last_event_id.and_then(Since::from_last_event_id),
+            ttl: parsed.ttl.is_some(),
+        };
         for pair in Query::new(parsed.query.map(|span| span.of(head))) {
             let (name, value) = pair.map_err(|_| UNREADABLE)?;
             if name == "channel" {
@@ -152,13 +163,10 @@ impl<'b> Options<'b> {
                 }
                 seen |= 1 << bit;
             }
-            self.set(&name, value, &mut alias)?;
+            self.set(&name, value, &mut alias, &wins)?;
         }
         // A polyfill appends its newer position to the original query.
-        self.since = alias.or(self.since);
-        if let Some(id) = parsed.last_event_id.map(|span| span.of(head)) {
-            self.since = Since::from_last_event_id(id).or(self.since);
-        }
+        self.since = wins.since.or(alias).or(self.since);
         Ok(())
     }
 
@@ -180,14 +188,15 @@ impl<'b> Options<'b> {
         name: &str,
         value: Cow<'b, str>,
         alias: &mut Option<Since>,
+        wins: &Wins,
     ) -> Result<(), Refusal> {
         match name {
-            "since" => {
-                self.since = Some(Since::parse(value.as_bytes()).ok_or(BAD_SINCE)?);
-                self.has_since_query = true;
-            }
-            "last_event_id" | "lastEventId" => {
-                *alias = Some(Since::parse(value.as_bytes()).ok_or(BAD_SINCE)?);
+            "since" | "last_event_id" | "lastEventId" => {
+                let since = Since::parse(value.as_bytes());
+                if since.is_none() && wins.since.is_none() {
+                    return Err(BAD_SINCE);
+                }
+                *(if name == "since" { &mut self.since } else { alias }) = since;
                 self.has_since_query = true;
             }
             "wait" => self.wait_s = Some(whole(&value)?),
@@ -209,6 +218,7 @@ impl<'b> Options<'b> {
             "v" if value == "1" => self.is_own_client = true,
             "v" => return Err(BAD_VALUE),
             "event" => self.event = Some(value),
+            "ttl" if wins.ttl => {}
             "ttl" => self.ttl_s = Some(whole(&value)?),
             "idempotency_key" => self.idempotency_key = Some(value),
             _ => {}

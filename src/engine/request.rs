@@ -423,14 +423,20 @@ impl super::core::Core {
         let age_ms = self.now.mono_ms.saturating_sub(slot.opened.ms());
         answering.keep_alive &= slot.requests.saturating_add(1) < self.config.keep_alive_requests
             && age_ms < self.config.keep_alive_age.as_millis() as u64;
-        if let Some(origin) = parsed.origin.map(|span| span.of(head)) {
-            let host = parsed.host.map(|span| span.of(head));
-            if self.policy.allows_origin(origin, host) {
-                let origin = std::str::from_utf8(origin).ok();
-                answering.origin = origin.map(Into::into);
-            }
-        }
+        let [origin, host] =
+            [parsed.origin, parsed.host].map(|span| span.map(|span| span.of(head)));
+        answering.origin = self.readable_by(origin, host);
         answering
+    }
+
+    /// The origin that may read an answer, if it says one that may.
+    pub(crate) fn readable_by(
+        &self,
+        origin: Option<&[u8]>,
+        host: Option<&[u8]>,
+    ) -> Option<Box<str>> {
+        let origin = origin.filter(|origin| self.policy.allows_origin(origin, host))?;
+        std::str::from_utf8(origin).ok().map(Into::into)
     }
 
     /// The defaults of who may, where no application decides.

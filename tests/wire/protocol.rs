@@ -2,7 +2,7 @@
 
 use crate::clients::ws::Ws;
 use crate::clients::{
-    Answer, Headers, Http, Sse, Wire, call, get, kept, lossy, messages, poll, publish,
+    Answer, Headers, Http, Sse, Wire, call, get, kept, lossy, messages, poll, publish, request,
 };
 use crate::clients::{publish_many, seq, text_of, texts, wait_subscribers};
 use crate::support::Running;
@@ -449,4 +449,82 @@ fn publish_takes_no_other_media_type() {
         assert!(matches!(answer.status, 200 | 202), "for {media}, came {answer:?}");
     }
     call(&server, "POST", "/publish", &[], line).expect(200);
+}
+
+#[test]
+fn polls_that_need_not_wait_hold_up_nothing_that_is_pipelined_behind_them() {
+    let server = Running::start(&[]);
+    publish(&server, "m", "m");
+    let poll = |target: &str| request(server.addr, "GET", target, &[], b"");
+    let big = vec![b'z'; 60_000];
+    let raw = poll("/channels/m?since=earliest");
+    let short = poll("/poll?channel=m&since=latest&wait=0");
+    let health = poll("/health").repeat(200);
+    for (before, count) in [
+        ([&raw[..], &raw].concat(), 2),
+        ([&short[..], &raw, &short].concat(), 3),
+        ([&health[..], &raw].concat(), 201),
+        ([&raw[..]; 40].concat(), 40),
+    ] {
+        let mut http = Http::open(&server);
+        let last = request(server.addr, "POST", "/channels/big", &[], &big);
+        http.wire.send(&[&before[..], &last, &big].concat());
+        for number in 0..count {
+            assert_eq!(http.answer("GET").status, 200, "number {number} of {count}");
+        }
+        assert_eq!(http.answer("POST").status, 202, "behind {count}");
+    }
+}
+
+#[test]
+fn who_is_held_may_send_one_head_ahead_and_no_more() {
+    let server = Running::start(&[]);
+    for (ahead, goes_on) in [(16_384, true), (16_385, false)] {
+        let mut http = Http::open(&server);
+        http.ask("GET", "/poll?channel=a&since=latest", &[], b"");
+        wait_subscribers(&server, "a", 1);
+        let small = request(server.addr, "GET", "/health", &[], b"");
+        let mut bytes = small.repeat(ahead / small.len());
+        bytes.resize(ahead, b'\n'); // empty lines in front of a request are none
+        http.wire.send(&bytes);
+        let seen = publish(&server, "a", "now");
+        let answer = http.answer("GET").expect(200);
+        assert_eq!(text_of(&answer.json(), "cursor"), seen);
+        assert_eq!(answer.closes(), !goes_on, "{ahead} bytes ahead");
+    }
+}
+
+#[test]
+fn a_good_header_makes_up_for_a_bad_query() {
+    let server = Running::start(&[]);
+    let ids = publish_many(&server, "a", 0..3);
+    for query in ["since=zzz", "since=", "last_event_id=%20", "since=zzz&last_event_id=zzz"] {
+        let target = format!("/events?channel=a&{query}");
+        call(&server, "GET", &target, &[], b"").expect_error(400, "bad_since");
+        call(&server, "GET", &target, &[("Last-Event-ID", "")], b"").expect_error(400, "bad_since");
+        let mut sse = Sse::open(&server, &target, &[("Last-Event-ID", &ids[1])]);
+        assert_eq!(sse.event().id.as_deref(), Some(&*ids[2]), "{query}");
+    }
+    let headers = [("TTL", "5"), ("Event", "ok")];
+    let answer = call(&server, "POST", "/channels/a?ttl=x&event=open", &headers, b"x");
+    assert_eq!(answer.status, 201 + u16::from(answer.status == 202), "came {answer:?}");
+    call(&server, "POST", "/channels/a?ttl=x", &[], b"x").expect_error(400, "bad_query");
+}
+
+#[test]
+fn a_poll_that_skips_and_has_more_says_where_all_of_its_channels_go_on() {
+    let server = Running::start(&["--history", "120"]);
+    let before = publish(&server, "else", "0");
+    publish(&server, "t", "gone");
+    publish_many(&server, "u", 0..110);
+    publish_many(&server, "t", 0..120);
+    let query = "channel=t&channel=u&wait=0&gap=live";
+    let first = poll(&server, &format!("{query}&since={before}"));
+    let cursor = text_of(&first, "cursor");
+    assert_eq!((messages(&first).len(), &first["more"]), (100, &json!(true)));
+    assert_eq!(first["gap"][0]["channels"], json!(["t"]));
+    assert_eq!(first["gap"][0]["resumed"], cursor, "the next one delivers what follows it");
+    let second = poll(&server, &format!("{query}&since={cursor}"));
+    assert_eq!(second["gap"], Value::Null);
+    assert_eq!(messages(&second).iter().filter(|m| m["channel"] == "t").count(), 90);
 }

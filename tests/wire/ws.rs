@@ -485,3 +485,24 @@ fn a_foreign_client_works() {
     ws.close(None).expect("closing");
     while ws.read().is_ok() {}
 }
+
+#[test]
+fn a_small_limit_of_payloads_is_none_of_commands() {
+    let server = Running::start(&["--message-bytes-max", "1K"]);
+    let mut ws = connected(&server);
+    let names: Vec<String> = (0..60).map(|n| format!("sensors.room-{n:03}.temperature")).collect();
+    ws.say(&json!({"op": "subscribe", "channels": names}).to_string());
+    let told: Vec<Value> = (0..120).map(|_| ws.json()).collect();
+    assert_eq!(channels_of(&told, "live").len(), 60, "came {told:?}");
+    let publish = |text: usize| {
+        json!({"op": "publish", "ref": 2, "channel": "a", "text": "x".repeat(text)}).to_string()
+    };
+    let (_, answer) = ws.ask(&publish(1024));
+    assert_eq!(answer["op"], "ok", "came {answer}");
+    expect_refusal(&mut ws, &publish(1025), "too_large");
+    let mut raw = Ws::open(&server, "/channels/a");
+    raw.send(TEXT, &[b'x'; 1024]);
+    raw.send(TEXT, &[b'x'; 1025]);
+    raw.frame();
+    assert_eq!(raw.closed().0, 1009, "a frame is a payload there");
+}

@@ -120,7 +120,13 @@ impl Core {
         keep: bool,
     ) {
         let extra = self.slots.get(index).and_then(|slot| slot.extra.as_ref());
-        let gaps = extra.map_or(Vec::new(), |extra| extra.gaps.clone());
+        let mut gaps = extra.map_or(Vec::new(), |extra| extra.gaps.clone());
+        let is_live = self.slots.get(index).is_some_and(|slot| slot.flags.has(Flags::GAP_LIVE));
+        if pulled.more && is_live {
+            // Nobody remembers what was skipped: the next poll goes on from this one's cursor, with all channels.
+            let resumed = self.cursor(pulled.up_to);
+            gaps.iter_mut().for_each(|gap| gap.resumed = resumed);
+        }
         let is_raw = matches!(
             self.slots.get(index).map(|slot| &slot.state),
             Some(State::Hold(hold)) if hold.is_raw

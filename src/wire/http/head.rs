@@ -502,6 +502,17 @@ pub fn header<'b>(head: &'b [u8], name: &str) -> Option<&'b [u8]> {
     })
 }
 
+/// The value of a field in a head that could not be read, if it is there once and whole: good enough
+/// for who may see why it was refused, and for nothing else.
+#[must_use]
+pub fn only_header<'b>(seen: &'b [u8], name: &str) -> Option<&'b [u8]> {
+    let end = memchr::memmem::find(seen, b"\r\n\r\n").unwrap_or(seen.len());
+    let whole = &seen[..memchr::memrchr(b'\n', &seen[..seen.len().min(end + 2)])?];
+    let mut found = headers(whole).filter(|(other, _)| other.eq_ignore_ascii_case(name));
+    let (_, value) = found.next()?;
+    found.next().is_none().then_some(value)
+}
+
 #[cfg(test)]
 #[path = "head_tests.rs"]
 mod tests;

@@ -499,3 +499,27 @@ fn line_feeds_are_found_among_any_bytes() {
         }
     }
 }
+
+#[test]
+fn of_a_head_that_cannot_be_read_a_field_counts_if_it_is_there_once_and_whole() {
+    let origin = |seen: &'static [u8]| only_header(seen, "origin");
+    assert_eq!(origin(b"BAD\r\nOrigin: a\r\nX: y"), Some(&b"a"[..]));
+    assert_eq!(
+        origin(b"BAD\r\noRIGIN:a\r\n\r\nOrigin: b\r\n"),
+        Some(&b"a"[..]),
+        "behind it is no head"
+    );
+    for seen in [
+        &b"BAD\r\nX: y\r\nOrigin: http://a.examp"[..],
+        b"BAD\r\nOrigin: a\r\nX: y\r\nOrigin: a\r\n",
+        b"Origin: a\r\nX: y\r\n",
+        b"BAD\r\n\r\nOrigin: a\r\n",
+        b"BAD\r\nXOrigin: a\r\n",
+        b"",
+        b"\n",
+        b"\r\n\r\n",
+        b"BAD",
+    ] {
+        assert_eq!(only_header(seen, "origin"), None, "{}", seen.escape_ascii());
+    }
+}

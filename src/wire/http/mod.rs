@@ -13,7 +13,9 @@ pub mod target;
 pub use body::{Body, BodyError, BodyStep, Framing};
 #[doc(hidden)]
 pub use fuzz::{fuzz_chunk, fuzz_head, fuzz_target};
-pub use head::{Expect, Head, HeadError, HeadLimits, HeadScan, header, headers, parse};
+pub use head::{
+    Expect, Head, HeadError, HeadLimits, HeadScan, header, headers, only_header, parse,
+};
 pub use target::{BadQuery, Method, Query, Version, decode_segment, split_host};
 
 /// A range of bytes of a head.
