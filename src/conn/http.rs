@@ -76,8 +76,8 @@ impl Body {
     }
 }
 
-/// Longer heads are not remembered: browsers' have a few hundred bytes.
-const REMEMBERED_BYTES_MAX: usize = 1_024;
+/// Longer heads are not remembered, nor what they mean: browsers' have a few hundred bytes.
+pub(crate) const REMEMBERED_BYTES_MAX: usize = 1_024;
 
 /// The head that was read last, whoever sent it. Programs say the same in each request, and one with
 /// the very bytes of the head before it means the same, and need not be read again.

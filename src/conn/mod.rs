@@ -9,6 +9,7 @@ pub mod ws;
 
 #[doc(hidden)]
 pub use fuzz::fuzz_conn;
+pub(crate) use http::REMEMBERED_BYTES_MAX;
 pub use http::{Answering, Body, LastHead, Request};
 pub use ws::{Frame, Payload, Reader, WsLimits};
 

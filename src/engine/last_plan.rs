@@ -5,10 +5,8 @@ use super::policy::Policy;
 use super::reply::Refused;
 use super::routes::{self, Plan};
 use crate::config::Config;
+use crate::conn::REMEMBERED_BYTES_MAX;
 use crate::wire::http::Head;
-
-/// Longer heads are not remembered: browsers' have a few hundred bytes.
-const REMEMBERED_BYTES_MAX: usize = 1_024;
 
 /// The head that was planned last, whoever sent it, and its plan once it has come twice: who says
 /// everything only once pays for no copy.

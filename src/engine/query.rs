@@ -31,9 +31,7 @@ impl<'b> Channels<'b> {
             }
         };
     }
-}
 
-impl Channels<'_> {
     fn into_owned(self) -> Channels<'static> {
         match self {
             Self::None => Channels::None,
@@ -130,7 +128,7 @@ impl<'b> Options<'b> {
         }
     }
 
-    /// Reads the query, then the headers, which win.
+    /// Reads the query and the headers, which win.
     pub(crate) fn read(
         &mut self,
         head: &'b [u8],
